@@ -1,0 +1,25 @@
+"""The cross-slice branch of an encoder block (paper B, eq. 1-2)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from samjax.models.layers import gelu
+
+
+class CrossSlice(nnx.Module):
+    """The bias by slice distance, and the bottleneck that adds the attended depth features to the block.
+
+    The paper's equations to the letter would add x twice and change the pretrained features at the first step; here
+    x is counted once, and the last layer starts at zero, so a block starts as the pretrained one.
+    Parameters: bias (heads, 2 * slices - 1), down dim -> dim / 4, up dim / 4 -> dim.
+    """
+
+    def __init__(self, dim: int, heads: int, slices: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.bias = nnx.Param(jnp.zeros((heads, 2 * slices - 1)))
+        self.down = nnx.Linear(dim, dim // 4, dtype=dtype, rngs=rngs)
+        self.up = nnx.Linear(dim // 4, dim, dtype=dtype, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+    def __call__(self, attended: jax.Array) -> jax.Array:
+        """(..., dim) depth features, after the block's own projection -> (..., dim) to add to the block."""
+        return self.up(gelu(self.down(attended)))

@@ -1,0 +1,69 @@
+"""Low-rank adaptation (LoRA) of linear layers (Hu et al. 2021; paper B, eq. 3-5)."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from samjax.models.presets import Adaptation
+
+
+class LoRA(nnx.Module):
+    """The update x -> scale * (x @ a) @ b of a linear layer, with a (in, rank) random and b (rank, out) zero.
+
+    Since b starts at zero, the adapted layer starts as the base layer, bit for bit. a is drawn with a standard
+    deviation of 1 / sqrt(in).
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, adaptation: Adaptation, *, dtype: str = "float32", rngs: nnx.Rngs
+    ):
+        rank = adaptation.lora_rank
+        self.a = nnx.Param(nnx.initializers.normal(in_dim**-0.5)(rngs.params(), (in_dim, rank)))
+        self.b = nnx.Param(jnp.zeros((rank, out_dim)))
+        self.scale = adaptation.lora_scale
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        update = x.astype(self.dtype) @ self.a[...].astype(self.dtype) @ self.b[...].astype(self.dtype)
+        return self.scale * update
+
+
+def lora_updates(flat: Mapping[str, np.ndarray], adaptation: Adaptation) -> dict[str, np.ndarray]:
+    """The weight updates scale * a @ b of every adapted layer.
+
+    Args:
+        flat: parameters by stored path (blocks unstacked).
+
+    Returns:
+        The (in, out) update by the path of the LoRA module, such as `image_encoder/blocks/0/attn/lora/q`.
+    """
+    modules = [path.removesuffix("/a") for path in flat if "/lora/" in path and path.endswith("/a")]
+    scale = adaptation.lora_scale
+    return {module: scale * (flat[f"{module}/a"] @ flat[f"{module}/b"]) for module in modules}
+
+
+def merge_lora(flat: Mapping[str, np.ndarray], adaptation: Adaptation) -> dict[str, np.ndarray]:
+    """Folds the LoRA updates into the base kernels; the result holds no LoRA parameter.
+
+    Args:
+        flat: parameters by stored path (blocks unstacked), LoRA included.
+
+    Returns:
+        Parameters by path, which a model without LoRA takes. Outputs agree to rounding.
+    """
+    merged = {path: array for path, array in flat.items() if "/lora/" not in path}
+    for module, update in lora_updates(flat, adaptation).items():
+        owner, target = module.split("/lora/")
+        if target in ("q", "k", "v"):
+            path = f"{owner}/qkv/kernel"
+            dim = update.shape[1]
+            start = "qkv".index(target) * dim
+            merged[path] = np.array(merged[path])
+            merged[path][:, start : start + dim] += update
+        else:
+            path = f"{owner}/{target}/kernel"
+            merged[path] = np.asarray(merged[path]) + update
+    return merged

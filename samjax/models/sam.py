@@ -1,0 +1,112 @@
+"""The Segment Anything Model (Kirillov et al. 2023) as one module."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from samjax.models.image_encoder import ImageEncoder, stack_blocks, unstack_blocks
+from samjax.models.mask_decoder import MaskDecoder
+from samjax.models.presets import Adaptation, Compute, SamConfig
+from samjax.models.prompt_encoder import PromptEncoder, Prompts
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+def normalise(images: jax.Array) -> jax.Array:
+    """Scales pictures in [0, 255] as SAM's pretraining did: (..., channels) of any dtype -> float32.
+
+    Three channels have SAM's own mean and deviation; with another number, each has their average.
+    """
+    channels = images.shape[-1]
+    mean, std = np.float32(PIXEL_MEAN), np.float32(PIXEL_STD)
+    if channels != 3:
+        mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
+    shape = (1,) * (images.ndim - 1) + (channels,)
+    return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+
+
+class Sam(nnx.Module):
+    """Image encoder, prompt encoder and mask decoder, with the adaptation of the papers in the encoder's blocks."""
+
+    def __init__(
+        self,
+        config: SamConfig,
+        adaptation: Adaptation | None = None,
+        compute: Compute | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        adaptation, compute = adaptation or Adaptation(), compute or Compute()
+        self.image_encoder = ImageEncoder(config, adaptation, compute, rngs=rngs)
+        self.prompt_encoder = PromptEncoder(config, rngs=rngs)
+        self.mask_decoder = MaskDecoder(config, compute, rngs=rngs)
+        self.config = config
+        self.adaptation = adaptation
+
+    def encode(self, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+        """(B, Z, H, W, channels) in [0, 255] -> embeddings (B, Z, H / patch, W / patch, out_dim).
+
+        `valid` (B, Z) is False for padding slices. Raises ValueError if Z is above the slices the model was built for.
+        """
+        if images.shape[1] > 1 and images.shape[1] > self.adaptation.slices:
+            raise ValueError(f"{images.shape[1]} slices a sample, but the model attends across {self.adaptation.slices}")
+        return self.image_encoder(normalise(images), valid)
+
+    def decode(
+        self,
+        embeddings: jax.Array,
+        prompts: Prompts,
+        *,
+        masks: jax.Array | None = None,
+        has_mask: jax.Array | None = None,
+        multimask: bool = False,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Masks for P prompts on each of B embeddings (B, h, w, out_dim).
+
+        `masks` (B, P, 4h, 4w) are logits of an earlier prediction, where `has_mask` (B, P) says so.
+
+        Returns:
+            Logits (B, P, M, 4h, 4w) at a quarter of the input's side and predicted IoU (B, P, M).
+        """
+        height, width = embeddings.shape[1:3]
+        patch = self.config.patch_size
+        sparse, valid = self.prompt_encoder.sparse(prompts, (height * patch, width * patch))
+        dense = self.prompt_encoder.dense(masks, has_mask)
+        image_pe = self.prompt_encoder.pe_layer.grid(height, width)
+        return self.mask_decoder(embeddings, image_pe, sparse, valid, dense, multimask=multimask)
+
+    def __call__(
+        self, images: jax.Array, prompts: Prompts, valid: jax.Array | None = None, *, multimask: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """`encode`, then `decode` with a prompt batch of B * Z pictures."""
+        embeddings = self.encode(images, valid)
+        return self.decode(embeddings.reshape(-1, *embeddings.shape[2:]), prompts, multimask=multimask)
+
+
+def abstract_sam(
+    config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None
+) -> Sam:
+    """A Sam whose parameters are shapes only: nothing is drawn or allocated."""
+    return nnx.eval_shape(lambda: Sam(config, adaptation, compute, rngs=nnx.Rngs(0)))
+
+
+def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
+    """A state (of a model, or a part of one) as {stored path: array}, blocks unstacked."""
+    flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+    return unstack_blocks(jax.device_get(flat), period)
+
+
+def from_flat(model: Sam, flat: dict[str, np.ndarray]) -> None:
+    """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
+    leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    updates = []
+    for name, array in stack_blocks(flat, model.config.block_period).items():
+        if name not in leaves:
+            raise KeyError(f"the model has no parameter {name}")
+        path, leaf = leaves[name]
+        if leaf.shape != array.shape:
+            raise ValueError(f"{name}: shape {array.shape}, expected {leaf.shape}")
+        updates.append((path, leaf.replace(jnp.asarray(array))))
+    nnx.update(model, nnx.from_flat_state(updates))

@@ -1,0 +1,121 @@
+"""The transformer of SAM's mask decoder, in which tokens attend to the picture and the picture to the tokens.
+
+Arrays carry the pictures B and the prompts P of a picture as separate axes. Until the picture has attended to the
+tokens it is the same for all prompts of a picture: there its P axis has length 1, and its projections are
+computed once.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from samjax.models.layers import layer_norm
+from samjax.models.presets import SamConfig
+
+
+class DownsampledAttention(nnx.Module):
+    """Multi-head attention whose inner width is the model's divided by `downsample`."""
+
+    def __init__(self, dim: int, heads: int, downsample: int, *, dtype: str, rngs: nnx.Rngs):
+        inner = dim // downsample
+        self.q_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
+        self.k_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
+        self.v_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
+        self.out_proj = nnx.Linear(inner, dim, dtype=dtype, rngs=rngs)
+        self.heads = heads
+
+    def __call__(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, key_valid: jax.Array | None = None
+    ) -> jax.Array:
+        """q (B, Pq, Nq, dim), k and v (B, Pk, Nk, dim) with Pq and Pk equal or 1 -> (B, P, Nq, dim).
+
+        `key_valid` (B, P, Nk) bool is False for keys that nothing attends to; not every key of a row may be.
+        """
+        q, k, v = (
+            proj(x).reshape(*x.shape[:-1], self.heads, -1)
+            for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+        )
+        # A shared operand enters without its P axis, so that its part of the product is not repeated.
+        q_shared, k_shared = (x.shape[1] == 1 and y.shape[1] > 1 for x, y in ((q, k), (k, q)))
+        q_axes, k_axes = ("b" if shared else "bp" for shared in (q_shared, k_shared))
+        q = q[:, 0] if q_shared else q
+        k, v = (k[:, 0], v[:, 0]) if k_shared else (k, v)
+        scores = jnp.einsum(
+            f"{q_axes}qhd,{k_axes}khd->bphqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+        )
+        if key_valid is not None:
+            scores = jnp.where(key_valid[:, :, None, None, :], scores, -jnp.inf)
+        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        out = jnp.einsum(f"bphqk,{k_axes}khd->bpqhd", weights, v)
+        return self.out_proj(out.reshape(*out.shape[:-2], -1))
+
+
+class TransformerMlp(nnx.Module):
+    def __init__(self, dim: int, hidden: int, *, dtype: str, rngs: nnx.Rngs):
+        self.lin1 = nnx.Linear(dim, hidden, dtype=dtype, rngs=rngs)
+        self.lin2 = nnx.Linear(hidden, dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.lin2(jax.nn.relu(self.lin1(x)))
+
+
+class TwoWayBlock(nnx.Module):
+    """Self-attention of tokens, tokens to picture, MLP, picture to tokens (Kirillov et al. 2023, fig. 14)."""
+
+    def __init__(self, config: SamConfig, first: bool, *, dtype: str, rngs: nnx.Rngs):
+        dim, heads = config.out_dim, config.decoder_heads
+        self.self_attn = DownsampledAttention(dim, heads, 1, dtype=dtype, rngs=rngs)
+        self.norm1 = layer_norm(dim, 1e-5, rngs)
+        self.cross_attn_token_to_image = DownsampledAttention(dim, heads, 2, dtype=dtype, rngs=rngs)
+        self.norm2 = layer_norm(dim, 1e-5, rngs)
+        self.mlp = TransformerMlp(dim, config.decoder_mlp_dim, dtype=dtype, rngs=rngs)
+        self.norm3 = layer_norm(dim, 1e-5, rngs)
+        self.norm4 = layer_norm(dim, 1e-5, rngs)
+        self.cross_attn_image_to_token = DownsampledAttention(dim, heads, 2, dtype=dtype, rngs=rngs)
+        self.first = first
+
+    def __call__(
+        self, tokens: jax.Array, image: jax.Array, token_pe: jax.Array, image_pe: jax.Array, valid: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        if self.first:  # no positions and no residual here
+            tokens = self.self_attn(tokens, tokens, tokens, valid)
+        else:
+            q = tokens + token_pe
+            tokens = tokens + self.self_attn(q, q, tokens, valid)
+        tokens = self.norm1(tokens)
+        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        tokens = self.norm2(tokens)
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        update = self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens, valid)
+        return tokens, self.norm4(image + update)
+
+
+class TwoWayTransformer(nnx.Module):
+    def __init__(self, config: SamConfig, *, dtype: str, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            TwoWayBlock(config, index == 0, dtype=dtype, rngs=rngs) for index in range(config.decoder_depth)
+        )
+        self.final_attn_token_to_image = DownsampledAttention(
+            config.out_dim, config.decoder_heads, 2, dtype=dtype, rngs=rngs
+        )
+        self.norm_final_attn = layer_norm(config.out_dim, 1e-5, rngs)
+
+    def __call__(
+        self, image: jax.Array, image_pe: jax.Array, token_pe: jax.Array, valid: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Runs the transformer.
+
+        Args:
+            image: (B, P or 1, h * w, dim).
+            image_pe: (1, 1, h * w, dim).
+            token_pe: (B, P, N, dim), the tokens, which are their own positional encoding.
+            valid: (B, P, N) bool, False for empty slots.
+
+        Returns:
+            Tokens (B, P, N, dim) and picture (B, P, h * w, dim).
+        """
+        tokens = token_pe
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, token_pe, image_pe, valid)
+        update = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        return self.norm_final_attn(tokens + update), image

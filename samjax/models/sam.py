@@ -85,17 +85,35 @@ class Sam(nnx.Module):
         return self.decode(embeddings.reshape(-1, *embeddings.shape[2:]), prompts, multimask=multimask)
 
 
+class _NoRngs:
+    """Stands in for `nnx.Rngs` where nothing is drawn; counting keys under a trace would take seconds."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
 def abstract_sam(
     config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None
 ) -> Sam:
     """A Sam whose parameters are shapes only: nothing is drawn or allocated."""
-    return nnx.eval_shape(lambda: Sam(config, adaptation, compute, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: Sam(config, adaptation, compute, rngs=_NoRngs()))
 
 
 def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
     """A state (of a model, or a part of one) as {stored path: array}, blocks unstacked."""
     flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
     return unstack_blocks(jax.device_get(flat), period)
+
+
+def flat_shapes(model: Sam) -> dict[str, tuple[int, ...]]:
+    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked."""
+    period = model.config.block_period
+    # A zero-stride view of each shape: unstacking then only looks at shapes.
+    views = {
+        "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
+        for path, leaf in nnx.to_flat_state(nnx.state(model))
+    }
+    return {path: view.shape for path, view in unstack_blocks(views, period).items()}
 
 
 def from_flat(model: Sam, flat: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,124 @@
+"""The options of the commands as frozen dataclasses. Field docs are what `--help` shows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction
+
+DEFAULT_CACHE = Path("~/.cache/samjax")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Fine-tune SAM on brain-tumour MRI."""
+
+    strategy: str = "lora4ch"
+    """decoder (paper A), lora or lora4ch (paper B)."""
+    data: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
+    weights: str = "tiny"
+    """Base weights: what convert/torch_to_flax.py reads or writes, or "tiny"."""
+    run: Path | None = None
+    """Folder of this run. Default: runs/<time>-<strategy>."""
+    resume: bool = False
+    """Continue the run in --run (or the newest run) where it stopped."""
+
+    roi: str = "whole-tumor"
+    """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor."""
+    channels: str | None = None
+    """Input channels: modalities in order (flair,t1gd,t2), one modality repeated (t1gd), all, or pca2d."""
+    prompt: str | None = None
+    """Prompts drawn from the labels: box, point, none, mixed, or shares such as point:0.75,none:0.25."""
+    box_jitter: float = 0.0
+    """Sides of a training box move by up to this share of its width or height."""
+    depth: int | None = None
+    """Contiguous slices a sample holds; above 1 the encoder attends across them."""
+    min_pixels: int = 1
+    """A training window is used if one of its slices holds at least so many pixels of the ROI."""
+
+    epochs: int = 25
+    max_steps: int | None = None
+    """Stop after so many steps, whatever --epochs says. Default: 300 on the phantom, else no limit."""
+    batch_size: int = 1
+    """Samples (of --depth slices) on each device."""
+    lr: float = 1e-4
+    """Learning rate of Adam."""
+    image_size: int | None = None
+    """Side of the model's input in pixels. Default: what the weights were trained at."""
+    augment: bool = True
+    """Rotate and deform training samples."""
+    rotation: float = 20.0
+    """Largest rotation in degrees."""
+    elastic_alpha: float = 300.0
+    """Strength of the elastic deformation in pixels of smoothed noise; 0 turns it off."""
+    elastic_sigma: float = 16.0
+    """Smoothness of the elastic deformation in pixels."""
+
+    lora_rank: int = 4
+    lora_alpha: float | None = None
+    """The LoRA update is scaled by alpha / rank. Default: alpha = rank."""
+    lora_targets: str = "q,k,v,mlp"
+    """Layers that LoRA adapts: any of q, k, v, mlp."""
+    patch_embedding: Literal["random", "inflate"] = "random"
+    """How the new patch embedding starts: random as paper B, or the RGB one spread over the channels."""
+
+    seed: int = 0
+    limit: int | None = None
+    """Use only the first so many cases of each domain."""
+    fold: str | None = None
+    """K/N: cross-validation fold instead of the 80/20 split."""
+    layout: str | None = None
+    """Layout of --data: brats, msd or nnunet. Default: recognised."""
+    labels: str | None = None
+    """Label scheme where file names do not tell it: brats2023, ped2024, gli2024, ..."""
+    workers: int = 1
+    """Processes that read slices; 0 reads in the training process."""
+    cache: bool = True
+    """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
+    cache_dir: Path = DEFAULT_CACHE
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations and matrix products; parameters, norms, softmax and loss stay float32."""
+    remat: bool = False
+    """Recompute encoder blocks in the backward pass: less memory, about a third more time."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints; the end of an epoch saves one too."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Score runs, or base weights as they are, against labels."""
+
+    run: Annotated[tuple[Path, ...], UseAppendAction] = ()
+    """Run folder; repeat to compare. Default: runs/latest."""
+    strategy: Literal["zeroshot"] | None = None
+    """zeroshot scores --weights without any training."""
+    weights: str | None = None
+    """Base weights for zeroshot, or where a run's base weights have moved to."""
+    data: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: the run's own."""
+    split: Literal["test", "val", "train", "all"] | None = None
+    """Which patients. Default: test for the run's own data, all for other data."""
+    prompt: Literal["box", "point", "none"] | None = None
+    """Prompt to score with. Default: the run's own first kind; box for zeroshot."""
+    roi: str = "whole-tumor"
+    """Region for zeroshot; a run knows its own."""
+    channels: str = "flair,t1gd,t2"
+    """Channels for zeroshot; a run knows its own."""
+    image_size: int | None = None
+    """Side of the model's input for zeroshot. Default: what the weights were trained at."""
+    output: Path | None = None
+    """Where tables and CSV files go. Default: eval/ in the first run's folder."""
+    save_predictions: bool = False
+    """Write predictions/<case>.nii.gz in the space of the source."""
+    batch_size: int = 8
+    """Slices that go through the encoder together."""
+    seed: int = 0
+    limit: int | None = None
+    """Use only the first so many cases of each domain."""
+    layout: str | None = None
+    labels: str | None = None
+    """Label scheme where file names do not tell it."""
+    workers: int = 1
+    cache: bool = True
+    cache_dir: Path = DEFAULT_CACHE

@@ -1,0 +1,85 @@
+"""Reading all files of one case and listing everything that is wrong with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samjax.data.cases import MODALITIES, Case, Problem, Source
+from samjax.data.geometry import same_grid
+from samjax.data.nifti import Nifti
+from samjax.data.volumes import (
+    Box,
+    Scan,
+    background_value,
+    canonical_label,
+    foreground_box,
+    normalise,
+    read_scan,
+    verify_grid,
+)
+from samjax.errors import UserError
+
+
+def check_case(case: Case) -> list[Problem]:
+    """Reads all of a case's files and returns everything that is wrong with them."""
+    problems: list[Problem] = []
+
+    def attempt(path: Path, step: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except UserError as error:
+            message = str(error).removeprefix(str(path)).lstrip(": ")
+            problems.append(Problem(case.id, path, message))
+            return None
+
+    opened: dict[Path, Nifti] = {}
+    sources = [case.images[modality] for modality in MODALITIES] + (
+        [Source(case.label)] if case.label else []
+    )
+    unreadable = set()
+    scans = []
+    for source in sources:
+        if source.path in unreadable:
+            continue
+        scan = attempt(source.path, read_scan, source, opened)
+        if scan is None:
+            unreadable.add(source.path)
+        else:
+            scans.append(scan)
+    reference = _commonest_grid(scans)
+    for scan in scans:
+        attempt(scan.source.path, verify_grid, scan, reference)
+        step = _check_label if scan.source.path == case.label else _check_image
+        attempt(scan.source.path, step, scan, case)
+    return problems + _doubts(case, opened)
+
+
+def _commonest_grid(scans: list[Scan]) -> Scan | None:
+    """A scan on the grid that most share, so that the odd one out is named and not the others."""
+
+    def alike(scan: Scan) -> int:
+        return sum(same_grid(scan.geometry, other.geometry) for other in scans)
+
+    return max(scans, key=alike, default=None)
+
+
+def _check_image(scan: Scan, case: Case) -> None:
+    normalise(scan, foreground_box(scan, background_value(scan)))
+
+
+def _check_label(scan: Scan, case: Case) -> None:
+    canonical_label(scan, case, Box((0, 0, 0), scan.geometry.shape))
+
+
+def _doubts(case: Case, opened: dict[Path, Nifti]) -> list[Problem]:
+    """What can be read but may not be what was meant."""
+    doubts = []
+    for path, image in opened.items():
+        if not (image.header["qform_code"] or image.header["sform_code"]):
+            message = "the header gives no orientation (neither qform nor sform): left and right are assumed"
+            doubts.append(Problem(case.id, path, message, unusable=False))
+        if path == case.label and not np.any(image.array):
+            doubts.append(Problem(case.id, path, "the label is empty: no tumour", unusable=False))
+    return doubts

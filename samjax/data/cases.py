@@ -1,0 +1,90 @@
+"""What a case is: its files, its patient, and the problems found while looking for it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MODALITIES = ("t1", "t1gd", "t2", "flair")
+
+# Spellings of the modalities in file names and dataset.json, lower case, without separators.
+_SPELLINGS = {
+    **dict.fromkeys(("t1", "t1n", "t1w"), "t1"),
+    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce"), "t1gd"),
+    **dict.fromkeys(("t2", "t2w"), "t2"),
+    **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
+}
+
+# Names that end in the visit: BraTS 2023 on (-000, -001), BraTS 2017-2019 (_1), BIDS sessions.
+_FOLLOW_UPS = (
+    re.compile(r"(?P<patient>.+-\d{5})-\d{3}"),
+    re.compile(r"(?P<patient>brats1[5-9]_.+)_\d+", re.IGNORECASE),
+    re.compile(r"(?P<patient>.+?)_ses-[a-z0-9]+.*", re.IGNORECASE),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one modality lies: a NIfTI file and, in a 4-D file, the index along its last axis."""
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan. `label` and `scheme` are None where there is no label or its scheme is not known.
+
+    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes. `patient` is
+    shared by the follow-up scans of one person.
+    """
+
+    id: str
+    patient: str
+    domain: str
+    images: Mapping[str, Source]
+    label: Path | None
+    scheme: str | None
+    layout: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the case, once each, images first."""
+        paths = [self.images[modality].path for modality in MODALITIES]
+        return tuple(dict.fromkeys([*paths, self.label] if self.label else paths))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it."""
+
+    case: str
+    path: Path
+    message: str
+    unusable: bool = True
+
+
+def patient_of(case_id: str) -> str:
+    """The patient of a case: its id without the number of the visit, where the naming has one."""
+    for pattern in _FOLLOW_UPS:
+        if match := pattern.fullmatch(case_id):
+            return match["patient"]
+    return case_id
+
+
+def modality_of(text: str) -> str | None:
+    """The canonical modality that `text` spells ("T1w", "t1ce", "T2-FLAIR"), or None."""
+    return _SPELLINGS.get(re.sub(r"[-_ ]", "", text).lower())
+
+
+def missing_modalities(case_id: str, found: Mapping[str, object], folder: Path) -> Problem | None:
+    """The problem of a case that lacks some of the four modalities."""
+    missing = [modality for modality in MODALITIES if modality not in found]
+    if not missing:
+        return None
+    have = ", ".join(modality for modality in MODALITIES if modality in found) or "none of them"
+    return Problem(
+        case_id,
+        folder,
+        f"case {case_id}: no {', '.join(missing)} (has {have}); all four modalities are needed",
+    )

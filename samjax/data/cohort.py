@@ -1,0 +1,83 @@
+"""From what `--data` says to prepared cases, domain by domain."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from samjax.data.cache import CachedCase, build_cache
+from samjax.data.cases import Case
+from samjax.data.layouts import find_cases
+from samjax.errors import UserError
+
+PHANTOM_CASES = 12
+"""Cases of the generated cohort that stands in where no data is named."""
+
+
+def named_folders(data: tuple[str, ...]) -> dict[str, Path]:
+    """Domain names and folders of `--data` values, each DIR or NAME=DIR; an unnamed folder lends its own name."""
+    folders: dict[str, Path] = {}
+    for text in data:
+        name, found, folder = text.partition("=")
+        path = Path(folder if found else text).expanduser().absolute()
+        name = name if found else re.sub(r"[^\w.-]", "_", path.name)
+        if not path.exists():
+            raise UserError(f"--data {text}: {path} does not exist")
+        if not name:
+            raise UserError(f"--data {text}: the name before '=' is empty")
+        if name in folders:
+            raise UserError(f"--data {text}: the name {name} is used twice; write NAME=DIR with another name")
+        folders[name] = path
+    return folders
+
+
+def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Path]:
+    """The default data: a generated cohort of adult glioma, written once under `cache_dir`."""
+    from samjax.data.phantom import write_cohort
+
+    root = cache_dir.expanduser().absolute() / "phantom-brats2023-adult"
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\rgenerating the phantom cohort: {done} of {total} cases", end=end, file=sys.stderr, flush=True)
+
+    write_cohort(root, "adult", cases, workers=os.cpu_count() or 1, progress=show)
+    return {"phantom": root}
+
+
+def list_cases(
+    folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None
+) -> list[Case]:
+    """The cases of all domains; of each the first `limit`."""
+    cases = []
+    for domain, folder in folders.items():
+        cases += find_cases(folder, domain, layout, labels)[:limit]
+    return cases
+
+
+def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = None) -> list[CachedCase]:
+    """Prepares cases (through the slice cache, or in memory with `cache_dir` None).
+
+    Cases that cannot be used are named on stderr and left out.
+
+    Raises:
+        UserError: none can be used.
+    """
+    directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
+    good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
+    if failures and not good:
+        raise UserError(failures[0].reason)
+    for failure in failures:
+        print(f"left out: {failure.reason}", file=sys.stderr)
+    return good
+
+
+def require_labels(cases: list[CachedCase]) -> list[CachedCase]:
+    """The labelled cases; the others are named on stderr. UserError if none has a label."""
+    labelled = [case for case in cases if case.labelled]
+    if not labelled:
+        raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; predict.py needs none")
+    for case in cases:
+        if not case.labelled:
+            print(f"left out: {case.case.id} has no label", file=sys.stderr)
+    return labelled

@@ -1,0 +1,102 @@
+"""Samples as the compiled step takes them: windows of contiguous slices, read and padded to one square."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samjax.data.cache import CachedCase
+from samjax.data.pipeline import MapDataset
+from samjax.data.slices import evaluation_windows, windows
+from samjax.errors import UserError
+
+Window = tuple[int, int]
+"""Number of the case and first slice."""
+
+
+def largest_square(cases: Sequence[CachedCase]) -> int:
+    """The side in pixels of the square that holds every slice of every case."""
+    return max(max(case.shape[1:]) for case in cases)
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """Of every epoch, the windows with enough ROI, at an offset drawn anew for each case and epoch."""
+
+    cases: tuple[CachedCase, ...]
+    depth: int
+    roi: str
+    min_pixels: int
+    seed: int
+
+    def epoch(self, epoch: int) -> list[Window]:
+        """(case, first slice) of each window, in the order of the cases."""
+        offsets = np.random.default_rng((self.seed, 0x0FF5E7, epoch)).integers(0, self.depth, len(self.cases))
+        return [
+            (number, int(start))
+            for number, (case, offset) in enumerate(zip(self.cases, offsets, strict=True))
+            for start in windows(case.counts, self.depth, self.roi, self.min_pixels, int(offset))
+        ]
+
+
+@dataclass(frozen=True)
+class ReadWindow:
+    """Reads a window: images (Z, N, N, 4) uint8, labels (Z, N, N) uint8, extent (2,), slices (Z,) bool, case,
+    start, and identity, a number made of the case's name.
+
+    Slices outside the volume are background and False in `slices`.
+    """
+
+    cases: tuple[CachedCase, ...]
+    depth: int
+    size: int
+
+    def __call__(self, window: Window) -> dict[str, np.ndarray]:
+        number, start = window
+        case = self.cases[number]
+        images, labels = case.read(start, start + self.depth, self.size)
+        index = np.arange(start, start + self.depth)
+        return {
+            "images": images,
+            "labels": labels,
+            "extent": np.int32(case.shape[1:]),
+            "slices": (index >= 0) & (index < case.shape[0]),
+            "case": np.int32(number),
+            "start": np.int32(start),
+            "identity": np.int32(zlib.crc32(f"{case.case.domain}/{case.case.id}".encode()) >> 1),
+        }
+
+
+def training_set(
+    source: TrainingWindows, size: int, batch: int, host: tuple[int, int] = (0, 1)
+) -> MapDataset:
+    """Shuffled batches of training samples for host (index, count).
+
+    Raises:
+        UserError: no window of any case holds enough of the ROI.
+    """
+    if not source.epoch(0):
+        raise UserError(
+            f"no training case has a window with --min-pixels {source.min_pixels} of the ROI in one slice; "
+            "lower it or check --roi and --labels"
+        )
+    read = ReadWindow(source.cases, source.depth, size)
+    return MapDataset.source(source).seed(source.seed).shuffle().shard(*host).map(read).batch(batch)
+
+
+def covering_set(
+    cases: Sequence[CachedCase], depth: int, size: int, batch: int, keep: Sequence[np.ndarray] | None = None
+) -> MapDataset:
+    """Batches of samples that cover whole volumes once, in order.
+
+    Args:
+        keep: for each case (Z,) bool; windows without any such slice are left out. None keeps all.
+    """
+    chosen = [
+        (number, int(start))
+        for number, case in enumerate(cases)
+        for start in evaluation_windows(case.shape[0], depth)
+        if keep is None or keep[number][start : start + depth].any()
+    ]
+    return MapDataset.source(chosen).map(ReadWindow(tuple(cases), depth, size)).batch(batch)

@@ -1,0 +1,122 @@
+"""What a sample costs: from native slices to the loss of each slice, all inside the compiled step."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from samjax.data.augment import Augmentation, augment
+from samjax.data.channels import Channels
+from samjax.data.labels import roi_mask
+from samjax.data.prompts import KINDS, PromptMix, draw_kinds, first_prompt
+from samjax.models.resizing import inside, to_input, to_native
+from samjax.models.prompt_encoder import Prompts
+from samjax.models.sam import Sam
+from samjax.training.losses import overlap, slice_loss
+
+Batch = dict[str, jax.Array]
+"""Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
+columns that are not padding; `slices` (b, Z) bool, False for padding slices; `valid` (b,) bool, False for padding
+samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The choices that turn a batch into prompts and losses; static in the compiled step."""
+
+    roi: str
+    channels: Channels
+    prompts: PromptMix
+    image_size: int
+    augmentation: Augmentation | None = None
+
+
+class SliceResults(NamedTuple):
+    """Of each slice, (b, Z): its loss, whether it counts, its pixel counts; and the prediction (b, Z, N, N) bool."""
+
+    loss: jax.Array
+    counted: jax.Array
+    overlap: dict[str, jax.Array]
+    predicted: jax.Array
+
+
+class SampleKeys(NamedTuple):
+    """PRNG keys of b samples of Z slices. A slice's own key does not depend on the window it is seen in."""
+
+    augment: jax.Array
+    kind: jax.Array
+    slices: jax.Array
+    """(b, Z)."""
+
+
+def sample_keys(key: jax.Array, batch: Batch) -> SampleKeys:
+    """Keys that depend on `key`, the case and the slices alone, not on a sample's place in the batch."""
+    depth = batch["slices"].shape[1]
+
+    def of_sample(identity: jax.Array, start: jax.Array) -> SampleKeys:
+        case = jax.random.fold_in(key, identity)
+        augment_key, kind_key, slice_key = jax.random.split(case, 3)
+        numbers = start + jnp.arange(depth, dtype=start.dtype)
+        return SampleKeys(
+            jax.random.fold_in(augment_key, start),
+            jax.random.fold_in(kind_key, start),
+            jax.vmap(lambda number: jax.random.fold_in(slice_key, number))(numbers),
+        )
+
+    return jax.vmap(of_sample)(batch["identity"], batch["start"])
+
+
+def draw_prompts(
+    keys: SampleKeys, masks: jax.Array, extent: jax.Array, objective: Objective
+) -> tuple[Prompts, jax.Array]:
+    """One kind of prompt for each sample, its own prompt for each slice.
+
+    Args:
+        masks: (b, Z, N, N) bool.
+        extent: (b, 2).
+
+    Returns:
+        Prompts of b * Z pictures with one prompt each, and the samples' kinds (b,).
+    """
+    mix, size = objective.prompts, objective.image_size
+    kinds = jax.vmap(lambda key: draw_kinds(key, mix))(keys.kind)
+    of_slice = jax.vmap(lambda *args: first_prompt(*args, mix, size), in_axes=(0, 0, None, None))
+    prompts = jax.vmap(of_slice)(keys.slices, masks, kinds, extent)
+    return Prompts(*(x.reshape(-1, *x.shape[2:]) for x in prompts)), kinds
+
+
+def predict_logits(
+    model: Sam, images: jax.Array, slices: jax.Array, prompts: Prompts, objective: Objective
+) -> tuple[jax.Array, jax.Array]:
+    """(b, Z, N, N, channels) in [0, 255] -> native logits (b, Z, N, N) and predicted IoU (b, Z)."""
+    batch, depth, native = images.shape[:3]
+    pictures = to_input(images, objective.image_size)
+    logits, iou = model(pictures, prompts, slices)
+    logits = to_native(logits[:, 0, 0], objective.image_size, native)
+    return logits.reshape(batch, depth, native, native), iou.reshape(batch, depth)
+
+
+def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
+    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity."""
+    # Channels first: pca2d knows a pixel by its place in the scan.
+    images, labels = objective.channels(batch["images"]), batch["labels"]
+    keys = sample_keys(key, batch)
+    if objective.augmentation is not None:
+        images, labels = jax.vmap(augment, in_axes=(0, 0, 0, 0, None))(
+            keys.augment, images, labels, batch["extent"], objective.augmentation
+        )
+    masks = roi_mask(labels, objective.roi)
+    prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
+    logits, iou = predict_logits(model, images, batch["slices"], prompts, objective)
+    pixels = inside(batch["extent"], images.shape[2])[:, None]
+    # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
+    prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
+    counted = prompted & batch["slices"] & batch["valid"][:, None]
+    fixed = jax.lax.stop_gradient(logits)
+    return SliceResults(
+        loss=slice_loss(logits, iou, masks, pixels),
+        counted=counted,
+        overlap=overlap(fixed, masks, pixels),
+        predicted=(fixed > 0) & pixels & counted[..., None, None],
+    )

@@ -1,0 +1,90 @@
+"""What a run tells while it trains: metrics.jsonl, TensorBoard, and a line or bar on the terminal."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 10
+"""Seconds between lines where the terminal cannot show a bar."""
+
+
+class MetricsLog:
+    """Rows in metrics.jsonl and the same numbers as TensorBoard scalars."""
+
+    def __init__(self, path: Path, resumed_step: int):
+        """Opens the log; rows beyond `resumed_step`, which will be trained again, are dropped."""
+        from tensorboardX import SummaryWriter
+
+        rows = path.read_text().splitlines() if path.exists() else []
+        kept = [row for row in rows if _step_of(row) is not None and _step_of(row) <= resumed_step]
+        path.write_text("".join(row + "\n" for row in kept))
+        self._file = open(path, "a")  # noqa: SIM115
+        self._board = SummaryWriter(str(path.parent), purge_step=resumed_step + 1 if resumed_step else None)
+
+    def write(self, kind: str, step: int, epoch: int, **values: object) -> None:
+        """One row; numbers also go to TensorBoard as kind/name."""
+        self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _step_of(row: str) -> int | None:
+    """The step of a row; None for a row cut off when a run was killed."""
+    try:
+        return json.loads(row)["step"]
+    except (ValueError, KeyError):
+        return None
+
+
+class TrainingDisplay:
+    """A bar with loss, learning rate, slices per second and time left; plain lines where there is no terminal."""
+
+    def __init__(self, total: int, done: int):
+        self.console = Console()
+        columns = (
+            TextColumn("step {task.completed}/{task.total}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  lr {task.fields[lr]:.1e}  {task.fields[rate]:.1f} slices/s"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._task = self._progress.add_task("", total=total, completed=done, loss=float("nan"), lr=0.0, rate=0.0)
+        self._total = total
+        self._first = (time.monotonic(), done)
+        self._shown = 0.0
+        self._loss: float | None = None
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def step(self, step: int, loss: float, lr: float, rate: float) -> None:
+        """Shows a finished step; the loss is smoothed."""
+        self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._progress.update(self._task, completed=step, loss=self._loss, lr=lr, rate=rate)
+        now = time.monotonic()
+        if self._progress.disable and (now - self._shown > QUIET_SECONDS or step == self._total):
+            self._shown = now
+            begin, done = self._first
+            left = (now - begin) / max(step - done, 1) * (self._total - step)
+            line = f"step {step}/{self._total}  loss {self._loss:.4f}  lr {lr:.1e}  {rate:.1f} slices/s"
+            print(f"{line}  {left / 60:.1f} min left", flush=True)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,102 @@
+"""The training and validation steps on all devices: the one place that uses `jax.pmap`.
+
+The state is donated; the frozen parameters are replicated once and passed unchanged. The loss is the sum over the
+counted slices of all devices divided by their number, so devices that hold many empty slices weigh no more than
+they should. Random numbers depend on the seed, the step and the sample alone: one device and four give the same
+update.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import jax_utils, nnx
+
+from samjax.training.objective import Batch, SliceResults
+
+AXIS = "data"
+
+
+class TrainState(NamedTuple):
+    """What a step changes."""
+
+    step: jax.Array
+    """Steps done, int32."""
+    trainable: nnx.State
+    optimizer: optax.OptState
+
+
+SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
+
+
+def replicate(tree: object) -> object:
+    """A copy of `tree` on every local device, with a leading device axis."""
+    return jax_utils.replicate(tree)
+
+
+def first(tree: object) -> object:
+    """The first device's copy of a replicated tree."""
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def shard(batch: dict[str, np.ndarray]) -> Batch:
+    """Splits a host's batch over its devices: (samples, ...) -> (devices, samples / devices, ...)."""
+    devices = jax.local_device_count()
+    return {name: x.reshape(devices, len(x) // devices, *x.shape[1:]) for name, x in batch.items()}
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, slice_function: SliceFunction, transform: optax.GradientTransformation, seed: int
+) -> Callable[[TrainState, nnx.State, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The pmapped step (state, frozen, batch, learning rate) -> (state, metrics), all with a device axis.
+
+    `transform` gives updates without the learning rate, which comes with each call. A step whose loss or gradient is
+    not finite changes nothing but the step count and says so in its metrics: `loss`, `counted`, `finite`,
+    `grad_norm`, `both`, `pred`, `true`.
+    """
+
+    def summed_loss(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array):
+        results = slice_function(nnx.merge(graphdef, trainable, frozen), batch, key)
+        total = jnp.where(results.counted, results.loss, 0.0).sum()
+        counts = {name: jnp.where(results.counted, x, 0).sum() for name, x in results.overlap.items()}
+        return total, {"counted": results.counted.sum(), **counts}
+
+    def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(
+            state.trainable, frozen, batch, key
+        )
+        loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
+        number = jnp.maximum(counts["counted"], 1)
+        loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
+        norm = optax.global_norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+
+        updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
+        trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (trainable, optimizer),
+            (state.trainable, state.optimizer),
+        )
+        metrics = {"loss": loss, "finite": finite, "grad_norm": norm, **counts}
+        return TrainState(state.step + 1, *kept), metrics
+
+    return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
+
+
+def make_validation_step(
+    graphdef: nnx.GraphDef, slice_function: SliceFunction, seed: int
+) -> Callable[[nnx.State, nnx.State, Batch], SliceResults]:
+    """The pmapped (trainable, frozen, batch) -> results of each slice, with a device axis.
+
+    The prompts depend on `seed` and the slice alone, so that epochs and runs are compared on the same prompts.
+    """
+
+    def step(trainable: nnx.State, frozen: nnx.State, batch: Batch) -> SliceResults:
+        return slice_function(nnx.merge(graphdef, trainable, frozen), batch, jax.random.key(seed))
+
+    return jax.pmap(step, axis_name=AXIS)

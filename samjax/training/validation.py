@@ -1,0 +1,121 @@
+"""Dice on the validation patients after each epoch, and a picture of what goes in and comes out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from samjax.data.cache import CachedCase
+from samjax.data.channels import Channels
+from samjax.data.labels import roi_mask
+from samjax.data.samples import covering_set
+from samjax.data.slices import enough_pixels
+from samjax.files import replacing
+from samjax.training.objective import Batch, SliceResults
+from samjax.training.step import shard
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean Dice over the validation cases, in 3-D and over the slices that were scored."""
+
+    dice: float
+    dice_slice: float
+    cases: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """The scored slice with the largest ROI: channels (N, N, 3) uint8, label and prediction (N, N) bool."""
+
+    title: str
+    picture: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+
+
+ValidationStep = Callable[[nnx.State, nnx.State, Batch], SliceResults]
+
+
+def validate(
+    step: ValidationStep,
+    trainable: nnx.State,
+    frozen: nnx.State,
+    cases: tuple[CachedCase, ...],
+    *,
+    roi: str,
+    depth: int,
+    native: int,
+    batch: int,
+    prompt_free: bool,
+) -> tuple[Scores, Example]:
+    """Runs the pmapped validation step over the cases, each slice once.
+
+    With prompts from the labels, windows without ROI are not run and slices without ROI are background;
+    prompt-free, every slice is run.
+    """
+    keep = None if prompt_free else [enough_pixels(case.counts, roi, 1) for case in cases]
+    totals = np.zeros((len(cases), 3), np.int64)
+    slice_dice: list[np.ndarray] = []
+    best: tuple[int, Example] | None = None
+    data = covering_set(cases, depth, native, batch * jax.local_device_count(), keep)
+    for host in data.to_iter(epochs=1):
+        results = jax.device_get(step(trainable, frozen, shard(host)))
+        counted = results.counted.reshape(-1, depth)
+        both, pred, true = (
+            np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")
+        )
+        np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
+        slice_dice.append((2 * both[counted] + 1e-9) / (pred[counted] + true[counted] + 1e-9))
+        if best is None or true.max() > best[0]:
+            sample, z = np.unravel_index(true.argmax(), true.shape)
+            predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
+            best = int(true.max()), _example(cases, host, sample, z, predicted, roi)
+    both, pred, true = totals.T
+    dice = (2 * both + 1e-9) / (pred + true + 1e-9)
+    return Scores(float(dice.mean()), float(np.concatenate(slice_dice).mean()), len(cases)), best[1]
+
+
+def _example(
+    cases: tuple[CachedCase, ...],
+    host: dict[str, np.ndarray],
+    sample: int,
+    z: int,
+    predicted: np.ndarray,
+    roi: str,
+) -> Example:
+    case = cases[host["case"][sample]]
+    rows, columns = case.shape[1:]
+    return Example(
+        f"{case.case.id}, slice {host['start'][sample] + z}",
+        host["images"][sample, z, :rows, :columns],
+        roi_mask(host["labels"][sample, z, :rows, :columns], roi),
+        predicted[:rows, :columns],
+    )
+
+
+def save_example(path: Path, example: Example, channels: Channels) -> None:
+    """Draws input channels, label and prediction of one slice side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = channels(example.picture.astype(np.float32))
+    names = channels.modalities if channels.pca is None else ("component 1", "component 2", "component 3")
+    figure = Figure(figsize=(2.4 * (len(names) + 1), 2.9), dpi=120, layout="constrained", facecolor="black")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(names) + 1)
+    for index, name in enumerate(names):
+        axes[index].imshow(shown[..., index], cmap="gray", vmin=0, vmax=255)
+        axes[index].set_title(name, color="white", fontsize=9)
+    axes[-1].imshow(shown[..., -1], cmap="gray", vmin=0, vmax=255)
+    axes[-1].contour(example.predicted, levels=[0.5], colors="#ffb000", linewidths=1.2)
+    axes[-1].contour(example.label, levels=[0.5], colors="#40e0ff", linewidths=1.2)
+    axes[-1].set_title("label blue, prediction orange", color="white", fontsize=9)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.suptitle(example.title, color="white", fontsize=9)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

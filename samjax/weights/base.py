@@ -1,0 +1,28 @@
+"""What `--weights` names: a file, or the small model."""
+
+from pathlib import Path
+
+from samjax.errors import UserError
+from samjax.models.initialise import initial_values
+from samjax.models.presets import PRESETS
+from samjax.weights.architecture import expected_shapes
+from samjax.weights.files import Weights, load_weights
+
+TINY = "tiny"
+
+
+def load_base(weights: str) -> Weights:
+    """Base weights by name or path.
+
+    "tiny" is the small model with random parameters.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    if weights == TINY:
+        config = PRESETS[TINY]
+        return Weights(initial_values(expected_shapes(config), seed=0), config, "random-tiny-0")
+    path = Path(weights).expanduser()
+    if not path.exists():
+        raise UserError(f"--weights {weights}: no such file; give a checkpoint or '{TINY}'")
+    return load_weights(path)

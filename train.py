@@ -1,0 +1,26 @@
+"""Fine-tunes SAM on brain-tumour MRI: python train.py --help."""
+
+import os
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+from samjax.errors import run_door
+
+
+def main() -> None:
+    import tyro
+
+    from samjax.config import TrainOptions
+
+    options = tyro.cli(TrainOptions)
+
+    from samjax.doors import use_compilation_cache
+    from samjax.training.loop import train
+
+    use_compilation_cache(options.cache_dir)
+    folder = train(options)
+    print(f"\nfinished: {folder}\nscore it on its test patients: python eval.py --run {folder}")
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -107,6 +107,10 @@ class EvalOptions:
     """Channels for zeroshot; a run knows its own."""
     image_size: int | None = None
     """Side of the model's input for zeroshot. Default: what the weights were trained at."""
+    protocol: Literal["decathlon"] | None = None
+    """decathlon: score only slices where every region of paper A has 250 pixels."""
+    min_pixels: int = 1
+    """The scope "slice" holds slices with at least so many pixels of the region."""
     output: Path | None = None
     """Where tables and CSV files go. Default: eval/ in the first run's folder."""
     save_predictions: bool = False

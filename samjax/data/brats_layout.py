@@ -20,7 +20,7 @@ _FILE = re.compile(
     re.IGNORECASE,
 )
 _EARLIER = re.compile(r"brats_?(?:20)?(?:1[5-9]|2[01])(?!\d)", re.IGNORECASE)
-_LATER = re.compile(r"(?:brats|phantom)-(?P<task>[a-z]+)-\d", re.IGNORECASE)
+_LATER = re.compile(r"brats-(?P<task>[a-z]+)-\d", re.IGNORECASE)
 _RADIOTHERAPY = re.compile(r"brats-men-rt-", re.IGNORECASE)
 _YEAR = re.compile(r"(?<!\d)20(?P<year>2[34])(?!\d)")
 _SCHEMES_BY_YEAR = {
@@ -122,7 +122,7 @@ def _scheme(case_id: str, root: Path, folder: Path) -> str | None:
     if match is None:
         return None
     task = match["task"].lower()
-    if task not in _SCHEMES_BY_YEAR or case_id.lower().startswith("phantom"):
+    if task not in _SCHEMES_BY_YEAR:
         return "brats2023"
     above = [root.resolve().name, *folder.relative_to(root).parts]
     if folder == root:  # one case's own folder was asked for: its collection is named by the folder above

@@ -74,7 +74,11 @@ def find_cases(
 
 
 def survey(
-    root: Path | str, domain: str = "", layout: str | None = None, labels: str | None = None
+    root: Path | str,
+    domain: str = "",
+    layout: str | None = None,
+    labels: str | None = None,
+    read_labels: bool = True,
 ) -> Survey:
     """As `find_cases`, but cases that cannot be used are returned as problems instead of raised."""
     root = Path(root)

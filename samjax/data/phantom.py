@@ -91,6 +91,9 @@ def make_case(domain: str, seed: int, index: int, options: PhantomOptions | None
     opacities, compartments = growth.grow(standard, moved, tumour, fractions, outside)
     label = np.zeros(options.shape, np.uint8)
     label[mask] = compartments
+    crumbs = _crumbs(label > 0, options)
+    label[crumbs] = 0
+    opacities *= 1 - crumbs[mask]
 
     brightness = scan.signal(rng, points, fractions, opacities, tumour)
     scanner = _SCANNERS[domain]
@@ -173,6 +176,18 @@ def _grid(options: PhantomOptions, subject: brain.Subject) -> tuple[brain.Points
     near = np.flatnonzero((x / 70) ** 2 + (y / 88) ** 2 + (z / 76) ** 2 < np.float32(reach**2))
     i, j, k = np.unravel_index(near, options.shape)
     return np.stack([axes[0][i], axes[1][j], axes[2][k]]), near
+
+
+def _crumbs(tumour: np.ndarray, options: PhantomOptions) -> np.ndarray:
+    """The pieces of less than a tenth of a millilitre, unless that is all there is."""
+    from scipy import ndimage
+
+    pieces, _ = ndimage.label(tumour)
+    voxels = np.bincount(pieces.ravel())
+    voxels[0] = 0
+    small = voxels * np.prod(options.spacing) < 100
+    small[voxels.argmax()] = False
+    return small[pieces] & tumour
 
 
 def _run(jobs: list[tuple], workers: int) -> Iterator[None]:

@@ -14,7 +14,7 @@ _CONTRAST = {
     "t1": (1.00, 0.74, 0.84, 0.93, 0.28, 0.50, 0.60, 0.50, 0.84),
     "t1gd": (1.00, 0.78, 0.87, 0.95, 0.30, 2.10, 1.80, 1.50, 0.86),
     "t2": (0.72, 1.05, 0.86, 0.60, 2.50, 0.40, 1.60, 0.80, 1.35),
-    "flair": (0.80, 0.97, 0.90, 0.72, 0.24, 0.40, 0.90, 0.60, 1.45),
+    "flair": (0.80, 0.97, 0.90, 0.72, 0.24, 0.40, 0.90, 1.10, 1.45),
 }
 
 
@@ -38,15 +38,15 @@ def tissue_contrast(rng: np.random.Generator) -> Field:
 def tumour_contrast(rng: np.random.Generator, tumour: Tumour) -> Field:
     """Brightness (4 modalities, COMPARTMENTS) of one tumour; varies more than healthy tissue does."""
     if tumour.necrotic:
-        core = (0.48, 0.50, 2.1, rng.uniform(0.6, 1.6))
+        core = (0.48, 0.50, rng.uniform(1.6, 2.3), rng.uniform(0.5, 1.5))
     else:
-        core = (0.64, 0.68, 1.7, rng.uniform(1.25, 1.65))
-    edema = (0.80, 0.82, rng.uniform(1.5, 1.9), rng.uniform(1.35, 1.8))
+        core = (0.64, 0.68, rng.uniform(1.3, 1.9), rng.uniform(1.1, 1.6))
+    edema = (0.80, 0.82, rng.uniform(1.3, 1.9), rng.uniform(1.05, 1.7))
     if tumour.kind == "meningioma":  # about as bright as cortex until gadolinium is given
         core = (0.60, 0.75, rng.uniform(0.7, 1.9), rng.uniform(0.7, 1.3))
         enhancing = (0.76, rng.uniform(1.5, 2.1), rng.uniform(0.95, 1.4), rng.uniform(0.95, 1.4))
     else:
-        enhancing = (0.78, rng.uniform(1.35, 1.95), rng.uniform(1.15, 1.7), rng.uniform(1.2, 1.6))
+        enhancing = (0.78, rng.uniform(1.35, 1.95), rng.uniform(1.15, 1.7), rng.uniform(1.0, 1.5))
     by_name = {"non-enhancing": core, "edema": edema, "enhancing": enhancing}
     table = np.asarray([by_name[c] for c in COMPARTMENTS]).T
     return (table * rng.lognormal(0, 0.05, table.shape)).astype(np.float32)

@@ -118,7 +118,7 @@ def _glioma(rng: np.random.Generator, larger: bool) -> Tumour:
         roughness=float(rng.uniform(0.12, 0.24)),
         rim=float(rng.uniform(0.16, 0.45)),
         rim_gaps=0.75 if solid else float(rng.uniform(0.03, 0.3)),
-        edema=float(rng.uniform(7, 24)),
+        edema=float(rng.uniform(6, 20)),
         push=float(rng.uniform(0.35, 0.6)),
         necrotic=not solid,
         seed=int(rng.integers(2**31)),
@@ -208,7 +208,7 @@ def _edema(points: Points, tumour: Tumour, core: Field, fractions: Field, bounds
     if tumour.edema == 0:
         return np.zeros_like(core)
     uneven = waves(tumour.generator(5), points, 55.0) + 0.15 * waves(tumour.generator(6), points, 16.0)
-    reach = np.float32(tumour.edema) * (1 + 0.4 * uneven)
+    reach = np.float32(tumour.edema) * (1 + 0.4 * np.clip(uneven, -2, 1.5))
     grey = fractions[TISSUES.index("grey")] + fractions[TISSUES.index("thalamus")]
     spared = np.float32(0.55 * tumour.edema) * grey
     return edge(np.maximum(core - reach + spared, bounds), 1.5)

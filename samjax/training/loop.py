@@ -28,7 +28,7 @@ from samjax.training.step import (
     TrainState,
     first,
     make_train_step,
-    make_validation_step,
+    make_scoring_step,
     replicate,
     shard,
 )
@@ -104,7 +104,7 @@ def _fit(session: Session) -> None:
         transform,
         options.seed,
     )
-    validation_step = make_validation_step(
+    validation_step = make_scoring_step(
         graphdef, partial(slice_results, objective=_objective(options, scored_kind, None)), VALIDATION_SEED
     )
     plan = _plan(session)
@@ -124,8 +124,7 @@ def _fit(session: Session) -> None:
     def run_validation(epoch: int) -> None:
         scores, example = validate(
             validation_step,
-            state.trainable,
-            frozen,
+            (state.trainable, frozen),
             session.val,
             roi=options.roi,
             depth=options.depth,

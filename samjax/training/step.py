@@ -88,15 +88,15 @@ def make_train_step(
     return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
 
 
-def make_validation_step(
+def make_scoring_step(
     graphdef: nnx.GraphDef, slice_function: SliceFunction, seed: int
-) -> Callable[[nnx.State, nnx.State, Batch], SliceResults]:
-    """The pmapped (trainable, frozen, batch) -> results of each slice, with a device axis.
+) -> Callable[[tuple[nnx.State, ...], Batch], SliceResults]:
+    """The pmapped (states of the model, batch) -> results of each slice, with a device axis.
 
     The prompts depend on `seed` and the slice alone, so that epochs and runs are compared on the same prompts.
     """
 
-    def step(trainable: nnx.State, frozen: nnx.State, batch: Batch) -> SliceResults:
-        return slice_function(nnx.merge(graphdef, trainable, frozen), batch, jax.random.key(seed))
+    def step(states: tuple[nnx.State, ...], batch: Batch) -> SliceResults:
+        return slice_function(nnx.merge(graphdef, *states), batch, jax.random.key(seed))
 
     return jax.pmap(step, axis_name=AXIS)

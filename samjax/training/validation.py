@@ -37,13 +37,12 @@ class Example:
     predicted: np.ndarray
 
 
-ValidationStep = Callable[[nnx.State, nnx.State, Batch], SliceResults]
+ScoringStep = Callable[[tuple[nnx.State, ...], Batch], SliceResults]
 
 
 def validate(
-    step: ValidationStep,
-    trainable: nnx.State,
-    frozen: nnx.State,
+    step: ScoringStep,
+    states: tuple[nnx.State, ...],
     cases: tuple[CachedCase, ...],
     *,
     roi: str,
@@ -52,7 +51,7 @@ def validate(
     batch: int,
     prompt_free: bool,
 ) -> tuple[Scores, Example]:
-    """Runs the pmapped validation step over the cases, each slice once.
+    """Runs the pmapped scoring step over the cases, each slice once.
 
     With prompts from the labels, windows without ROI are not run and slices without ROI are background;
     prompt-free, every slice is run.
@@ -63,7 +62,7 @@ def validate(
     best: tuple[int, Example] | None = None
     data = covering_set(cases, depth, native, batch * jax.local_device_count(), keep)
     for host in data.to_iter(epochs=1):
-        results = jax.device_get(step(trainable, frozen, shard(host)))
+        results = jax.device_get(step(states, shard(host)))
         counted = results.counted.reshape(-1, depth)
         both, pred, true = (
             np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")

@@ -76,9 +76,10 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # nothing is left to send: the md5 decides whether the file is whole
-            return
-        raise
+        with error:
+            if have and error.code == 416:  # nothing is left to send: the md5 decides if the file is whole
+                return
+            raise
     with response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):

@@ -111,9 +111,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with path.open("rb") as file:
         start = file.read(len(OLD_TORCH_MAGIC))
     if start.startswith(ZIP_MAGIC):
-        return read_pth(path), {}
+        return _plainly_named(read_pth(path), path), {}
     if start[8:9] == b"{":
-        return read_safetensors(path)
+        tensors, metadata = read_safetensors(path)
+        return _plainly_named(tensors, path), metadata
     if start == OLD_TORCH_MAGIC:
         raise UserError(
             f"{path}: in the format of PyTorch before 1.6, which is not read; "
@@ -121,6 +122,16 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         )
     found = f"it begins with {start!r}" if start else "it is empty"
     raise UserError(f"{path}: neither a PyTorch checkpoint nor a safetensors file ({found})")
+
+
+def _plainly_named(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Refuses names that would garble the terminal in a later message."""
+    for name in tensors:
+        if not name.isprintable() or len(name) > 200:
+            raise UserError(
+                f"{path}: a tensor is called {name[:50]!r}; the file is damaged or no checkpoint of SAM"
+            )
+    return tensors
 
 
 def _float32(name: str, value: np.ndarray, path: Path) -> np.ndarray:

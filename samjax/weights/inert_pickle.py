@@ -186,4 +186,5 @@ class _Machine:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())[:200]
+    text = " ".join(str(value).split())[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

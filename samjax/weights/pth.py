@@ -114,7 +114,7 @@ class _Archive:
         dtype = STORAGES[kind.name]
         if len(data) != count * dtype.itemsize:
             raise UserError(
-                f"{self.path}: storage {key} has {len(data)} bytes, but {count} elements of {dtype} are "
+                f"{self.path}: storage {key!r} has {len(data)} bytes, but {count} elements of {dtype} are "
                 "declared; the file is damaged"
             )
         return np.frombuffer(data, dtype) if count else np.empty(0, dtype)
@@ -123,16 +123,16 @@ class _Archive:
         """The bytes of a member, mapped. Two lengths at byte 26 of its local header tell where they start."""
         info = self.members.get(name)
         if info is None:
-            raise UserError(f"{self.path}: the archive lacks its member {name}; the file is damaged")
+            raise UserError(f"{self.path}: the archive lacks its member {name!r}; the file is damaged")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise UserError(
-                f"{self.path}: its member {name} is compressed or encrypted, which torch.save never does; "
+                f"{self.path}: its member {name!r} is compressed or encrypted, which torch.save never does; "
                 "save it again"
             )
         header = self.mapped[info.header_offset : info.header_offset + 30]
         start = info.header_offset + 30 + sum(struct.unpack("<26xHH", header)) if len(header) == 30 else -1
         if start < 0 or not header.startswith(ZIP_MAGIC) or start + info.file_size > len(self.mapped):
-            raise UserError(f"{self.path}: its member {name} lies outside the file; the file is damaged")
+            raise UserError(f"{self.path}: its member {name!r} lies outside the file; the file is damaged")
         return memoryview(self.mapped)[start : start + info.file_size]
 
 
@@ -180,7 +180,7 @@ def _state_dict(content: object, path: Path) -> dict[str, np.ndarray]:
     for state in (*(content.get(key) for key in STATE_KEYS), content):
         if isinstance(state, dict) and any(isinstance(value, np.ndarray) for value in state.values()):
             return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
-    keys = ", ".join(map(str, list(content)[:5])) or "none"
+    keys = ", ".join(repr(key)[:50] for key in list(content)[:5]) or "none"
     raise UserError(
         f"{path}: holds no state dict; expected tensors at the top or under {', '.join(STATE_KEYS)}, "
         f"but its keys are: {keys}"

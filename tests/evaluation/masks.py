@@ -23,7 +23,7 @@ def ellipsoid(shape, centre, radii):
 
 def pairs(ndim):
     """Name -> (prediction, truth), neither of them empty."""
-    shape = (22, 26, 18)[:ndim]
+    shape = (13, 19, 11)[:ndim]
     rng = np.random.default_rng(ndim)
     middle = np.array(shape) / 2
     ball = ellipsoid(shape, middle, middle / 2)
@@ -39,7 +39,10 @@ def pairs(ndim):
     return {
         "balls": (ball, moved),
         "identical": (ball, ball.copy()),
-        "rings": (ball & ~ellipsoid(shape, middle, middle / 4), moved & ~ellipsoid(shape, middle, middle / 3)),
+        "rings": (
+            ball & ~ellipsoid(shape, middle, middle / 4),
+            moved & ~ellipsoid(shape, middle, middle / 3),
+        ),
         "ring and hole": (ball & ~ellipsoid(shape, middle, middle / 4), ellipsoid(shape, middle, middle / 5)),
         "noise": (noise, other_noise),
         "specks": (ball | sparse, ball),

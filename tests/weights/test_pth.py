@@ -109,7 +109,7 @@ def test_nested_state_dicts(tmp_path, key):
         ({"count": 25}, "25 elements of float32 are declared"),
         ({"storage": b"DoubleStorage"}, "24 elements of float64 are declared"),
         ({"storage": b"ComplexFloatStorage"}, "names torch.ComplexFloatStorage"),
-        ({"key": b"1"}, "lacks its member archive/data/1"),
+        ({"key": b"1"}, "lacks its member 'archive/data/1'"),
         ({"key": b"../data.pkl"}, "lacks its member"),
         ({"function": b"_rebuild_qtensor"}, "names torch._utils._rebuild_qtensor"),
     ],
@@ -176,7 +176,7 @@ def test_an_oversized_pickle_is_refused_unread(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [([1], "holds a list"), ({"weights": 3}, "its keys are: weights"), ({}, "its keys are: none")],
+    [([1], "holds a list"), ({"weights": 3}, "its keys are: 'weights'"), ({}, "its keys are: none")],
 )
 def test_without_a_state_dict(tmp_path, content, reason):
     with pytest.raises(UserError, match=reason):

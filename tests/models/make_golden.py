@@ -1,0 +1,46 @@
+"""Computes golden.npz with Meta's code: `python -m tests.models.make_golden` (needs what `make parity` installs)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.models.cases import SMALL, Stages, pictures, prompts_of_every_type
+
+GOLDEN = Path(__file__).parent / "golden.npz"
+SIZES = ((128, 128), (64, 64), (80, 112))
+"""Pictures (height, width) in pixels; the first has the size that the weights are for."""
+
+
+def picture(size: tuple[int, int]) -> np.ndarray:
+    """The picture of this size, (1, height, width, 3)."""
+    return pictures(1, *size, 3, seed=size[1])
+
+
+def thinned(value: np.ndarray) -> np.ndarray:
+    """What is stored of a stage: every 7th value of a long one (7 divides no axis here, so all channels and places)."""
+    return value.ravel()[::7] if value.size > 1000 else value.ravel()
+
+
+def key(size: tuple[int, int], part: str, stage: str) -> str:
+    """The name in golden.npz; `part` is "encoder" or a type of prompt."""
+    return f"{size[0]}x{size[1]}: {part}: {stage}"
+
+
+def main() -> None:
+    from tests.models.oracle import MetaSam
+
+    meta = MetaSam(SMALL)
+    golden: Stages = {}
+    for size in SIZES:
+        stages = {"encoder": meta.encoder_stages(picture(size))}
+        embedding = stages["encoder"]["neck"][0]
+        for name, prompt in prompts_of_every_type(*size).items():
+            stages[name] = meta.decoder_stages(embedding, prompt)
+        for part, values in stages.items():
+            golden |= {key(size, part, stage): thinned(value) for stage, value in values.items()}
+    np.savez_compressed(GOLDEN, **golden)
+    print(f"{GOLDEN}: {len(golden)} arrays, {GOLDEN.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -76,10 +76,17 @@ def _check_label(scan: Scan, case: Case) -> None:
 def _doubts(case: Case, opened: dict[Path, Nifti]) -> list[Problem]:
     """What can be read but may not be what was meant."""
     doubts = []
-    for path, image in opened.items():
-        if not (image.header["qform_code"] or image.header["sform_code"]):
-            message = "the header gives no orientation (neither qform nor sform): left and right are assumed"
-            doubts.append(Problem(case.id, path, message, unusable=False))
-        if path == case.label and not np.any(image.array):
-            doubts.append(Problem(case.id, path, "the label is empty: no tumour", unusable=False))
+    unplaced = [
+        path
+        for path, image in opened.items()
+        if not image.header["qform_code"] and not image.header["sform_code"]
+    ]
+    if unplaced:
+        message = (
+            f"{len(unplaced)} of {len(opened)} headers give no orientation (neither qform nor sform): "
+            "left and right are assumed"
+        )
+        doubts.append(Problem(case.id, unplaced[0], message, unusable=False))
+    if case.label in opened and not np.any(opened[case.label].array):
+        doubts.append(Problem(case.id, case.label, "the label is empty: no tumour", unusable=False))
     return doubts

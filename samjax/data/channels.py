@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -40,10 +41,7 @@ class Pca2d:
     def save(self, path: Path) -> None:
         """Writes an .npz file."""
         with replacing(path) as temporary:
-            np.savez(temporary, **{name: getattr(self, name) for name in _FIELDS})
-
-
-_FIELDS = ("mean", "axes", "low", "high")
+            np.savez(temporary, mean=self.mean, axes=self.axes, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +83,13 @@ def parse_channels(text: str, pca: Pca2d | None = None) -> Channels:
     """
     if text == PCA2D:
         return Channels(PCA2D, MODALITIES, pca)
-    modalities = MODALITIES if text == ALL else tuple(modality_of(name) for name in text.split(","))
-    if None not in modalities:
-        if len(set(modalities)) == 1 and len(modalities) in (1, 3):
+    names = MODALITIES if text == ALL else tuple(text.split(","))
+    modalities = tuple(modality for name in names if (modality := modality_of(name)))
+    number, different = len(names), len(set(modalities))
+    if len(modalities) == number:
+        if different == 1 and number in (1, 3):
             return Channels(modalities[0], modalities[:1] * 3)
-        if len(set(modalities)) == len(modalities) and len(modalities) in (3, 4):
+        if different == number and number in (3, 4):
             return Channels(",".join(modalities), modalities)
     raise UserError(
         f"--channels {text}: expected three of {', '.join(MODALITIES)} in the order wanted (flair,t1gd,t2), "
@@ -101,9 +101,10 @@ def load_pca2d(path: Path) -> Pca2d:
     """Reads what `Pca2d.save` wrote; a `UserError` where it cannot be."""
     try:
         with np.load(path) as stored:
-            return Pca2d(**{name: stored[name].astype(np.float32) for name in _FIELDS})
-    except (OSError, KeyError, ValueError) as error:
+            mean, axes, low, high = (stored[name] for name in ("mean", "axes", "low", "high"))
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: no fitted pca2d can be read from it ({error})") from None
+    return Pca2d(mean, axes, low, high)
 
 
 def fit_pca2d(slices: Iterable[np.ndarray]) -> Pca2d:
@@ -129,7 +130,7 @@ def fit_pca2d(slices: Iterable[np.ndarray]) -> Pca2d:
             counts[number] += np.histogram(components[:, number], _BINS, _RANGE)[0]
     edges = np.linspace(*_RANGE, _BINS + 1)
     bounds = np.array([_percentiles(edges, row) for row in counts], np.float32)
-    return Pca2d(mean, axes, bounds[:, 0], np.maximum(bounds[:, 1], bounds[:, 0] + 1e-3))
+    return Pca2d(mean, axes, bounds[:, 0], bounds[:, 1])
 
 
 def _principal_axes(slices: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

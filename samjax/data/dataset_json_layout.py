@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,10 @@ def _stem(path: Path) -> str:
 
 def _one_file_a_channel(files: Mapping[str, Path]) -> bool:
     numbered = [path for stem, path in files.items() if _CHANNEL_FILE.fullmatch(stem)]
-    return bool(numbered) and len(read_header(numbered[0]).get_data_shape()) < 4
+    for path in numbered:
+        with suppress(UserError):  # one that is damaged does not decide
+            return len(read_header(path).get_data_shape()) < 4
+    return bool(numbered)
 
 
 def _labels_folder(images: Path) -> str:
@@ -145,32 +149,37 @@ def _split_channels(files: Mapping[str, Path], channels: Mapping[int, str]) -> d
 def _scheme(content: Mapping[str, Any], description: Path, *, required: bool) -> str | None:
     """The scheme that dataset.json's `labels` spell: name -> value or values, or value -> name."""
     named = content.get("labels")
-    if not isinstance(named, dict):
-        named = {}
-    codes: dict[int, set[int]] = {}
-    for name, values in _names_and_values(named, description):
-        meaning = next((codes for pattern, codes in _LABEL_NAMES if pattern.search(name)), None)
-        if meaning is None:
-            codes.clear()
-            break
-        for value in values:
-            # Regions overlap: a value means what all the regions that list it have in common.
-            codes[value] = codes.get(value, set(meaning)) & meaning
-    for value, meaning in codes.items():
-        others = {
-            code for other in codes if other != value and codes[other] < meaning for code in codes[other]
-        }
-        codes[value] = meaning - others
-    if all(len(meaning) == 1 for meaning in codes.values()):
-        plain = {0: BACKGROUND, **{value: min(meaning) for value, meaning in sorted(codes.items())}}
-        if {EDEMA, NON_ENHANCING, ENHANCING} <= set(plain.values()):
-            return scheme_text(plain)
+    meanings = _meanings(named if isinstance(named, dict) else {}, description)
+    if all(len(meaning) == 1 for meaning in meanings.values()):
+        codes = {0: BACKGROUND, **{value: min(meaning) for value, meaning in sorted(meanings.items())}}
+        if {EDEMA, NON_ENHANCING, ENHANCING} <= set(codes.values()):
+            return scheme_text(codes)
     if required:
         raise UserError(
             f"{description}: its labels ({named}) do not name edema, non-enhancing and enhancing tumour; "
             "say what the values mean with --labels, such as --labels edema=1,non-enhancing=2,enhancing=3"
         )
     return None
+
+
+def _meanings(named: Mapping[str, Any], description: Path) -> dict[int, frozenset[int]]:
+    """Value -> the canonical codes it may have, one each where the names make sense; empty if one does not.
+
+    nnU-Net's regions overlap: with whole tumour (1, 2, 3), core (2, 3) and enhancing (3), value 1 is what
+    whole tumour has beyond the core. So a value means what all the regions listing it have in common,
+    less what the smaller ones among the others take.
+    """
+    common: dict[int, frozenset[int]] = {}
+    for name, values in _names_and_values(named, description):
+        meaning = next((codes for pattern, codes in _LABEL_NAMES if pattern.search(name)), None)
+        if meaning is None:
+            return {}
+        for value in values:
+            common[value] = common.get(value, meaning) & meaning
+    return {
+        value: meaning.difference(*(other for other in common.values() if other < meaning))
+        for value, meaning in common.items()
+    }
 
 
 def _names_and_values(named: Mapping[str, Any], description: Path) -> list[tuple[str, list[int]]]:

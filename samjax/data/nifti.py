@@ -51,8 +51,6 @@ def read_nifti(path: Path) -> Nifti:
             f"{path}: truncated, {len(raw)} bytes where shape {shape} needs {need}; fetch it again"
         )
     array = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")
-    if not dtype.isnative:
-        array = array.astype(dtype.newbyteorder("="))
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
         array = array * np.float32(slope) + np.float32(intercept)
@@ -93,7 +91,6 @@ def write_like(path: Path, array: np.ndarray, source: Path, dtype: np.dtype | ty
     if array.shape != header.get_data_shape()[:3]:
         raise ValueError(f"array of shape {array.shape} for {source} of shape {header.get_data_shape()}")
     header.set_data_dtype(dtype)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the display window was of the scan's intensities
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(np.asarray(array, dtype), None, header)

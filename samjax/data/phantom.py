@@ -36,7 +36,7 @@ _SCANNERS = {
     "adult": scan.Scanner(noise=(0.012, 0.035), bias=0.10, blur=0.6),
     "meningioma": scan.Scanner(noise=(0.012, 0.035), bias=0.10, blur=0.6),
     "paediatric": scan.Scanner(noise=(0.012, 0.035), bias=0.10, blur=0.6),
-    "subsaharan": scan.Scanner(noise=(0.05, 0.09), bias=0.18, blur=0.7, pixel=1.5, thickness=2.0),
+    "subsaharan": scan.Scanner(noise=(0.06, 0.11), bias=0.18, blur=0.7, pixel=1.5, thickness=2.0),
 }
 
 

@@ -15,9 +15,7 @@ Points = NDArray[np.float32]
 Field = NDArray[np.float32]
 
 TISSUES = ("white", "grey", "thalamus", "pallidum", "csf", "vessel", "choroid", "dura", "gliosis")
-MENINGES = (
-    2.2  # millimetres of fluid and membranes that skull stripping leaves on the brain (less at its base)
-)
+MENINGES = 2.2  # millimetres of fluid and membranes that skull stripping leaves, less at the base
 CORTEX = 2.9  # thickness in millimetres
 
 # Centre lines of the lateral ventricle and caudate nucleus on one side: (|x|, y, z, radius).
@@ -46,8 +44,6 @@ _MIDDLE_CEREBRAL_ARTERY = (
     (38.0, 4.0, -8.0, 1.3),
     (42.0, -8.0, 2.0, 1.0),
 )
-
-
 # The brain stem: its floor on the midline, and the cerebral peduncle and pons on one side.
 _STEM = (
     (0.0, -27.0, -2.0, 9.5),
@@ -100,7 +96,7 @@ def chain(points: Points, nodes: tuple[tuple[float, float, float, float], ...]) 
     nearest = np.full(points.shape[1], np.inf, np.float32)
     for start, stop in pairwise(nodes):
         a, b = _column(start[:3]), _column(stop[:3])
-        along = np.clip(((b - a).T @ (points - a))[0] / np.float32(np.sum((b - a) ** 2)), 0, 1)
+        along = np.clip(_along(points - a, (b - a)[:, 0]) / np.float32(np.sum((b - a) ** 2)), 0, 1)
         radius = np.float32(start[3]) + np.float32(stop[3] - start[3]) * along
         offset = points - a - (b - a) * along
         np.minimum(nearest, np.sqrt(np.sum(offset**2, axis=0)) - radius, out=nearest)
@@ -115,19 +111,23 @@ def smooth_union(first: Field, second: Field, radius: float) -> Field:
 
 def waves(rng: np.random.Generator, points: Points, wavelength: float, count: int = 14) -> Field:
     """A smooth random field of unit variance: plane waves of about `wavelength` mm, random directions."""
-    vectors, phases = _wave_vectors(rng, wavelength, count)
-    return np.cos(points.T @ vectors + phases) @ np.full(count, np.sqrt(2 / count), np.float32)
+    total = np.zeros(points.shape[1], np.float32)
+    for vector, phase in zip(*_wave_vectors(rng, wavelength, count), strict=True):
+        total += np.cos(_along(points, vector) + phase)
+    return total * np.float32(np.sqrt(2 / count))
 
 
 def waves_and_gradient(
     rng: np.random.Generator, points: Points, wavelength: float, count: int = 20
 ) -> tuple[Field, Points]:
     """As `waves`, with the gradient (3, n) in 1/mm."""
-    vectors, phases = _wave_vectors(rng, wavelength, count)
-    argument = points.T @ vectors + phases
+    value, gradient = np.zeros(points.shape[1], np.float32), np.zeros_like(points)
+    for vector, phase in zip(*_wave_vectors(rng, wavelength, count), strict=True):
+        argument = _along(points, vector) + phase
+        value += np.cos(argument)
+        gradient -= vector[:, None] * np.sin(argument)
     amplitude = np.float32(np.sqrt(2 / count))
-    value = np.cos(argument).sum(axis=1) * amplitude
-    return value, -(vectors @ np.sin(argument).T) * amplitude
+    return value * amplitude, gradient * amplitude
 
 
 def head_to_standard(points: Points, subject: Subject) -> Points:
@@ -141,7 +141,7 @@ def head_to_standard(points: Points, subject: Subject) -> Points:
         turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
         rotation = turn @ rotation
     matrix = (rotation / np.asarray(subject.scale)[:, None]).astype(np.float32)
-    standard = matrix @ points
+    standard = np.stack([_along(points, row) for row in matrix])
     rng = subject.generator(0)
     return standard + np.stack([waves(rng, points, 95.0, 6) for _ in range(3)]) * _column((1.2, 1.8, 1.8))
 
@@ -340,10 +340,16 @@ def _paint(fractions: Field, tissue: str, alpha: Field) -> None:
 
 
 def _wave_vectors(rng: np.random.Generator, wavelength: float, count: int) -> tuple[Field, Field]:
-    directions = rng.normal(size=(3, count))
-    directions /= np.linalg.norm(directions, axis=0)
-    lengths = 2 * np.pi / (wavelength * rng.uniform(0.8, 1.3, count))
+    """Wave vectors (count, 3) in radians per millimetre and phases (count,)."""
+    directions = rng.normal(size=(count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    lengths = 2 * np.pi / (wavelength * rng.uniform(0.8, 1.3, (count, 1)))
     return (directions * lengths).astype(np.float32), rng.uniform(0, 2 * np.pi, count).astype(np.float32)
+
+
+def _along(points: Points, vector: Field) -> Field:
+    # Not a matrix product: its threads would fight over the cores when several cases are made at once.
+    return vector[0] * points[0] + vector[1] * points[1] + vector[2] * points[2]
 
 
 def _column(values: tuple[float, ...]) -> Field:

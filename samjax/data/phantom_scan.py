@@ -41,7 +41,7 @@ def tumour_contrast(rng: np.random.Generator, tumour: Tumour) -> Field:
         core = (0.48, 0.50, rng.uniform(1.6, 2.3), rng.uniform(0.5, 1.5))
     else:
         core = (0.64, 0.68, rng.uniform(1.3, 1.9), rng.uniform(1.1, 1.6))
-    edema = (0.80, 0.82, rng.uniform(1.3, 1.9), rng.uniform(1.05, 1.7))
+    edema = (0.80, 0.82, rng.uniform(1.3, 1.9), rng.uniform(1.15, 1.7))
     if tumour.kind == "meningioma":  # about as bright as cortex until gadolinium is given
         core = (0.60, 0.75, rng.uniform(0.7, 1.9), rng.uniform(0.7, 1.3))
         enhancing = (0.76, rng.uniform(1.5, 2.1), rng.uniform(0.95, 1.4), rng.uniform(0.95, 1.4))
@@ -56,11 +56,11 @@ def signal(
     rng: np.random.Generator, points: Points, fractions: Field, opacities: Field, tumour: Tumour
 ) -> Field:
     """Noise-free brightness (4, n): healthy tissue with the tumour laid over it, both with some texture."""
-    healthy = tissue_contrast(rng) @ fractions
+    healthy = _mixed(tissue_contrast(rng), fractions)
     healthy *= 1 + 0.025 * waves(rng, points, 28.0) + 0.02 * waves(rng, points, 7.0)
-    diseased = tumour_contrast(rng, tumour) @ opacities
+    diseased = _mixed(tumour_contrast(rng, tumour), opacities)
     for row in diseased:
-        row *= 1 + 0.07 * waves(rng, points, 16.0, 10) + 0.05 * waves(rng, points, 6.0, 10)
+        row *= 1 + 0.07 * waves(rng, points, 16.0, 12) + 0.03 * waves(rng, points, 6.0, 24)
     return healthy * (1 - opacities.sum(axis=0)) + diseased
 
 
@@ -95,6 +95,10 @@ def acquire(
 def bias_field(rng: np.random.Generator, points: Points, strength: float) -> Field:
     """Multiplicative receive-coil shading (n,), smooth over the whole head."""
     return np.exp(np.float32(strength) * waves(rng, points, 260.0, 6))
+
+
+def _mixed(contrast: Field, shares: Field) -> Field:
+    return np.stack([sum(c * share for c, share in zip(row, shares, strict=True)) for row in contrast])
 
 
 def _rician(rng: np.random.Generator, image: Field, sigma: float) -> Field:

@@ -128,10 +128,10 @@ def _glioma(rng: np.random.Generator, larger: bool) -> Tumour:
 def _meningioma(rng: np.random.Generator, points: Points, outside: Field) -> Tumour:
     radius = float(np.clip(rng.lognormal(np.log(14), 0.33), 6, 26))
     eccentric = np.sum(((points - _MIDDLE) / _HALF) ** 2, axis=0) > 0.5
-    shallow = (np.abs(outside + 0.6 * radius) < 2) & (points[2] > -16) & eccentric
+    shallow = (np.abs(outside + 0.45 * radius) < 2) & (points[2] > -16) & eccentric
     if rng.random() < 0.25:  # on the falx
         shallow = (
-            (np.abs(np.abs(points[0]) - 0.7 * radius) < 2) & (points[2] > 38) & (outside < -0.5 * radius)
+            (np.abs(np.abs(points[0]) - 0.6 * radius) < 2) & (points[2] > 38) & (outside < -0.5 * radius)
         )
     place = points[:, rng.choice(np.flatnonzero(shallow))]
     return Tumour(
@@ -159,7 +159,7 @@ def _midline_glioma(rng: np.random.Generator) -> Tumour:
         radius=radius,
         roughness=float(rng.uniform(0.08, 0.16)),
         rim=0.0,
-        rim_gaps=float(rng.uniform(0.9, 0.97)) if rng.random() < 0.6 else 1.0,
+        rim_gaps=float(rng.uniform(0.9, 0.97)) if rng.random() < 0.75 else 1.0,
         edema=float(rng.uniform(3, 9)) if rng.random() < 0.45 else 0.0,
         push=float(rng.uniform(0.3, 0.45)),
         necrotic=False,

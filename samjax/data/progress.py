@@ -30,13 +30,15 @@ def processed(
     if not items:
         return
     from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
     workers = min(workers or os.cpu_count() or 1, len(items))
     chain = MapDataset.source(items).map(function)
-    columns = (*Progress.get_default_columns()[:-1], "{task.completed}/{task.total}", TimeRemainingColumn())
+    *columns, _ = Progress.get_default_columns()
+    columns += [TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()]
     console = Console(file=sys.stderr)
     bar = Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True)
-    making = {"workers": workers} if workers > 1 else {"workers": 0, "prefetch": 0}
-    with bar, chain.to_iter(**making, epochs=1) as results:
+    several = workers > 1
+    results = chain.to_iter(workers if several else 0, prefetch=2 if several else 0, epochs=1)
+    with bar, results:
         yield from bar.track(results, total=len(items), description=description)

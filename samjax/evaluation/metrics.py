@@ -165,20 +165,20 @@ def score_slices(pred: Mask, true: Mask, spacing: Sequence[float]) -> dict[str, 
     spacing = checked_spacing(spacing, pred)
     check_masks(pred, true, dims=(3,))
     shape, plane = pred.shape[1:], spacing[1:]
-    pred_pixels, true_pixels = np.count_nonzero(pred, axis=(1, 2)), np.count_nonzero(true, axis=(1, 2))
+    pred_pixels, true_pixels = _count_slices(pred), _count_slices(true)
     overlap = (pred_pixels == true_pixels).astype(float)
     distance = np.where(pred_pixels == true_pixels, 0.0, _diagonal(shape, plane))
     comparable = np.flatnonzero((pred_pixels > 0) & (true_pixels > 0))
     if comparable.size:
         pred, true = surfaces.crop_to_union(pred[comparable], true[comparable])
-        shared = np.count_nonzero(pred & true, axis=(1, 2))
-        overlap[comparable] = 2 * shared / (pred_pixels + true_pixels)[comparable]
+        overlap[comparable] = 2 * _count_slices(pred & true) / (pred_pixels + true_pixels)[comparable]
         # Slices are put so far apart that every nearest voxel lies in the same slice.
         distance[comparable] = _hd95_slices(pred, true, (10 * _diagonal(shape, plane), *plane))
     return {"true_pixels": true_pixels, "pred_pixels": pred_pixels, "dice": overlap, "hd95": distance}
 
 
 def check_masks(pred: Mask, true: Mask, dims: tuple[int, ...] = (2, 3)) -> None:
+    """Raises UserError unless both are boolean, of one shape and of one of the numbers of dimensions."""
     for name, mask in (("prediction", pred), ("truth", true)):
         if mask.dtype != bool or mask.ndim not in dims:
             wanted = " or ".join(f"{d}-D" for d in dims)
@@ -194,6 +194,7 @@ def check_masks(pred: Mask, true: Mask, dims: tuple[int, ...] = (2, 3)) -> None:
 
 
 def checked_spacing(spacing: Sequence[float], mask: Mask) -> Spacing:
+    """The spacing as floats; raises UserError unless it has a positive number for each axis of the mask."""
     spacing = tuple(float(step) for step in spacing)
     if len(spacing) != mask.ndim or not all(step > 0 and math.isfinite(step) for step in spacing):
         raise UserError(
@@ -210,6 +211,11 @@ def _pair(pred: Mask, true: Mask) -> _Pair:
 
 def _shared(pair: _Pair) -> int:
     return int(np.count_nonzero(pair.pred & pair.true))
+
+
+def _count_slices(mask: Mask) -> NDArray:
+    """The voxels of each slice (n,); with an axis np.count_nonzero would make integers of the mask first."""
+    return np.array([np.count_nonzero(plane) for plane in mask], np.int64)
 
 
 def _dice(pair: _Pair) -> float:
@@ -238,7 +244,7 @@ def _hd95_slices(pred: Mask, true: Mask, spacing: Spacing) -> NDArray:
     directed = []
     for source, target in ((p, t), (t, p)):
         distances = surfaces.nearest_distances(source, target, spacing)
-        ends = np.cumsum(np.count_nonzero(source, axis=(1, 2)))
+        ends = np.cumsum(_count_slices(source))
         directed.append([_percentile(part) for part in np.split(distances, ends[:-1])])
     return np.max(directed, axis=0)
 

@@ -19,6 +19,10 @@ Spacing = tuple[float, ...]
 # than the tree, and mostly replace it.
 _NEAR = 5
 
+# A mask with a larger share of boundary voxels than this is noise: one distance transform of the whole box
+# (0.2 us a voxel) then costs less than a query for each of them, and less memory than their look-ups.
+_CROWDED = 1 / 8
+
 
 def crop_to_union(first: Mask, second: Mask) -> tuple[Mask, Mask]:
     """Both masks, contiguous, cut to the bounding box of their union (no element if both are empty)."""
@@ -68,6 +72,8 @@ def nearest_distances(source: Mask, target: Mask, spacing: Spacing, exact: int |
     Returns:
         float64, one per voxel of `source` in C order.
     """
+    if np.count_nonzero(source) > _CROWDED * source.size:
+        return _transform(target, spacing)[source]
     reach, shells = _near_shells(spacing)
     # The margin keeps every offset inside the array, so that it is one number to add to a flat position.
     source, target = _padded(source, reach), _padded(target, reach)
@@ -127,6 +133,13 @@ def _tree_distances(points: NDArray, targets: NDArray, spacing: Spacing) -> NDAr
     _, nearest = tree.query(points * scale)
     # From whole steps: a difference of scaled coordinates can be off by a rounding error.
     return _lengths(points - targets[nearest], spacing)
+
+
+def _transform(target: Mask, spacing: Spacing) -> NDArray:
+    """The distance in mm from every voxel to the nearest of `target`."""
+    from scipy.ndimage import distance_transform_edt
+
+    return distance_transform_edt(~target, sampling=spacing)
 
 
 def surface_elements(mask: Mask, spacing: Spacing) -> tuple[Mask, NDArray]:

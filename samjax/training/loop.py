@@ -193,7 +193,7 @@ class _Meter:
             return
         step, epoch, lr, slices, metrics = self._pending
         self._pending = None
-        values = jax.device_get({name: value[0] for name, value in metrics.items()})
+        values = first(metrics)
         now = time.perf_counter()
         seconds, self._begin = now - self._begin, now
         extra = {}

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import jax_utils, nnx
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from samjax.training.objective import Batch, SliceResults
 
@@ -32,14 +33,24 @@ class TrainState(NamedTuple):
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
 
 
-def replicate(tree: object) -> object:
-    """A copy of `tree` on every local device, with a leading device axis."""
-    return jax_utils.replicate(tree)
+def replicate(tree: object, count: int | None = None) -> object:
+    """A copy of `tree` on every local device (or the first `count`), with a leading device axis.
+
+    It is laid out as the pmapped steps return it: with another layout the second step would be compiled anew.
+    """
+    devices = jax.local_devices()[:count]
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+
+    def copies(x: jax.Array) -> jax.Array:
+        x = np.asarray(x)
+        return jax.device_put(np.broadcast_to(x, (len(devices), *x.shape)), sharding)
+
+    return jax.tree.map(copies, tree)
 
 
 def first(tree: object) -> object:
-    """The first device's copy of a replicated tree."""
-    return jax.tree.map(lambda x: x[0], tree)
+    """The first device's copy of a replicated tree, as NumPy arrays of their own."""
+    return jax.tree.map(lambda x: np.array(x.addressable_data(0))[0], tree)
 
 
 def shard(batch: dict[str, np.ndarray]) -> Batch:
@@ -72,7 +83,7 @@ def make_train_step(
         loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)

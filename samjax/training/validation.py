@@ -68,14 +68,20 @@ def validate(
             np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")
         )
         np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
-        slice_dice.append((2 * both[counted] + 1e-9) / (pred[counted] + true[counted] + 1e-9))
+        slice_dice.append(_dice(both[counted], pred[counted], true[counted]))
         if best is None or true.max() > best[0]:
             sample, z = np.unravel_index(true.argmax(), true.shape)
             predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
             best = int(true.max()), _example(cases, host, sample, z, predicted, roi)
     both, pred, true = totals.T
-    dice = (2 * both + 1e-9) / (pred + true + 1e-9)
+    dice = _dice(both, pred, true)
     return Scores(float(dice.mean()), float(np.concatenate(slice_dice).mean()), len(cases)), best[1]
+
+
+def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Dice from pixel counts; 1 where both are empty."""
+    total = pred + true
+    return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
 
 
 def _example(

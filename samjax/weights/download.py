@@ -1,6 +1,7 @@
 """Fetches Meta's published SAM checkpoints."""
 
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def download(
     url = f"{base_url.rstrip('/')}/{name}"
     try:
         _fetch(url, part, progress or (lambda done, total: None))
-    except (OSError, ValueError) as error:  # URLError, timeouts and broken connections are OSErrors
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         kept = part.stat().st_size if part.exists() else 0
         raise UserError(
             f"{url}: could not be fetched ({error}); run the same command again to go on after the {kept} "
@@ -87,7 +88,7 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
                 f"the server sent {response.headers.get('Content-Range')} when asked for bytes {have}-"
             )
         done = have if resumed else 0
-        total = done + int(response.headers["Content-Length"])
+        total = done + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if resumed else "wb") as file:
             progress(done, total)
             while piece := response.read(_PIECE_BYTES):

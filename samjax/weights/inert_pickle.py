@@ -159,9 +159,8 @@ class _Machine:
         if type(self.stack[-1]) is not dict:
             raise TypeError("items set in what is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(
-                key, str | int | float | None
-            ):  # a deep tuple's hash would overflow the C stack
+            # Hashing a deep tuple would overflow the C stack.
+            if not isinstance(key, str | int | float | None):
                 raise TypeError("a dict key that is no string or number")
             self.stack[-1][key] = value
 

@@ -55,7 +55,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     for name, entry in header.items():
         if entry["dtype"] not in DTYPES:
             raise UserError(
-                f"{path}: {name} is stored as {entry['dtype']}; expected one of {', '.join(DTYPES)}"
+                f"{path}: {name!r} is stored as {entry['dtype']}; expected one of {', '.join(DTYPES)}"
             )
         begin, end = entry["data_offsets"]
         data = memoryview(mapped)[8 + length + begin : 8 + length + end]

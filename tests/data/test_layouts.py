@@ -103,7 +103,7 @@ def test_two_years_in_one_name_decide_nothing(tmp_path):
 
 def test_men_rt_is_refused_by_name(tmp_path):
     touch_case(tmp_path / "BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0001-1", ("_t1c", "_gtv"))
-    with pytest.raises(UserError, match="MEN-RT"):
+    with pytest.raises(UserError, match="MEN-RT has T1Gd alone"):
         find_cases(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_decathlon_from_above_from_its_folders_and_unlabelled(tmp_path, scan):
         {"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3},
         {"0": "background", "1": "ED", "2": "NCR/NET", "3": "ET"},
         {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
-        {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3},
+        {"enhancing tumor": 3, "background": 0, "tumor core": [2, 3], "whole tumor": [1, 2, 3]},
     ],
 )
 def test_nnunet_raw(tmp_path, scan, labels):
@@ -239,6 +239,16 @@ def test_nnunet_labels_that_say_nothing(tmp_path, scan):
         find_cases(root)
     assert find_cases(root, labels="msd")[0].scheme == "msd"
     assert find_cases(root, read_labels=False)[0].label is None
+
+
+def test_numbered_4d_files_are_decathlons_and_a_damaged_file_decides_nothing(tmp_path, scan):
+    save_msd(tmp_path / "msd", {"BRATS_0001": scan, "BRATS_0002": scan})
+    (tmp_path / "msd" / "imagesTr" / "BRATS_0001.nii.gz").write_bytes(b"x")
+    assert [case.layout for case in find_cases(tmp_path / "msd")] == ["msd", "msd"]
+    root = save_nnunet(tmp_path / "nnunet", {"a": scan}, {"background": 0})
+    for path in (root / "imagesTr").iterdir():
+        path.write_bytes(b"x")
+    assert [case.layout for case in find_cases(root, labels="msd")] == ["nnunet"]
 
 
 def test_nnunet_missing_channel_file(tmp_path, scan):

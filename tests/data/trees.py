@@ -36,6 +36,7 @@ def example(seed: int = 0, shape: tuple[int, int, int] = (9, 20, 16)) -> Example
     for number, modality in enumerate(MODALITIES):
         image = np.zeros(shape, np.int16)
         image[inside] = rng.integers(50, 900 + 100 * number, image[inside].shape)
+        image[2:5, 6:12, 9:13] = 0  # background inside the head, as of a cavity
         images[modality] = image
     label = np.zeros(shape, np.uint8)
     label[2:7, 4:14, 5:12] = 1

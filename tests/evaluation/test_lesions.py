@@ -1,7 +1,5 @@
 """Lesion-wise scores on small cases whose numbers follow from the 2023 definition by hand."""
 
-from math import sqrt
-
 import numpy as np
 import pytest
 

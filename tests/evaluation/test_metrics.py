@@ -77,7 +77,7 @@ def test_a_few_outliers_do_not_count():
     true = block((40, 20), (0, 16), (0, 16))
     pred = true | block((40, 20), (39, 40), (19, 20))
     assert metrics.hd95(pred, true, (1.0, 1.0)) == 0
-    # With four far ones rank 0.95 * 63 = 59.85 lies between the last 0 and the nearest of them, at hypot(20, 4).
+    # With four far ones rank 0.95 * 63 = 59.85 lies between the last 0 and the nearest far, at hypot(20, 4).
     pred |= block((40, 20), (35, 39), (19, 20))
     pred[39, 19] = False
     assert metrics.hd95(pred, true, (1.0, 1.0)) == pytest.approx(0.85 * hypot(20, 4))

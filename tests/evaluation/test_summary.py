@@ -1,4 +1,4 @@
-"""Summaries over cases: the mean beside the mean of the non-empty, and an interval that means what it says."""
+"""Summaries over cases: the mean, the mean of the non-empty beside it, and the interval of the mean."""
 
 import numpy as np
 import pytest
@@ -47,11 +47,12 @@ def test_patients_are_drawn_whole():
 
 
 def test_patients_weigh_by_their_cases():
-    # Patient a has three cases of 0, b one of 1: the draws aa, ab, ba, bb give 0, 1/4, 1/4, 1.
-    assert summarise([0, 0, 0, 1.0], [True] * 4, ["a", "a", "a", "b"]).ci95 == (0.0, 1.0)
-    summary = summarise([0, 0, 0, 1.0, 0.5], [True] * 5, ["a", "a", "a", "b", "b"])
-    assert summary.ci95 == (0.0, 0.75)
-    assert summary.mean == pytest.approx(0.3)
+    # Patient a has a hundred cases of 1, nineteen others one case of 0. Of 20 draws patient a is in none with
+    # probability 0.36, in at most two with 0.92 and in at most three with 0.98.
+    patients = ["a"] * 100 + list("bcdefghijklmnopqrst")
+    summary = summarise([1.0] * 100 + [0.0] * 19, [True] * 119, patients)
+    assert summary.mean == pytest.approx(100 / 119)
+    assert summary.ci95 == pytest.approx((0.0, 300 / (300 + 17)))
 
 
 def test_too_few_cases():

@@ -7,8 +7,8 @@ import numpy as np
 from tests.models.cases import SMALL, Stages, pictures, prompts_of_every_type
 
 GOLDEN = Path(__file__).parent / "golden.npz"
-SIZES = ((128, 128), (64, 64), (80, 112))
-"""Pictures (height, width) in pixels; the first has the size that the weights are for."""
+SIZES = ((128, 128), (80, 112))
+"""Pictures (height, width) in pixels: of the size that the weights are for, and of another that is not square."""
 
 
 def picture(size: tuple[int, int]) -> np.ndarray:
@@ -26,7 +26,8 @@ def key(size: tuple[int, int], part: str, stage: str) -> str:
     return f"{size[0]}x{size[1]}: {part}: {stage}"
 
 
-def main() -> None:
+def golden_stages() -> Stages:
+    """What is stored, computed with Meta's code."""
     from tests.models.oracle import MetaSam
 
     meta = MetaSam(SMALL)
@@ -38,9 +39,10 @@ def main() -> None:
             stages[name] = meta.decoder_stages(embedding, prompt)
         for part, values in stages.items():
             golden |= {key(size, part, stage): thinned(value) for stage, value in values.items()}
-    np.savez_compressed(GOLDEN, **golden)
-    print(f"{GOLDEN}: {len(golden)} arrays, {GOLDEN.stat().st_size / 1000:.0f} kB")
+    return golden
 
 
 if __name__ == "__main__":
-    main()
+    golden = golden_stages()
+    np.savez_compressed(GOLDEN, **golden)
+    print(f"{GOLDEN}: {len(golden)} arrays, {GOLDEN.stat().st_size / 1000:.0f} kB")

@@ -29,7 +29,9 @@ class MetaSam:
         watched = {f"blocks/{index}": block for index, block in enumerate(encoder.blocks)}
         watched |= {"patch_embed": encoder.patch_embed, "transformer": self.sam.mask_decoder.transformer}
         for name, module in watched.items():
-            module.register_forward_hook(lambda _, inputs, output, name=name: self.captured.update({name: output}))
+            module.register_forward_hook(
+                lambda _, inputs, output, name=name: self.captured.update({name: output})
+            )
 
     def encoder_stages(self, images: np.ndarray) -> Stages:
         """Every stage of the encoder for pictures (B, H, W, 3) in [0, 255]: (B, h, w, dim) by name."""

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from samjax.models.sam import Sam
-from tests.models.cases import SMALL, Stages, decoder_stages, encoder_stages, our_sam, prompts_of_every_type, relative_error
+from tests.models.cases import (
+    SMALL,
+    Stages,
+    decoder_stages,
+    encoder_stages,
+    our_sam,
+    prompts_of_every_type,
+    relative_error,
+)
 from tests.models.make_golden import GOLDEN, SIZES, key, picture, thinned
 
 TOLERANCE = 1e-5

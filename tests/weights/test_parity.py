@@ -20,10 +20,6 @@ torch = pytest.importorskip("torch", exc_type=ImportError)
 from tests.weights.oracle import meta_sam, transformers_sam  # noqa: E402
 
 
-def numpy_state(model: torch.nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
-
-
 def shapes(tensors) -> dict[str, list[int]]:
     return {name: list(value.shape) for name, value in tensors.items()}
 
@@ -76,8 +72,12 @@ def test_protocol_4_is_read_too(tmp_path):
     assert same(read_pth(tmp_path / "a.pth"), read_pth(TORCH_SAVE))
 
 
-def test_golden_names_are_the_official_ones():
+def test_golden_names_are_meta_s():
     assert shapes(meta_sam(SMALL).state_dict()) == GOLDEN["meta"]
+
+
+def test_golden_names_are_those_of_transformers():
+    pytest.importorskip("transformers")
     stored = shapes(transformers_sam(transformers_config(SMALL)).state_dict())
     del stored[
         "prompt_encoder.shared_embedding.positional_embedding"
@@ -96,6 +96,7 @@ def test_tables_cover_the_published_models(name):
 
 
 def test_tables_cover_the_transformers_model():
+    pytest.importorskip("transformers")
     with torch.device("meta"):
         state = transformers_sam(transformers_config(PRESETS["vit_b"])).state_dict()
     tensors = {key: np.broadcast_to(np.float32(0), tuple(value.shape)) for key, value in state.items()}

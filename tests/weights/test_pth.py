@@ -159,7 +159,18 @@ def test_compressed_members_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", tensor())
         file.writestr("archive/data/0", FLOATS.tobytes())
-    with pytest.raises(UserError, match="compressed"):
+    with pytest.raises(UserError, match="is compressed or encrypted"):
+        read_pth(tmp_path / "a.pth")
+
+
+def test_a_member_that_reaches_past_the_file_is_refused(tmp_path):
+    write_pth(tmp_path / "a.pth", {"a": FLOATS})
+    data = bytearray((tmp_path / "a.pth").read_bytes())
+    entry = data.rindex(b"archive/data/0") - 46  # the member's entry in the zip's directory
+    assert data[entry : entry + 4] == b"PK\x01\x02"
+    data[entry + 24 : entry + 28] = (1 << 20).to_bytes(4, "little")  # its size
+    (tmp_path / "a.pth").write_bytes(data)
+    with pytest.raises(UserError, match="'archive/data/0' lies outside the file"):
         read_pth(tmp_path / "a.pth")
 
 

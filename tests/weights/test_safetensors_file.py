@@ -63,7 +63,7 @@ def test_truncated(tmp_path, kept):
 def test_an_unknown_type_is_named(tmp_path):
     header = json.dumps({"a": {"dtype": "F8_E5M2", "shape": [2], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0")
-    with pytest.raises(UserError, match="a is stored as F8_E5M2"):
+    with pytest.raises(UserError, match="'a' is stored as F8_E5M2"):
         read_safetensors(tmp_path / "a")
 
 

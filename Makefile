@@ -1,0 +1,46 @@
+# Each target makes .venv and installs what it needs: all that is asked for is Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/demo
+
+.PHONY: demo test parity parity-full lint clean
+
+demo: .venv/demo
+	$(BIN)/python train.py --strategy lora4ch --run $(RUN)
+	$(BIN)/python eval.py --run $(RUN) --save-predictions
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+# The official PyTorch code as the oracle, on a small model.
+parity: .venv/parity
+	$(BIN)/python -m pytest -m "parity and not full"
+
+# The same for ViT-B at 1024 x 1024: minutes, and 10 GB of memory.
+parity-full: .venv/parity
+	$(BIN)/python -m pytest -m "parity and full"
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "samjax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/test: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+# Meta's code asks for torchvision, which nothing compared here uses; hence --no-deps.
+.venv/parity: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[parity]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps segment-anything-py==1.0.1
+	touch $@

@@ -1,0 +1,157 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from samjax.data.check import check
+from samjax.data.layouts import find_cases
+from samjax.data.volumes import read_case
+from samjax.errors import UserError
+from tests.data.test_volumes import DAMAGE, broken
+from tests.data.trees import example, save, save_brats, save_msd, source_label
+
+REPOSITORY = Path(__file__).parents[2]
+LABEL_DAMAGE = {
+    "foreign value": "label value 3 is not one of brats2021's",
+    "half a value": "label value 1.5",
+    "label grid": "16 x 20 x 8 voxels where",
+    "missing": "no t1gd",
+}
+# A folder in the place of a file is seen earlier, by the missing modality.
+FOUND = {**DAMAGE, **LABEL_DAMAGE, "gone": "no t2"}
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return example()
+
+
+def test_each_planted_damage_is_found_and_the_rest_is_not_blamed(tmp_path, scan):
+    expected = {}
+    for number, how in enumerate([*DAMAGE, *LABEL_DAMAGE]):
+        case_id = f"BraTS2021_{number:05d}"
+        folder = save_brats(tmp_path / case_id, case_id, scan)
+        label = folder / f"{case_id}_seg.nii.gz"
+        values = source_label(scan, "brats2021")
+        if how in DAMAGE:
+            broken(folder / f"{case_id}_t2.nii.gz", how, scan)
+        elif how == "foreign value":
+            save(label, np.where(values == 4, 3, values).astype(np.uint8))
+        elif how == "half a value":
+            save(label, np.where(values == 4, 1.5, values).astype(np.float32))
+        elif how == "label grid":
+            save(label, values[:-1])
+        else:
+            (folder / f"{case_id}_t1ce.nii.gz").unlink()
+        expected[case_id] = how
+    for number in range(100, 103):
+        save_brats(tmp_path / "good", f"BraTS2021_{number:05d}", example(number))
+    report = check(tmp_path, workers=1, progress=False)
+    assert report.unusable == sorted(expected)
+    assert report.total == len(expected) + 3
+    for problem in report.problems:
+        how = expected[problem.case]
+        wanted = FOUND[how].replace("_t1.nii.gz", "")
+        assert re.search(wanted, problem.message), (how, problem.message)
+        assert "\n" not in problem.message
+
+
+def test_all_damages_of_one_case_are_listed(tmp_path, scan):
+    case_id = "BraTS2021_00001"
+    save_brats(tmp_path, case_id, scan)
+    broken(tmp_path / f"{case_id}_t1ce.nii.gz", "truncated", scan)
+    broken(tmp_path / f"{case_id}_t2.nii.gz", "shape", scan)
+    save(tmp_path / f"{case_id}_seg.nii.gz", source_label(scan, "brats2021") + 10)
+    report = check(tmp_path, workers=1, progress=False)
+    assert [problem.path.name for problem in report.problems] == [
+        f"{case_id}_{name}.nii.gz" for name in ("seg", "t1ce", "t2")
+    ]
+
+
+def test_the_odd_one_out_is_named(tmp_path, scan):
+    """Not the four that agree, though the odd one comes first."""
+    case_id = "BraTS2021_00001"
+    save_brats(tmp_path, case_id, scan)
+    save(tmp_path / f"{case_id}_t1.nii.gz", scan.images["t1"], spacing=(1.0, 2.0, 1.0))
+    report = check(tmp_path, workers=1, progress=False)
+    assert [problem.path.name for problem in report.problems] == [f"{case_id}_t1.nii.gz"]
+
+
+def test_doubts_do_not_make_a_case_unusable(tmp_path, scan):
+    case_id = "BraTS2021_00001"
+    save_brats(tmp_path, case_id, scan)
+    save(tmp_path / f"{case_id}_seg.nii.gz", np.zeros_like(scan.label))
+    for path in tmp_path.iterdir():
+        image = nib.load(path)
+        image.set_qform(None, 0)
+        image.set_sform(None, 0)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    report = check(tmp_path, workers=1, progress=False)
+    messages = " ".join(problem.message for problem in report.problems if not problem.unusable)
+    assert report.unusable == []
+    assert "5 of 5 headers give no orientation" in messages
+    assert "no tumour" in messages
+
+
+def test_a_4d_file_is_checked_channel_by_channel(tmp_path, scan):
+    root = save_msd(tmp_path, {"BRATS_001": scan, "BRATS_002": scan})
+    images = np.stack([scan.images[name] for name in ("flair", "t1", "t1gd", "t2")], -1)
+    images[..., 2] = 0
+    save(root / "imagesTr" / "BRATS_002.nii.gz", images)
+    report = check(root, workers=1, progress=False)
+    assert [problem.message[:28] for problem in report.problems] == ["(channel 2): empty, every vo"]
+    with pytest.raises(UserError, match=r"BRATS_002.nii.gz \(channel 2\): empty"):
+        read_case(find_cases(root)[1])
+    path = root / "imagesTr" / "BRATS_001.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    report = check(root, workers=1, progress=False)
+    assert [problem.case for problem in report.problems] == ["BRATS_001", "BRATS_002"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "samjax.data.check", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def test_the_command(tmp_path, scan):
+    root = tmp_path / "data"
+    for number in range(3):
+        save_brats(root / f"BraTS2021_{number:05d}", f"BraTS2021_{number:05d}", scan)
+    done = run(root, "--workers", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 cases, 3 of them with a label: all can be used." in done.stdout
+
+    broken(root / "BraTS2021_00001" / "BraTS2021_00001_t2.nii.gz", "nan", scan)
+    shutil.rmtree(root / "BraTS2021_00002")
+    done = run(root, "--json", tmp_path / "out" / "found.json", "--workers", "1")
+    assert done.returncode == 1
+    assert "1 cannot be used" in done.stdout
+    assert "NaN" in done.stdout
+    found = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert found["unusable"] == ["BraTS2021_00001"]
+    assert (found["cases"], found["labelled"]) == (2, 2)
+    (problem,) = found["problems"]
+    assert problem["file"].endswith("BraTS2021_00001_t2.nii.gz")
+    assert problem["unusable"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no such file"),
+        ([".", "--layout", "x"], "--layout x"),
+        ([], "required"),
+        ([".", "--foo"], "foo"),
+    ],
+)
+def test_bad_usage(arguments, message):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,142 @@
+"""The encoder's stacked blocks and the ways to compute it, which must not change what is computed."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samjax.models.image_encoder import stack_blocks, unstack_blocks
+from samjax.models.presets import PRESETS, Compute, SamConfig
+from samjax.models.sam import Sam, abstract_sam, normalise
+from tests.models.cases import (
+    ADAPTATION,
+    MINI,
+    adapted_weights,
+    encode,
+    encoder_stages,
+    jitted,
+    our_sam,
+    our_weights,
+    pictures,
+    relative_error,
+    sam_with,
+)
+
+
+@pytest.mark.parametrize(("name", "period"), [("vit_b", 3), ("vit_l", 6), ("vit_h", 8), ("tiny", 3)])
+def test_blocks_repeat_in_groups(name, period):
+    assert PRESETS[name].block_period == period
+
+
+@pytest.mark.parametrize(
+    ("depth", "indexes", "period"),
+    [
+        (4, (1, 3), 2),
+        (4, (), 1),
+        (4, (0, 1, 2, 3), 1),
+        (4, (2,), 4),
+        (6, (2, 5), 3),
+        (6, (1, 5), 6),
+        (1, (0,), 1),
+    ],
+)
+def test_period_of_other_patterns(depth, indexes, period):
+    assert SamConfig(depth=depth, global_attn_indexes=indexes).block_period == period
+
+
+def test_stacking_and_unstacking_are_inverse():
+    flat = our_weights(MINI)
+    stacked = stack_blocks(flat, MINI.block_period)
+    back = unstack_blocks(stacked, MINI.block_period)
+    assert back.keys() == flat.keys()
+    assert all(np.array_equal(back[path], value) for path, value in flat.items())
+    name = "attn/qkv/bias"
+    assert np.array_equal(
+        stacked[f"image_encoder/blocks/1/{name}"][1], flat[f"image_encoder/blocks/3/{name}"]
+    )
+    assert np.array_equal(stacked["image_encoder/pos_embed"], flat["image_encoder/pos_embed"])
+    assert not any(path.startswith(("image_encoder/blocks/2", "image_encoder/blocks/3")) for path in stacked)
+
+
+def test_stacking_does_not_depend_on_the_order():
+    flat = our_weights(MINI)
+    backwards = stack_blocks(dict(reversed(flat.items())), 2)
+    assert all(np.array_equal(backwards[path], value) for path, value in stack_blocks(flat, 2).items())
+
+
+def test_intermediates_do_not_change_the_output():
+    model, images = our_sam(MINI), pictures(2, 16, 16, 3)
+    stages = encoder_stages(model, images)
+    assert set(stages) == {"patch_embed", *(f"blocks/{index}" for index in range(4)), "neck"}
+    assert relative_error(encode(model, images[:, None])[:, 0], stages["neck"]) < 1e-6
+
+
+def test_blocks_run_in_order():
+    """Every intermediate is the one before, through its own block: the last block alone changes no earlier one."""
+    weights, images = dict(our_weights(MINI)), pictures(2, 16, 16, 3)
+    before = encoder_stages(our_sam(MINI), images)
+    for index in (3, 2, 1, 0):
+        weights[f"image_encoder/blocks/{index}/mlp/lin2/bias"] = np.ones(24, np.float32)
+        after = encoder_stages(sam_with(weights), images)
+        same = {stage for stage in before if np.array_equal(before[stage], after[stage])}
+        assert same == {"patch_embed", *(f"blocks/{earlier}" for earlier in range(index))}
+
+
+def loss_and_gradient(model: Sam, images: jax.Array) -> tuple[jax.Array, Sam]:
+    return jax.value_and_grad(lambda model: jnp.sin(3 * model.encode(images)).sum())(model)
+
+
+def test_recomputation_changes_neither_output_nor_gradient():
+    images = jnp.asarray(pictures(1, 2, 16, 16, 3))
+    kept, recomputed = (
+        sam_with(adapted_weights(), ADAPTATION, Compute(remat=remat)) for remat in (False, True)
+    )
+    assert "remat" not in str(jax.make_jaxpr(Sam.encode)(kept, images))
+    assert "remat" in str(jax.make_jaxpr(Sam.encode)(recomputed, images))
+    (loss, gradient), (other_loss, other_gradient) = (
+        jitted(loss_and_gradient)(model, images) for model in (kept, recomputed)
+    )
+    assert float(loss) == pytest.approx(float(other_loss), rel=1e-5)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
+    for found, expected in zip(jax.tree.leaves(other_gradient), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+
+
+def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
+    images = pictures(1, 2, 16, 16, 3)
+    half = sam_with(adapted_weights(), ADAPTATION, Compute(dtype="bfloat16"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
+    expected = np.asarray(encode(sam_with(adapted_weights(), ADAPTATION), images))
+    assert 1e-4 < relative_error(encode(half, images), expected) < 0.03
+
+
+def test_another_size_interpolates_the_positions():
+    """At 6 x 4 tokens, against NumPy's interpolation of the 4 x 4 that are stored."""
+    config = replace(MINI, depth=1, global_attn_indexes=())
+    weights = our_weights(config)
+    for path in weights:
+        if "patch_embed" in path or path.endswith(("proj/kernel", "proj/bias", "lin2/kernel", "lin2/bias")):
+            weights[path] = np.zeros_like(weights[path])
+    block = encoder_stages(sam_with(weights, config=config), pictures(1, 24, 16, 3))["blocks/0"]
+    stored = weights["image_encoder/pos_embed"][0]
+    rows = np.clip((np.arange(6) + 0.5) * 4 / 6 - 0.5, 0, 3)
+    expected = np.apply_along_axis(partial(np.interp, rows, np.arange(4)), 0, stored)
+    np.testing.assert_allclose(block[0], expected, atol=1e-5)
+
+
+def test_abstract_model_allocates_nothing():
+    model = abstract_sam(PRESETS["vit_h"])
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model))
+
+
+def test_pictures_are_scaled_as_in_pretraining():
+    grey = normalise(jnp.full((1, 2, 3), 114.495))
+    np.testing.assert_allclose(
+        grey[0, 0], (114.495 - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375], rtol=1e-5
+    )
+    four = normalise(jnp.full((1, 2, 4), 200, jnp.uint8))
+    np.testing.assert_allclose(four, (200 - 114.495) / 57.630, rtol=1e-5)
+    assert four.dtype == jnp.float32

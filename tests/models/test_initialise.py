@@ -1,0 +1,77 @@
+"""Values drawn by path against the modules' own initialisers."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from samjax.models.initialise import initial_values
+from samjax.models.sam import Sam, to_flat
+from tests.models.cases import ADAPTATION, SMALL, jitted
+
+
+# One of every module, no more: compiling the draws is what takes time here.
+CONFIG = replace(
+    SMALL,
+    depth=1,
+    global_attn_indexes=(0,),
+    decoder_depth=1,
+    num_multimask=0,
+    iou_head_depth=2,
+    mask_channels=32,
+)
+
+
+class Keys:
+    """Gives each parameter a key of its own, as `nnx.Rngs` does, and can be traced."""
+
+    def __init__(self, key: jax.Array):
+        self.key = key
+
+    def params(self) -> jax.Array:
+        self.key, key = jax.random.split(self.key)
+        return key
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, np.ndarray]:
+    """What the modules draw, by stored path."""
+    model = jitted(lambda key: Sam(CONFIG, ADAPTATION, rngs=Keys(key)))(jax.random.key(0))
+    return to_flat(nnx.state(model), CONFIG.block_period)
+
+
+@pytest.fixture(scope="module")
+def drawn(modules) -> dict[str, np.ndarray]:
+    return initial_values({path: value.shape for path, value in modules.items()}, seed=0)
+
+
+def test_constants_are_the_same(modules, drawn):
+    constant = {path for path, value in modules.items() if np.ptp(value) == 0}
+    assert constant == {path for path, value in drawn.items() if np.ptp(value) == 0}
+    assert all(np.array_equal(drawn[path], modules[path]) for path in constant)
+
+
+def test_mean_and_deviation_are_the_same(modules, drawn):
+    """Within six standard errors of a normal sample of that size."""
+    for path, expected in modules.items():
+        if np.ptp(expected) == 0:
+            continue
+        found, count = drawn[path], expected.size
+        assert found.dtype == np.float32
+        assert abs(found.mean() - expected.mean()) < 6 * (2 / count) ** 0.5 * expected.std(), path
+        assert abs(np.log(found.std() / expected.std())) < 6 / count**0.5, path
+
+
+def test_each_path_has_its_own_values_and_they_depend_on_the_seed_and_path_alone(drawn):
+    path = "image_encoder/blocks/0/attn/lora/q/a"
+    alone = initial_values({path: drawn[path].shape}, seed=0)
+    assert np.array_equal(alone[path], drawn[path])
+    assert not np.array_equal(initial_values({path: drawn[path].shape}, seed=1)[path], drawn[path])
+    assert not np.array_equal(drawn[path], drawn[path.replace("/q/", "/v/")])
+
+
+def test_a_path_without_a_rule_is_an_error():
+    with pytest.raises(KeyError, match="no rule draws image_encoder/gamma"):
+        initial_values({"image_encoder/gamma": (3,)}, seed=0)

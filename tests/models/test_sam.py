@@ -1,0 +1,108 @@
+"""The whole model: names of parameters, both masks, the way from pixels, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from samjax.models.presets import Compute
+from samjax.models.sam import Sam, abstract_sam, from_flat, to_flat
+from tests.models.cases import (
+    ADAPTATION,
+    MINI,
+    adapted_weights,
+    decode,
+    encode,
+    into_slots,
+    jitted,
+    our_sam,
+    our_weights,
+    pictures,
+    prompts_of_every_type,
+    relative_error,
+    sam_with,
+)
+
+
+def arguments(kind: str = "point and mask") -> dict:
+    """A prompt as `Sam.decode` takes it."""
+    return into_slots([prompts_of_every_type(16, 16, patch=4)[kind]], 2, (16, 16))
+
+
+@pytest.fixture(scope="module")
+def embedding() -> np.ndarray:
+    return np.random.RandomState(0).standard_normal((1, 4, 4, 16)).astype(np.float32)
+
+
+def test_flat_parameters_go_in_and_come_out_bit_for_bit():
+    model = sam_with(adapted_weights(), ADAPTATION)
+    flat = to_flat(nnx.state(model), MINI.block_period)
+    assert flat.keys() == adapted_weights().keys()
+    assert all(np.array_equal(flat[path], value) for path, value in adapted_weights().items())
+
+
+def test_a_part_of_the_state_comes_out_by_the_same_names():
+    part = nnx.state(our_sam(MINI), nnx.PathContains("mask_decoder"))
+    assert set(to_flat(part, 2)) == {path for path in our_weights(MINI) if path.startswith("mask_decoder/")}
+
+
+def test_parameters_that_are_not_named_stay():
+    model = our_sam(MINI)
+    token = np.ones((1, 16), np.float32)
+    from_flat(model, {"mask_decoder/iou_token/embedding": token})
+    flat = to_flat(nnx.state(model), MINI.block_period)
+    assert np.array_equal(flat.pop("mask_decoder/iou_token/embedding"), token)
+    assert all(np.array_equal(value, our_weights(MINI)[path]) for path, value in flat.items())
+
+
+def test_unknown_and_misshapen_parameters_are_errors():
+    model = abstract_sam(MINI)
+    with pytest.raises(KeyError, match="the model has no parameter mask_decoder/gamma"):
+        from_flat(model, {"mask_decoder/gamma": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"shape \(2, 16\), expected \(1, 16\)"):
+        from_flat(model, {"mask_decoder/iou_token/embedding": np.zeros((2, 16), np.float32)})
+
+
+def test_layer_norms_have_sams_epsilon():
+    """1e-5 in the two-way transformer, 1e-6 everywhere else."""
+    found = {
+        "/".join(map(str, path)): module.epsilon
+        for path, module in nnx.iter_modules(abstract_sam(MINI))
+        if isinstance(module, nnx.LayerNorm)
+    }
+    assert len(found) == 2 * 2 + 2 + 2 + 2 * 4 + 1 + 1
+    assert found == {path: 1e-5 if "transformer" in path else 1e-6 for path in found}
+
+
+def test_single_and_multi_mask_are_different_tokens(embedding):
+    model = our_sam(MINI)
+    single, single_iou = decode(model, embedding, **arguments())
+    multi, multi_iou = decode(model, embedding, **arguments(), multimask=True)
+    assert (single.shape, single_iou.shape) == ((1, 1, 1, 16, 16), (1, 1, 1))
+    assert (multi.shape, multi_iou.shape) == ((1, 1, 3, 16, 16), (1, 1, 3))
+    for index in range(3):
+        assert relative_error(multi[:, :, index], np.asarray(single[:, :, 0])) > 0.1
+
+
+def test_calling_the_model_encodes_and_decodes():
+    """Two samples of two slices: four pictures with a prompt each, in this order."""
+    model = sam_with(adapted_weights(), ADAPTATION)
+    images, valid = pictures(2, 2, 16, 16, 3), np.array([[True, True], [True, False]])
+    each = [arguments(kind) for kind in ("point", "box", "two points", "none")]
+    prompts = jax.tree.map(lambda *slots: jnp.concatenate(slots), *(argument["prompts"] for argument in each))
+    masks, iou = jitted(Sam.__call__)(model, images, prompts, valid)
+    embeddings = np.asarray(encode(model, images, valid)).reshape(4, 1, 4, 4, 16)
+    for picture, argument in enumerate(each):
+        expected, expected_iou = decode(model, embeddings[picture], **argument)
+        assert relative_error(masks[picture], np.asarray(expected[0])) < 1e-5
+        assert relative_error(iou[picture], np.asarray(expected_iou[0])) < 1e-4
+
+
+def test_bfloat16_decoder_gives_float32_masks_close_to_float32s(embedding):
+    half = sam_with(our_weights(MINI), compute=Compute(dtype="bfloat16"))
+    masks, iou = decode(half, embedding, **arguments())
+    expected, expected_iou = decode(our_sam(MINI), embedding, **arguments())
+    assert masks.dtype == iou.dtype == jnp.float32
+    assert 1e-4 < relative_error(masks, np.asarray(expected)) < 0.05
+    assert relative_error(iou, np.asarray(expected_iou)) < 0.05

@@ -15,7 +15,7 @@ from samjax.weights.pth import read_pth
 from tests.weights.checkpoints import GOLDEN, SMALL, TORCH_SAVE, random_flat, same
 
 pytestmark = pytest.mark.parity
-torch = pytest.importorskip("torch", exc_type=ImportError)
+torch = pytest.importorskip("torch")
 
 from tests.weights.oracle import meta_sam, transformers_sam  # noqa: E402
 

@@ -1,7 +1,7 @@
 """Prompts drawn from ground truth inside the compiled step, at native resolution and separately for each slice.
 
 Boxes: the tight box, with optional jitter. Clicks: the first uniform in the ROI (paper B, section 4.2), further ones
-from the largest error region of the current prediction. `none`: no prompt at all, as on an unlabelled scan.
+well inside the largest error region of the current prediction. `none`: no prompt at all, as on an unlabelled scan.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from samjax.errors import UserError
-from samjax.models.prompt_encoder import EMPTY, POSITIVE, Prompts, make_prompts
+from samjax.models.prompt_encoder import EMPTY, NEGATIVE, POSITIVE, Prompts, make_prompts
 
 KINDS = ("box", "point", "none")
 
@@ -45,7 +45,7 @@ class PromptMix:
             except ValueError:
                 raise UserError(f"--prompt: '{share}' is not a number; write e.g. point:0.75,none:0.25") from None
         total = sum(share for _, share in pairs)
-        if total <= 0 or any(share < 0 for _, share in pairs) or len(dict(pairs)) < len(pairs):
+        if not 0 < total < float("inf") or any(share < 0 for _, share in pairs) or len(dict(pairs)) < len(pairs):
             raise UserError(f"--prompt: the shares of '{text}' must be positive, each kind named once")
         return cls(tuple((kind, share / total) for kind, share in pairs), jitter)
 
@@ -132,3 +132,83 @@ def first_prompt(
         has_box = is_box[None, None]
     prompts = make_prompts(points[:, :, :clicks], labels[:, :, :clicks], boxes, has_box)
     return Prompts(prompts.coords[0], prompts.labels[0])
+
+
+def next_click(
+    key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A further click on one slice: in the largest region that the current prediction gets wrong.
+
+    A region is a 4-connected piece of the missed or of the surplus pixels; of equally large ones, that which holds the
+    first pixel in reading order. The click is uniform among the region's pixels that lie deeper than half its greatest
+    depth, so that a disc keeps a quarter of its area: RITM's training clicks (Sofiiuk et al. 2021), which are drawn
+    rather than centred so that the model does not learn to expect the centre. RITM also picks the region by depth
+    instead of by area.
+
+    Args:
+        key: PRNG key of the slice and round.
+        predicted: (N, N) bool, the current prediction.
+        mask: (N, N) bool, the ROI.
+        pixels: (N, N) bool, the pixels that are not padding; errors elsewhere do not count.
+
+    Returns:
+        (2,) float32 native (x, y), and an int32 label: POSITIVE on a missed part, NEGATIVE on surplus, EMPTY (with
+        meaningless coordinates) where the prediction is right.
+    """
+    missed, surplus = mask & ~predicted & pixels, predicted & ~mask & pixels
+    region = largest_region(missed + 2 * surplus)
+    depth = border_distance(region)
+    click = uniform_click(key, region & (2 * depth > depth.max()))
+    label = jnp.where((region & missed).any(), POSITIVE, NEGATIVE)
+    return click, jnp.where(region.any(), label, EMPTY).astype(jnp.int32)
+
+
+def largest_region(kinds: jax.Array) -> jax.Array:
+    """The largest 4-connected piece of equal, non-zero values in (H, W) integers, as (H, W) bool."""
+    found = kinds != 0
+    first = _first_pixels(kinds)
+    sizes = jnp.zeros(kinds.size, jnp.int32).at[first].add(found)
+    return found & (first == jnp.argmax(sizes))
+
+
+def _first_pixels(kinds: jax.Array) -> jax.Array:
+    """The flat index of the first pixel, in reading order, of each pixel's 4-connected piece in (H, W).
+
+    A forest in which every pixel points to an earlier one of its piece: at first to the one above or else before it;
+    then roots of touching trees are joined, which at least halves their number each time (Shiloach and Vishkin 1982).
+    """
+    height, width = kinds.shape
+    own = jnp.arange(height * width).reshape(height, width)
+    same_row = jnp.pad((kinds[:, 1:] == kinds[:, :-1]) & (kinds[:, 1:] != 0), ((0, 0), (1, 0)))
+    same_column = jnp.pad((kinds[1:] == kinds[:-1]) & (kinds[1:] != 0), ((1, 0), (0, 0)))
+    parent = jnp.where(same_column, own - width, jnp.where(same_row, own - 1, own)).reshape(-1)
+    joins = same_row.reshape(-1)  # pixels of one column are in one tree from the start
+
+    def before(root: jax.Array) -> jax.Array:
+        return jnp.where(joins, jnp.roll(root, 1), root)
+
+    def join(root: jax.Array) -> jax.Array:
+        other = before(root)
+        return _roots(root.at[jnp.maximum(root, other)].min(jnp.minimum(root, other)))
+
+    root = jax.lax.while_loop(lambda root: (before(root) != root).any(), join, _roots(parent))
+    return root.reshape(height, width)
+
+
+def _roots(parent: jax.Array) -> jax.Array:
+    """Follows the pointers of a forest to the end; a root points to itself."""
+    return jax.lax.while_loop(lambda p: (p[p] != p).any(), lambda p: p[p], parent)
+
+
+def border_distance(region: jax.Array) -> jax.Array:
+    """City-block distance of each pixel of (H, W) bool to the nearest one outside; what lies around is outside.
+
+    Eroding k times with a cross leaves the pixels at more than k.
+    """
+    distance = jnp.pad(jnp.where(region, sum(region.shape), 0), 1)
+    for axis in (0, 1):
+        place = jnp.expand_dims(jnp.arange(distance.shape[axis]), 1 - axis)
+        ahead = jax.lax.cummin(distance - place, axis) + place
+        behind = jax.lax.cummin(distance + place, axis, reverse=True) - place
+        distance = jnp.minimum(ahead, behind)
+    return distance[1:-1, 1:-1]

@@ -110,7 +110,7 @@ def _fit(session: Session) -> None:
     plan = _plan(session)
     _print_plan(session, plan, trainable, frozen, prompts)
 
-    state = TrainState(np.int32(0), trainable, transform.init(trainable))
+    state = TrainState(np.zeros((), np.int32), trainable, transform.init(trainable))
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     host = {"data": {"epoch": 0, "index": 0}}
     if session.resumed:

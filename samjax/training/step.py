@@ -50,7 +50,7 @@ def replicate(tree: object, count: int | None = None) -> object:
 
 def first(tree: object) -> object:
     """The first device's copy of a replicated tree, as NumPy arrays of their own."""
-    return jax.tree.map(lambda x: np.array(x.addressable_data(0))[0], tree)
+    return jax.tree.map(lambda x: np.array(x.addressable_data(0)).reshape(x.shape[1:]), tree)
 
 
 def shard(batch: dict[str, np.ndarray]) -> Batch:

@@ -1,14 +1,14 @@
-"""Small models, random weights and inputs that the tests of this folder share, and our side of a comparison by stages.
+"""Small models, random weights and inputs that the tests of this folder share, and our model by stages.
 
-Everything is drawn with `RandomState`, the one generator whose stream NumPy promises to keep: golden.npz was computed
-from the same numbers, so no weights are stored.
+Everything is drawn with `RandomState`, the one generator whose stream NumPy promises to keep: golden.npz was
+computed from the same numbers, so no weights are stored.
 """
 
 import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def our_sam(config: SamConfig) -> Sam:
 
 @cache
 def adapted_weights() -> Mapping[str, np.ndarray]:
-    """Random weights by our paths for MINI with all that can be added to it; nothing is at its initial value."""
+    """Random weights by our paths for MINI with all that can be added; nothing is at its initial value."""
     weights = our_weights(MINI)
     for path, shape in flat_shapes(abstract_sam(MINI, ADAPTATION)).items():
         if path not in weights:
@@ -163,12 +163,18 @@ def prompts_of_every_type(height: int, width: int, patch: int = 16) -> dict[str,
     }
 
 
+def without_masks(prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
+    """Those of the prompts that have no mask."""
+    return {name: prompt for name, prompt in prompts.items() if prompt.mask is None}
+
+
 def into_slots(
     prompts: Sequence[Prompt], slots: int, mask_size: tuple[int, int]
 ) -> dict[str, jax.Array | Prompts]:
-    """The prompts on one picture in one batch (B = 1) with `slots` slots for clicks, as arguments of `Sam.decode`.
+    """Arguments of `Sam.decode`: prompts on one picture in one batch (B = 1), with `slots` slots for clicks.
 
-    Empty slots get coordinates too, far from zero: they must not matter.
+    Empty slots get coordinates too, far from zero: they must not matter. Masks are left out if no prompt has
+    one: then the decoder treats the picture as one for all prompts.
     """
     count = len(prompts)
     points = np.full((1, count, slots, 2), 37.0, np.float32)
@@ -186,19 +192,17 @@ def into_slots(
     has_box = jnp.array([[prompt.box is not None for prompt in prompts]])
     has_mask = jnp.array([[prompt.mask is not None for prompt in prompts]])
     slotted = make_prompts(jnp.asarray(points), jnp.asarray(labels), jnp.asarray(boxes), has_box)
-    return {"prompts": slotted, "masks": jnp.asarray(masks), "has_mask": has_mask}
+    with_masks = {"masks": jnp.asarray(masks), "has_mask": has_mask} if has_mask.any() else {}
+    return {"prompts": slotted, **with_masks}
 
 
-jitted = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""`jax.jit` without LLVM's optimisations, which here take longer than they save. Models may be arguments."""
-
-encode = jitted(Sam.encode)
+encode = jax.jit(Sam.encode)
 """`Sam.encode`, compiled once for all tests."""
-decode = jitted(Sam.decode, static_argnames="multimask")
+decode = jax.jit(Sam.decode, static_argnames="multimask")
 """`Sam.decode`, compiled once for all tests."""
 
 
-@jitted
+@jax.jit
 def _encode(model: Sam, images: jax.Array) -> dict[str, jax.Array]:
     return model.image_encoder(normalise(images), intermediates=True)[1]
 
@@ -208,9 +212,13 @@ def encoder_stages(model: Sam, images: np.ndarray) -> Stages:
     return {stage: np.asarray(value)[:, 0] for stage, value in _encode(model, images[:, None]).items()}
 
 
-@jitted
+@jax.jit
 def _decode(
-    model: Sam, embeddings: jax.Array, prompts: Prompts, masks: jax.Array, has_mask: jax.Array
+    model: Sam,
+    embeddings: jax.Array,
+    prompts: Prompts,
+    masks: jax.Array | None = None,
+    has_mask: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     height, width = embeddings.shape[1:3]
     patch = model.config.patch_size
@@ -218,18 +226,24 @@ def _decode(
     dense = model.prompt_encoder.dense(masks, has_mask)
     image_pe = model.prompt_encoder.pe_layer.grid(height, width)
     *_, inner = model.mask_decoder(embeddings, image_pe, sparse, valid, dense, intermediates=True)
+    dense = jnp.broadcast_to(dense, (*sparse.shape[:2], height, width, dense.shape[-1]))
     outputs = {"sparse": sparse, "dense": dense, "tokens": inner["tokens"]}
-    for kind, multimask in (("single", False), ("multi", True)):
-        outputs[f"{kind} masks"], outputs[f"{kind} iou"] = model.decode(
-            embeddings, prompts, masks=masks, has_mask=has_mask, multimask=multimask
-        )
-    return outputs
+    single, multi = (
+        model.decode(embeddings, prompts, masks=masks, has_mask=has_mask, multimask=multimask)
+        for multimask in (False, True)
+    )
+    # The IoU of all masks as one stage: a single number has no scale.
+    return outputs | {
+        "single mask": single[0],
+        "multi masks": multi[0],
+        "iou": jnp.concatenate([single[1], multi[1]], axis=-1),
+    }
 
 
 def decoder_stages(model: Sam, embedding: np.ndarray, prompts: Sequence[Prompt], slots: int) -> list[Stages]:
     """Every stage from the prompts on, one dict for each prompt, all computed in one batch.
 
-    `embedding` is (h, w, dim). What stands in empty slots is left out, so tokens are those that Meta's code has.
+    `embedding` is (h, w, dim). Empty slots are left out, so that the tokens are those that Meta's code has.
     """
     height, width = embedding.shape[:2]
     arguments = into_slots(prompts, slots, (4 * height, 4 * width))

@@ -9,9 +9,10 @@ from tests.models.cases import Prompt, Stages, meta_weights
 class MetaSam:
     """Meta's Sam with the random weights of `cases`, for pictures of any size.
 
-    Meta's encoder knows one size: its position embedding is added as it is stored. For another size, square or not,
-    it is replaced by PyTorch's bilinear interpolation (`align_corners=False`) of the stored one. The tables of relative
-    positions are left to Meta's own `get_rel_pos`, which interpolates those of the global blocks.
+    Meta's encoder knows one size: its position embedding is added as it is stored. For another size, square
+    or not, it is replaced by PyTorch's bilinear interpolation (`align_corners=False`) of the stored one. The
+    tables of relative positions are left to Meta's own `get_rel_pos`, which interpolates those of the global
+    blocks.
     """
 
     def __init__(self, config: SamConfig):
@@ -69,15 +70,22 @@ class MetaSam:
                 boxes=part["box"],
                 masks=None if part["mask"] is None else part["mask"][None],
             )
-            stages = {"sparse": sparse[0], "dense": dense[0].permute(1, 2, 0)}
-            for kind, multimask in (("single", False), ("multi", True)):
-                masks, iou = sam.mask_decoder(
+            single, multi = (
+                sam.mask_decoder(
                     image_embeddings=torch.from_numpy(embedding).permute(2, 0, 1)[None],
                     image_pe=encoder.get_dense_pe(),
                     sparse_prompt_embeddings=sparse,
                     dense_prompt_embeddings=dense,
                     multimask_output=multimask,
                 )
-                stages |= {f"{kind} masks": masks[0], f"{kind} iou": iou[0]}
-            stages["tokens"] = self.captured["transformer"][0][0]
+                for multimask in (False, True)
+            )
+        stages = {
+            "sparse": sparse[0],
+            "dense": dense[0].permute(1, 2, 0),
+            "tokens": self.captured["transformer"][0][0],
+            "single mask": single[0][0],
+            "multi masks": multi[0][0],
+            "iou": torch.cat([single[1][0], multi[1][0]]),
+        }
         return {name: value.numpy() for name, value in stages.items()}

@@ -7,7 +7,7 @@ import pytest
 
 from samjax.models import attention
 from samjax.models.attention import from_windows, grid_attention, relative_table, to_windows
-from tests.models.cases import jitted, relative_error
+from tests.models.cases import relative_error
 
 
 def inputs(height: int, width: int) -> list[jax.Array]:
@@ -18,7 +18,7 @@ def inputs(height: int, width: int) -> list[jax.Array]:
 
 
 def formula(q: np.ndarray, k: np.ndarray, v: np.ndarray, rel_h: np.ndarray, rel_w: np.ndarray) -> np.ndarray:
-    """Decomposed relative positions written out, for one head (H, W, d) and vectors R[query, key] of each axis."""
+    """Decomposed relative positions written out for one head (H, W, d), with the vectors R[query, key]."""
     out = np.zeros_like(v)
     for i, j in np.ndindex(q.shape[:2]):
         scores = (k @ q[i, j]) / np.sqrt(q.shape[-1])
@@ -30,7 +30,7 @@ def formula(q: np.ndarray, k: np.ndarray, v: np.ndarray, rel_h: np.ndarray, rel_
 
 def test_grid_attention_is_the_formula():
     q, k, v, table_h, table_w = inputs(3, 5)
-    found = np.asarray(jitted(grid_attention)(q, k, v, table_h, table_w))
+    found = np.asarray(jax.jit(grid_attention)(q, k, v, table_h, table_w))
     rel_h, rel_w = np.asarray(relative_table(table_h, 3)), np.asarray(relative_table(table_w, 5))
     for head in range(2):
         expected = formula(*(np.asarray(x[0, :, :, head]) for x in (q, k, v)), rel_h, rel_w)
@@ -48,10 +48,10 @@ def test_chunks_give_what_all_scores_at_once_give(monkeypatch, height, width, ch
     arrays = inputs(height, width)
     jaxpr = str(jax.make_jaxpr(grid_attention)(*arrays))
     assert f"length={chunks}" in jaxpr.replace(" ", "")
-    out, gradients = jitted(value_and_gradients)(*arrays)
+    out, gradients = jax.jit(value_and_gradients)(*arrays)
     monkeypatch.setattr(attention, "DENSE_TOKENS", height * width)
     assert "scan" not in str(jax.make_jaxpr(lambda *arrays: grid_attention(*arrays))(*arrays))
-    expected, expected_gradients = jitted(lambda *arrays: value_and_gradients(*arrays))(*arrays)
+    expected, expected_gradients = jax.jit(lambda *arrays: value_and_gradients(*arrays))(*arrays)
     assert relative_error(out, np.asarray(expected)) < 1e-5
     for found, reference in zip(gradients, expected_gradients, strict=True):
         assert relative_error(found, np.asarray(reference)) < 1e-5

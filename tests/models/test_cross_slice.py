@@ -13,7 +13,6 @@ from tests.models.cases import (
     ADAPTATION,
     adapted_weights,
     encode,
-    jitted,
     pictures,
     relative_error,
     sam_with,
@@ -76,14 +75,14 @@ def test_block_adds_the_bottleneck_once(model, j):
     assert float(jnp.abs(branch).max()) > 0.1
 
 
-@jitted
+@jax.jit
 def block_parts(block: Block, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Queries, keys and values; the spatial attention; the block's output."""
     qkv = block.attn.project(block.norm1(x))
     return qkv, block.attn.spatial(qkv), block(x, None)
 
 
-@jitted
+@jax.jit
 def block_sum(block: Block, x: jax.Array, d: jax.Array, attended: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The branch and the block's output, from the attention across slices and inside them."""
     branch = block.cross_slice.up(gelu(block.cross_slice.down(block.attn.proj(d))))

@@ -12,10 +12,9 @@ from tests.models.cases import (
     decoder_stages,
     encoder_stages,
     our_sam,
-    prompts_of_every_type,
     relative_error,
 )
-from tests.models.make_golden import GOLDEN, SIZES, key, picture, thinned
+from tests.models.make_golden import GOLDEN, SIZES, key, picture, prompts, thinned
 
 TOLERANCE = 1e-5
 """Of the stage's scale. A tenth of what is promised: rounding gives 3e-6, a GELU by tanh 2e-4."""
@@ -37,11 +36,10 @@ def stages(request, model) -> Stages:
     """All stages of the pictures of one size, by the names in the file."""
     size = request.param
     encoder = encoder_stages(model, picture(size))
-    prompts = prompts_of_every_type(*size)
-    parts = decoder_stages(model, encoder["neck"][0], list(prompts.values()), slots=3)
+    parts = decoder_stages(model, encoder["neck"][0], list(prompts(size).values()), slots=3)
     return {
         key(size, part, stage): value
-        for part, values in zip(("encoder", *prompts), (encoder, *parts), strict=True)
+        for part, values in zip(("encoder", *prompts(size)), (encoder, *parts), strict=True)
         for stage, value in values.items()
     }
 

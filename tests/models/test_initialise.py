@@ -1,45 +1,38 @@
 """Values drawn by path against the modules' own initialisers."""
 
-from dataclasses import replace
-
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from samjax.models.initialise import initial_values
+from samjax.models.presets import SamConfig
 from samjax.models.sam import Sam, to_flat
-from tests.models.cases import ADAPTATION, SMALL, jitted
+from tests.models.cases import ADAPTATION
 
-
-# One of every module, no more: compiling the draws is what takes time here.
-CONFIG = replace(
-    SMALL,
+# One of every module, with equal widths: each new shape takes time to compile.
+CONFIG = SamConfig(
+    embed_dim=64,
     depth=1,
+    num_heads=2,
     global_attn_indexes=(0,),
+    image_size=128,
+    mlp_dim=64,
+    out_dim=64,
+    decoder_mlp_dim=64,
     decoder_depth=1,
-    num_multimask=0,
+    num_multimask=1,
+    mask_channels=64,
+    iou_head_dim=64,
     iou_head_depth=2,
-    mask_channels=32,
 )
-
-
-class Keys:
-    """Gives each parameter a key of its own, as `nnx.Rngs` does, and can be traced."""
-
-    def __init__(self, key: jax.Array):
-        self.key = key
-
-    def params(self) -> jax.Array:
-        self.key, key = jax.random.split(self.key)
-        return key
 
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, np.ndarray]:
     """What the modules draw, by stored path."""
-    model = jitted(lambda key: Sam(CONFIG, ADAPTATION, rngs=Keys(key)))(jax.random.key(0))
-    return to_flat(nnx.state(model), CONFIG.block_period)
+    fast = jax.random.key(0, impl="unsafe_rbg")
+    return to_flat(nnx.state(Sam(CONFIG, ADAPTATION, rngs=nnx.Rngs(fast))), CONFIG.block_period)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""Prompts in static slots: where SAM's "not a point" token goes, and that an empty slot is as good as none."""
+"""Prompts in static slots: where SAM's "not a point" token goes, and that an empty slot is like none."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ from samjax.models.prompt_encoder import (
 )
 from tests.models.cases import (
     MINI,
-    Prompt,
     decode,
     into_slots,
     our_sam,
     prompts_of_every_type,
     relative_error,
+    without_masks,
 )
 
 TOLERANCE = 1e-5
@@ -37,8 +38,7 @@ def embeddings() -> np.ndarray:
     return np.random.RandomState(0).standard_normal((2, 4, 4, 16)).astype(np.float32)
 
 
-def kinds() -> list[Prompt]:
-    return list(prompts_of_every_type(16, 16, patch=4).values())
+KINDS = prompts_of_every_type(16, 16, patch=4)
 
 
 @pytest.mark.parametrize(
@@ -75,26 +75,23 @@ def test_all_prompts_have_a_box_if_boxes_are_given():
 
 
 @pytest.fixture(scope="module")
-def alone(model, embeddings) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (2, 8, 1, 16, 16) and IoU (2, 8, 1) of every prompt on each picture, each computed by itself in two slots."""
-    masks, iou = [], []
-    for embedding in embeddings:
-        arguments = [into_slots([prompt], 2, (16, 16)) for prompt in kinds()]
-        outputs = [decode(model, embedding[None], **argument) for argument in arguments]
-        masks.append(np.concatenate([mask[0] for mask, _ in outputs]))
-        iou.append(np.concatenate([value[0] for _, value in outputs]))
-    return np.stack(masks), np.stack(iou)
+def alone(model, embeddings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Masks (2, 1, 16, 16) and IoU (2, 1) of each prompt on both pictures, each by itself in two slots."""
+    results = {}
+    for name, prompt in KINDS.items():
+        arguments = into_slots([prompt], 2, (16, 16))
+        outputs = [decode(model, picture[None], **arguments) for picture in embeddings]
+        results[name] = tuple(np.concatenate([output[i][0] for output in outputs]) for i in range(2))
+    return results
 
 
-def test_empty_slots_and_neighbours_change_nothing(model, embeddings, alone):
+@pytest.mark.parametrize("kinds", [KINDS, without_masks(KINDS)], ids=["some with masks", "none with a mask"])
+def test_empty_slots_and_neighbours_change_nothing(model, embeddings, alone, kinds):
     """All prompts on two pictures in one batch with eight slots each, against each alone with two."""
-    one = into_slots(kinds(), 8, (16, 16))
-    both = {
-        name: Prompts(*map(twice, value)) if name == "prompts" else twice(value)
-        for name, value in one.items()
-    }
-    for found, expected in zip(decode(model, embeddings, **both), alone, strict=True):
-        assert relative_error(found, expected) < TOLERANCE
+    one = into_slots(list(kinds.values()), 8, (16, 16))
+    masks, iou = decode(model, embeddings, **jax.tree.map(twice, one))
+    assert relative_error(masks, np.stack([alone[name][0] for name in kinds], axis=1)) < TOLERANCE
+    assert relative_error(iou, np.stack([alone[name][1] for name in kinds], axis=1)) < TOLERANCE
 
 
 def twice(value: np.ndarray) -> jnp.ndarray:
@@ -103,30 +100,28 @@ def twice(value: np.ndarray) -> jnp.ndarray:
 
 def test_every_prompt_gives_another_mask(alone):
     """Otherwise the comparison above would show little."""
-    masks = alone[0].reshape(16, -1)
+    masks = [mask for masks, _ in alone.values() for mask in masks]
     for index, first in enumerate(masks):
         assert all(relative_error(first, second) > 1e-3 for second in masks[index + 1 :])
 
 
 def test_surplus_not_a_point_tokens_are_not_harmless(model, embeddings, alone):
     """The reason for empty slots: padding with SAM's own token gives other masks."""
-    arguments = into_slots(kinds()[:1], 2, (16, 16))
-    labels = arguments["prompts"].labels
-    padded = Prompts(arguments["prompts"].coords, jnp.where(labels == EMPTY, NOT_A_POINT, labels))
-    masks, _ = decode(model, embeddings[:1], **{**arguments, "prompts": padded})
-    assert relative_error(masks[0, 0], alone[0][0, 0]) > 1e-2
+    coords, labels = into_slots([KINDS["point"]], 2, (16, 16))["prompts"]
+    masks, _ = decode(model, embeddings[:1], Prompts(coords, jnp.where(labels == EMPTY, NOT_A_POINT, labels)))
+    assert relative_error(masks[0, 0, 0], alone["point"][0][0, 0]) > 1e-2
 
 
 def test_no_masks_is_no_prompt_with_a_mask(model):
-    masks = jnp.ones((1, 2, 16, 16))
-    with_mask, without = model.prompt_encoder.dense(masks, jnp.array([[True, False]]))[0]
-    assert np.array_equal(without, np.broadcast_to(model.prompt_encoder.dense()[0, 0], (4, 4, 16)))
-    assert relative_error(with_mask, np.asarray(without)) > 0.1
-    assert np.array_equal(model.prompt_encoder.dense(masks)[0, 0], with_mask)
+    dense = jax.jit(lambda encoder, masks, has_mask: (encoder.dense(masks, has_mask), encoder.dense()))
+    masks, has_mask = np.ones((1, 2, 16, 16), np.float32), np.array([[True, False]])
+    of_two, without = dense(model.prompt_encoder, masks, has_mask)
+    assert np.array_equal(of_two[0, 1], np.broadcast_to(without[0, 0], (4, 4, 16)))
+    assert relative_error(of_two[0, 0], np.asarray(of_two[0, 1])) > 0.1
 
 
 def test_x_goes_with_the_width(model):
-    """Positions on a picture that is not square: (x, y) relative to (width, height), pixel centres at half."""
+    """On a picture that is not square: (x, y) by (width, height), with half a pixel added."""
     prompts = Prompts(jnp.array([[[[7.5, 3.5]]]]), jnp.array([[[POSITIVE]]]))
     tokens, valid = model.prompt_encoder.sparse(prompts, (8, 32))
     matrix = model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix[...]

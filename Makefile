@@ -16,7 +16,7 @@ test: .venv/test
 parity: .venv/parity
 	$(BIN)/python -m pytest -m "parity and not full"
 
-# The same for ViT-B at 1024 x 1024: minutes, and 10 GB of memory.
+# The same for ViT-B at 1024 x 1024: minutes, and 4 GB of memory.
 parity-full: .venv/parity
 	$(BIN)/python -m pytest -m "parity and full"
 

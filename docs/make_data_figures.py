@@ -23,9 +23,7 @@ EXAMPLES = {"adult": 10, "meningioma": 1, "paediatric": 0, "subsaharan": 16}  # 
 def phantom_domains(path: Path) -> None:
     """A row for each domain: four modalities and the labels on FLAIR, at the tumour's largest slice."""
     titles = ("t1", "t1gd", "t2", "flair", "flair with labels")
-    figure, axes = plt.subplots(
-        len(DOMAINS), len(titles), figsize=(10, 9.6), facecolor="black", layout="constrained"
-    )
+    figure, axes = plt.subplots(len(DOMAINS), len(titles), figsize=(10, 9.6), facecolor="black", layout="constrained")
     for row, domain in zip(axes, DOMAINS, strict=True):
         case = make_case(domain, 0, EXAMPLES[domain])
         level = int(np.argmax(np.count_nonzero(case["label"], axis=(0, 1))))
@@ -37,9 +35,7 @@ def phantom_domains(path: Path) -> None:
             axis.imshow(picture, cmap="gray", vmin=0, vmax=np.percentile(volume[volume > 0], 99.5))
             axis.set(xticks=[], yticks=[])
         shown = np.ma.masked_equal(label, 0)
-        row[-1].imshow(
-            shown, cmap=ListedColormap(COLOURS), vmin=1, vmax=3, alpha=0.5, interpolation="nearest"
-        )
+        row[-1].imshow(shown, cmap=ListedColormap(COLOURS), vmin=1, vmax=3, alpha=0.5, interpolation="nearest")
         row[0].set_ylabel(domain, color="white")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, color="white")

@@ -198,9 +198,7 @@ def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam:
     )
 
 
-def save_final(
-    folder: Path, trained: dict[str, np.ndarray], config: RunConfig, kinds: tuple[str, ...]
-) -> None:
+def save_final(folder: Path, trained: dict[str, np.ndarray], config: RunConfig, kinds: tuple[str, ...]) -> None:
     """Writes final.safetensors: what was trained, by stored path under `last/`."""
     metadata = {
         "format": "samjax-run",
@@ -237,7 +235,9 @@ def load_trained(folder: Path, weights: str | None = None) -> tuple[RunConfig, T
     config = read_config(folder)
     final = folder / FINAL
     if not final.is_file():
-        raise UserError(f"{folder}: no {FINAL}: the run has not finished; continue it with train.py --resume --run {folder}")
+        raise UserError(
+            f"{folder}: no {FINAL}: the run has not finished; continue it with train.py --resume --run {folder}"
+        )
     tensors, metadata = read_safetensors(final)
     base = load_base_of(config, folder, weights)
     trained = {name.removeprefix("last/"): x for name, x in tensors.items() if name.startswith("last/")}

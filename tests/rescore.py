@@ -1,6 +1,6 @@
-"""Scores saved predictions with nibabel and NumPy alone, by brute force: a check of eval.py that shares no code with it.
+"""Scores saved predictions with nibabel and NumPy alone, by brute force: a check that shares no code with eval.py.
 
-    python tests/rescore.py PREDICTIONS VOLUMES.CSV DATA LABEL_VALUE [LABEL_VALUE ...]
+python tests/rescore.py PREDICTIONS VOLUMES.CSV DATA LABEL_VALUE [LABEL_VALUE ...]
 """
 
 import csv

@@ -43,7 +43,9 @@ def coordinate_field(key: jax.Array, size: int, extent: jax.Array, options: Augm
         (2, size, size) float32 rows and columns.
     """
     angle_key, noise_key = jax.random.split(key)
-    rows, columns = jnp.meshgrid(jnp.arange(size, dtype=jnp.float32), jnp.arange(size, dtype=jnp.float32), indexing="ij")
+    rows, columns = jnp.meshgrid(
+        jnp.arange(size, dtype=jnp.float32), jnp.arange(size, dtype=jnp.float32), indexing="ij"
+    )
     centre = (extent.astype(jnp.float32) - 1) / 2
     angle = jnp.deg2rad(jax.random.uniform(angle_key, (), minval=-options.rotation, maxval=options.rotation))
     cos, sin = jnp.cos(angle), jnp.sin(angle)

@@ -38,9 +38,7 @@ class _Found:
     label: Path | None = None
 
 
-def find_brats(
-    root: Path, domain: str, labels: str | None, read_labels: bool
-) -> tuple[list[Case], list[Problem]]:
+def find_brats(root: Path, domain: str, labels: str | None, read_labels: bool) -> tuple[list[Case], list[Problem]]:
     """Every case under `root`, by folder and name, and the problems of those that cannot be used.
 
     Raises:

@@ -167,9 +167,7 @@ def open_case(case: Case, directory: Path | None) -> CachedCase:
             raise _not_written(directory, error) from error
         found = _opened(case, directory)
     if found is None:
-        raise UserError(
-            f"{directory}: the cached {case.id} cannot be read back, or its files are changing now"
-        )
+        raise UserError(f"{directory}: the cached {case.id} cannot be read back, or its files are changing now")
     return found
 
 

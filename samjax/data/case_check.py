@@ -35,9 +35,7 @@ def check_case(case: Case) -> list[Problem]:
             return None
 
     opened: dict[Path, Nifti] = {}
-    sources = [case.images[modality] for modality in MODALITIES] + (
-        [Source(case.label)] if case.label else []
-    )
+    sources = [case.images[modality] for modality in MODALITIES] + ([Source(case.label)] if case.label else [])
     unreadable = set()
     scans = []
     for source in sources:
@@ -77,9 +75,7 @@ def _doubts(case: Case, opened: dict[Path, Nifti]) -> list[Problem]:
     """What can be read but may not be what was meant."""
     doubts = []
     unplaced = [
-        path
-        for path, image in opened.items()
-        if not image.header["qform_code"] and not image.header["sform_code"]
+        path for path, image in opened.items() if not image.header["qform_code"] and not image.header["sform_code"]
     ]
     if unplaced:
         message = (

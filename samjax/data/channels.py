@@ -160,9 +160,7 @@ def _percentiles(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _components(images: Any, pca: Pca2d) -> Any:
     """(..., H, W, 4) to (..., H, W, 3): (image - mean) times the axes, term by term (exact on any device)."""
     lead = (1,) * (images.ndim - 3)
-    centred = images.astype(np.float32) - _fitted(pca.mean, images.shape[-3:-1]).reshape(
-        *lead, *images.shape[-3:]
-    )
+    centred = images.astype(np.float32) - _fitted(pca.mean, images.shape[-3:-1]).reshape(*lead, *images.shape[-3:])
     terms = (centred[..., k, None] * pca.axes[k].reshape(*lead, 1, 1, 3) for k in range(4))
     first, second, third, fourth = terms
     return first + second + third + fourth

@@ -45,9 +45,7 @@ def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Pat
     return {"phantom": root}
 
 
-def list_cases(
-    folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None
-) -> list[Case]:
+def list_cases(folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None) -> list[Case]:
     """The cases of all domains; of each the first `limit`."""
     cases = []
     for domain, folder in folders.items():

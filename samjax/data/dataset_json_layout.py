@@ -106,9 +106,7 @@ def _channels(content: Mapping[str, Any], description: Path) -> dict[int, str]:
     """Channel number -> canonical modality; channels that are none of the four are left out."""
     named = content.get("channel_names", content.get("modality"))
     if not isinstance(named, dict):
-        raise UserError(
-            f"{description}: no channel_names (or modality), which give the order of the channels"
-        )
+        raise UserError(f"{description}: no channel_names (or modality), which give the order of the channels")
     found: dict[int, str] = {}
     for number, name in named.items():
         modality = modality_of(str(name))
@@ -120,9 +118,7 @@ def _channels(content: Mapping[str, Any], description: Path) -> dict[int, str]:
     missing = [modality for modality in MODALITIES if modality not in found.values()]
     if missing:
         listed = ", ".join(map(str, named.values()))
-        raise UserError(
-            f"{description}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed"
-        )
+        raise UserError(f"{description}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed")
     return found
 
 

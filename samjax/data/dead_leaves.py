@@ -57,9 +57,7 @@ def dead_leaves(
     options = options or DeadLeavesOptions()
     scan = rng.random() < options.scan_like
     style = _draw_style(rng, options.size, scan)
-    canvas = _Canvas(
-        np.zeros((3, options.size, options.size), np.float32), np.zeros((options.size,) * 2, np.uint8)
-    )
+    canvas = _Canvas(np.zeros((3, options.size, options.size), np.float32), np.zeros((options.size,) * 2, np.uint8))
     clip = None
     if scan:
         clip = _draw_shape(rng, canvas, style, _head(rng, options.size), None)
@@ -106,9 +104,7 @@ class _Shape:
     def box(self, size: int) -> tuple[slice, slice]:
         """The part of the picture that the shape can touch."""
         reach = self.radii.max() * (1 + abs(self.bend)) + 2
-        return tuple(
-            slice(max(0, int(c - reach)), max(0, min(size, int(c + reach) + 2))) for c in self.centre
-        )
+        return tuple(slice(max(0, int(c - reach)), max(0, min(size, int(c + reach) + 2))) for c in self.centre)
 
     def depth(self, rows: Field, columns: Field) -> Field:
         """About how many pixels a point lies inside the outline (negative outside)."""
@@ -129,9 +125,7 @@ class _Shape:
 
 
 def _draw_style(rng: np.random.Generator, size: int, scan: bool) -> _Style:
-    noise = np.stack(
-        [_noise(rng, size, exponent) for exponent in (rng.uniform(1.4, 2.2), rng.uniform(0.2, 1.0))]
-    )
+    noise = np.stack([_noise(rng, size, exponent) for exponent in (rng.uniform(1.4, 2.2), rng.uniform(0.2, 1.0))])
     if scan:
         low = rng.uniform(0.15, 0.5)
         return _Style(

@@ -38,9 +38,7 @@ class Geometry:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Millimetres between voxels along (slice, row, column)."""
-        slices, rows, columns = (
-            float(np.linalg.norm([row[axis] for row in self.affine[:3]])) for axis in self.axes
-        )
+        slices, rows, columns = (float(np.linalg.norm([row[axis] for row in self.affine[:3]])) for axis in self.axes)
         return slices, rows, columns
 
     @property

@@ -94,17 +94,13 @@ def survey(
     if description is not None:
         cases, problems = find_described(root, description, domain, layout, labels, read_labels)
     elif layout in ("msd", "nnunet"):
-        raise UserError(
-            f"{root}: --layout {layout} needs a {DESCRIPTION} beside an images folder; there is none"
-        )
+        raise UserError(f"{root}: --layout {layout} needs a {DESCRIPTION} beside an images folder; there is none")
     else:
         cases, problems = find_brats(root, domain, labels, read_labels)
     if not cases and not problems:
         raise _nothing_found(root)
     repeated = _repeated(cases)
-    cases = sorted(
-        (case for case in cases if case.id not in {p.case for p in repeated}), key=lambda case: case.id
-    )
+    cases = sorted((case for case in cases if case.id not in {p.case for p in repeated}), key=lambda case: case.id)
     return Survey(cases, problems + repeated)
 
 
@@ -129,9 +125,7 @@ def _collection(case: Case) -> str | None:
     return None
 
 
-def _case_of_file(
-    path: Path, domain: str, layout: str | None, labels: str | None, read_labels: bool
-) -> Survey:
+def _case_of_file(path: Path, domain: str, layout: str | None, labels: str | None, read_labels: bool) -> Survey:
     found = survey(path.parent, domain, layout, labels, read_labels)
     own = [case for case in found.cases if path in case.files]
     if own:

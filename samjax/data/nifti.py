@@ -47,9 +47,7 @@ def read_nifti(path: Path) -> Nifti:
     start, count = int(header.get_data_offset()), math.prod(shape)
     if count == 0 or len(raw) < start + count * dtype.itemsize:
         need = start + count * dtype.itemsize
-        raise UserError(
-            f"{path}: truncated, {len(raw)} bytes where shape {shape} needs {need}; fetch it again"
-        )
+        raise UserError(f"{path}: truncated, {len(raw)} bytes where shape {shape} needs {need}; fetch it again")
     array = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
@@ -122,9 +120,7 @@ def _parse(start: bytes, path: Path) -> nib.Nifti1Header:
     kind = nib.Nifti2Header if _NIFTI2 in length else nib.Nifti1Header
     size = kind.sizeof_hdr
     if size not in length or len(start) < size:
-        raise UserError(
-            f"{path}: not a NIfTI file (no header of 348 or 540 bytes); fetch or convert it again"
-        )
+        raise UserError(f"{path}: not a NIfTI file (no header of 348 or 540 bytes); fetch or convert it again")
     try:
         header = kind.from_fileobj(io.BytesIO(start[:size] + bytes(4)), check=False)
         header.get_data_dtype()

@@ -164,14 +164,9 @@ def _draw_subject(domain: str, rng: np.random.Generator) -> brain.Subject:
 def _grid(options: PhantomOptions, subject: brain.Subject) -> tuple[brain.Points, np.ndarray]:
     """Voxel centres that may lie in the head, (3, n) mm, and their flat indices in the volume."""
     axes = []
-    for length, spacing, sign, centre in zip(
-        options.shape, options.spacing, (-1, -1, 1), _CENTRE, strict=True
-    ):
+    for length, spacing, sign, centre in zip(options.shape, options.spacing, (-1, -1, 1), _CENTRE, strict=True):
         axes.append((sign * (np.arange(length) - (length - 1) / 2) * spacing + centre).astype(np.float32))
-    x, y, z = (
-        a - np.float32(c)
-        for a, c in zip(np.meshgrid(*axes, indexing="ij", sparse=True), _CENTRE, strict=True)
-    )
+    x, y, z = (a - np.float32(c) for a, c in zip(np.meshgrid(*axes, indexing="ij", sparse=True), _CENTRE, strict=True))
     reach = max(subject.scale) * 1.1
     near = np.flatnonzero((x / 70) ** 2 + (y / 88) ** 2 + (z / 76) ** 2 < np.float32(reach**2))
     i, j, k = np.unravel_index(near, options.shape)
@@ -236,14 +231,10 @@ def _clear(root: Path, record: dict, wanted: set[str]) -> None:
     written = root / "cohort.json"
     cases = re.compile(rf"BraTS-({'|'.join(PREFIXES.values())})-9\d{{4}}-000")
     entries = [e for e in root.iterdir() if e != written]
-    foreign = sorted(
-        e.name for e in entries if not cases.fullmatch(e.name) and not e.name.startswith(".tmp-")
-    )
+    foreign = sorted(e.name for e in entries if not cases.fullmatch(e.name) and not e.name.startswith(".tmp-"))
     if foreign or (not written.exists() and any(cases.fullmatch(e.name) for e in entries)):
         found = foreign[0] if foreign else entries[0].name
-        raise UserError(
-            f"{root}: holds {found!r}, which is no part of a phantom cohort; give an empty folder"
-        )
+        raise UserError(f"{root}: holds {found!r}, which is no part of a phantom cohort; give an empty folder")
     same = written.exists() and _same_cases(written, record)
     if not same and written.exists():
         written.unlink()

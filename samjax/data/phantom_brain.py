@@ -247,9 +247,7 @@ def _sylvian(points: Points, subject: Subject) -> Field:
     x, y, z = points
     side = np.abs(x) + 1.6 * wander[0]
     height = np.float32(-12) + np.float32(0.52) * (18 - y) + 2.2 * wander[1]
-    lateral = np.stack(
-        [np.clip(38 - side, 0, None), np.clip(np.abs(y + 8) - 28, 0, None), (z - height) * 0.9]
-    )
+    lateral = np.stack([np.clip(38 - side, 0, None), np.clip(np.abs(y + 8) - 28, 0, None), (z - height) * 0.9])
     insula = np.stack(
         [
             side - 37 - 0.012 * np.clip(y - 8, 0, None) ** 2 + 0.004 * (y - 2) ** 2,
@@ -283,9 +281,7 @@ def _paint_deep_grey(fractions: Field, points: Points) -> None:
     putamen = ellipsoid(slanted, (26.0, 2.0, 2.0), (5.5, 17.0, 10.5))
     _paint(fractions, "grey", edge(putamen) * np.float32(0.85))
     _paint(fractions, "pallidum", edge(ellipsoid(slanted, (19.0, -2.0, 0.0), (4.5, 10.0, 7.5))))
-    thalamus = ellipsoid(
-        mirrored + _column((1, 0, 0)) * (0.3 * (y + 18)), (10.5, -18.0, 8.0), (9.0, 15.0, 9.5)
-    )
+    thalamus = ellipsoid(mirrored + _column((1, 0, 0)) * (0.3 * (y + 18)), (10.5, -18.0, 8.0), (9.0, 15.0, 9.5))
     _paint(fractions, "thalamus", edge(thalamus, 1.2))
 
 
@@ -318,9 +314,7 @@ def _paint_vessels(fractions: Field, points: Points, subject: Subject, outside: 
     x, y, z = points
     mirrored = np.stack([np.abs(x), y, z])
     rng = subject.generator(4)
-    artery = np.minimum(
-        chain(mirrored, _MIDDLE_CEREBRAL_ARTERY), chain(points, ((0, -7, -14, 1.4), (0, -9, -38, 1.7)))
-    )
+    artery = np.minimum(chain(mirrored, _MIDDLE_CEREBRAL_ARTERY), chain(points, ((0, -7, -14, 1.4), (0, -9, -38, 1.7))))
     _paint(fractions, "vessel", edge(artery))
     beside = np.clip(-outside - 4, 0, None)
     sinus = np.sqrt(x**2 + beside**2) - np.float32(2.6)

@@ -52,9 +52,7 @@ def tumour_contrast(rng: np.random.Generator, tumour: Tumour) -> Field:
     return (table * rng.lognormal(0, 0.05, table.shape)).astype(np.float32)
 
 
-def signal(
-    rng: np.random.Generator, points: Points, fractions: Field, opacities: Field, tumour: Tumour
-) -> Field:
+def signal(rng: np.random.Generator, points: Points, fractions: Field, opacities: Field, tumour: Tumour) -> Field:
     """Noise-free brightness (4, n): healthy tissue with the tumour laid over it, both with some texture."""
     healthy = _mixed(tissue_contrast(rng), fractions)
     healthy *= 1 + 0.025 * waves(rng, points, 28.0) + 0.02 * waves(rng, points, 7.0)

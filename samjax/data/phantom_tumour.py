@@ -78,9 +78,7 @@ def displaced(points: Points, tumour: Tumour) -> Points:
     return points - offset * (np.float32(tumour.push) * np.exp(-squared))
 
 
-def grow(
-    points: Points, moved: Points, tumour: Tumour, fractions: Field, outside: Field
-) -> tuple[Field, Labels]:
+def grow(points: Points, moved: Points, tumour: Tumour, fractions: Field, outside: Field) -> tuple[Field, Labels]:
     """Opacities (3, n) of `COMPARTMENTS` at points, and label values (n,) as a reader would draw them.
 
     `moved` are the points as `displaced` gives them and `fractions` the tissues there.
@@ -130,9 +128,7 @@ def _meningioma(rng: np.random.Generator, points: Points, outside: Field) -> Tum
     eccentric = np.sum(((points - _MIDDLE) / _HALF) ** 2, axis=0) > 0.5
     shallow = (np.abs(outside + 0.45 * radius) < 2) & (points[2] > -16) & eccentric
     if rng.random() < 0.25:  # on the falx
-        shallow = (
-            (np.abs(np.abs(points[0]) - 0.6 * radius) < 2) & (points[2] > 38) & (outside < -0.5 * radius)
-        )
+        shallow = (np.abs(np.abs(points[0]) - 0.6 * radius) < 2) & (points[2] > 38) & (outside < -0.5 * radius)
     place = points[:, rng.choice(np.flatnonzero(shallow))]
     return Tumour(
         kind="meningioma",
@@ -167,9 +163,7 @@ def _midline_glioma(rng: np.random.Generator) -> Tumour:
     )
 
 
-def _lobes(
-    rng: np.random.Generator, radius: float, count: int
-) -> tuple[tuple[float, float, float, float], ...]:
+def _lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
     lobes = [(0.0, 0.0, 0.0, radius * (1.0 if count == 1 else 0.85))]
     for _ in range(count - 1):
         direction = rng.normal(size=3)

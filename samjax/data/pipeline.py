@@ -359,15 +359,11 @@ def _stacked(samples: list[Any], name: str) -> Any:
         return {key: _stacked([s[key] for s in samples], f"{name}/{key}" if name else key) for key in first}
     arrays = [np.asarray(sample) for sample in samples]
     if arrays[0].dtype == object:
-        raise UserError(
-            f"field {name!r} is of type {type(first).__name__}, which has no dtype: give an array"
-        )
+        raise UserError(f"field {name!r} is of type {type(first).__name__}, which has no dtype: give an array")
     forms = {f"{array.dtype.name}{array.shape}": None for array in arrays}
     # Text is stacked at the length of the longest; numbers are never converted silently.
     if len({(a.shape, a.dtype if a.dtype.kind not in "US" else a.dtype.kind) for a in arrays}) > 1:
-        raise UserError(
-            f"field {name!r} differs within one batch: {' and '.join(forms)}; make it one shape and dtype"
-        )
+        raise UserError(f"field {name!r} differs within one batch: {' and '.join(forms)}; make it one shape and dtype")
     return np.stack(arrays)
 
 

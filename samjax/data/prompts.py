@@ -134,9 +134,7 @@ def first_prompt(
     return Prompts(prompts.coords[0], prompts.labels[0])
 
 
-def next_click(
-    key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def next_click(key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A further click on one slice: in the largest region that the current prediction gets wrong.
 
     A region is a 4-connected piece of the missed or of the surplus pixels; of equally large ones, that which holds the

@@ -68,9 +68,7 @@ class ReadWindow:
         }
 
 
-def training_set(
-    source: TrainingWindows, size: int, batch: int, host: tuple[int, int] = (0, 1)
-) -> MapDataset:
+def training_set(source: TrainingWindows, size: int, batch: int, host: tuple[int, int] = (0, 1)) -> MapDataset:
     """Shuffled batches of training samples for host (index, count).
 
     Raises:

@@ -40,9 +40,7 @@ class Splits:
 
     def to_json(self) -> dict[str, Any]:
         """A dict for JSON, with the hash of all the rest under "sha256"."""
-        domains = {
-            name: {part: list(getattr(split, part)) for part in PARTS} for name, split in self.domains.items()
-        }
+        domains = {name: {part: list(getattr(split, part)) for part in PARTS} for name, split in self.domains.items()}
         content = {"seed": self.seed, "fold": self.fold, "domains": domains}
         return {**content, "sha256": _digest(content)}
 
@@ -72,18 +70,13 @@ def splits_from_json(content: Any, where: object) -> Splits:
     """
     try:
         domains = {
-            name: Split(*(tuple(map(str, parts[part])) for part in PARTS))
-            for name, parts in content["domains"].items()
+            name: Split(*(tuple(map(str, parts[part])) for part in PARTS)) for name, parts in content["domains"].items()
         }
         splits, written = Splits(int(content["seed"]), content["fold"], domains), content["sha256"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: not a split written by this program ({type(error).__name__}: {error})"
-        ) from None
+        raise UserError(f"{where}: not a split written by this program ({type(error).__name__}: {error})") from None
     if splits.sha256 != written:
-        raise UserError(
-            f"{where}: its sha256 is {written}, but its content gives {splits.sha256}; restore it"
-        )
+        raise UserError(f"{where}: its sha256 is {written}, but its content gives {splits.sha256}; restore it")
     return splits
 
 
@@ -93,9 +86,7 @@ def split_cases(cases: Iterable[Case], seed: int, fold: str | None = None) -> Sp
     for case in cases:
         if case.label is not None:
             patients.setdefault(case.domain, set()).add(case.patient)
-    return Splits(
-        seed, fold, {name: split_patients(patients[name], seed, fold, name) for name in sorted(patients)}
-    )
+    return Splits(seed, fold, {name: split_patients(patients[name], seed, fold, name) for name in sorted(patients)})
 
 
 def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, domain: str = "") -> Split:
@@ -114,9 +105,7 @@ def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, 
     names = sorted(set(patients))
     which = f"domain {domain}: " if domain else ""
     if len(names) < _FEWEST:
-        raise UserError(
-            f"{which}{len(names)} labelled patients; a split into train, val and test needs {_FEWEST}"
-        )
+        raise UserError(f"{which}{len(names)} labelled patients; a split into train, val and test needs {_FEWEST}")
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
     if fold is None:
         number = max(1, round(len(order) * TEST_SHARE))

@@ -148,9 +148,7 @@ def foreground_box(scan: Scan, background: float) -> Box:
     planes = mask.any(axis=2)
     spans = [np.flatnonzero(line) for line in (planes.any(axis=1), planes.any(axis=0), mask.any(axis=(0, 1)))]
     if not all(span.size for span in spans):
-        raise UserError(
-            f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case"
-        )
+        raise UserError(f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
     first, second, third = spans
     return Box(
         (int(first[0]), int(second[0]), int(third[0])),
@@ -221,9 +219,7 @@ def _window(values: np.ndarray, scan: Scan) -> tuple[float, float]:
     if low == high:
         low, high = values.min(), values.max()
     if low == high:
-        raise UserError(
-            f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case"
-        )
+        raise UserError(f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case")
     return float(low), float(high)
 
 
@@ -231,9 +227,7 @@ def _window_of_counts(levels: np.ndarray, counts: np.ndarray, scan: Scan) -> tup
     """As `_window`, from how often each level occurs; interpolates as `np.percentile` does."""
     below = np.cumsum(counts)
     ranks = np.array(PERCENTILES) / 100 * (below[-1] - 1)
-    under, over = (
-        levels[np.searchsorted(below, whole(ranks), side="right")] for whole in (np.floor, np.ceil)
-    )
+    under, over = (levels[np.searchsorted(below, whole(ranks), side="right")] for whole in (np.floor, np.ceil))
     window = under + (over - under) * (ranks % 1)
     if window[0] < window[1]:
         return float(window[0]), float(window[1])
@@ -246,9 +240,7 @@ def _to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _named(scan: Scan) -> str:
-    return str(scan.source.path) + (
-        "" if scan.source.channel is None else f" (channel {scan.source.channel})"
-    )
+    return str(scan.source.path) + ("" if scan.source.channel is None else f" (channel {scan.source.channel})")
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -52,11 +52,7 @@ def _segmenters(options: EvalOptions, runs: list[Path]) -> list[Segmenter]:
     found = [segmenter_of_run(run, options.weights, options.prompt) for run in runs]
     if options.strategy is not None:
         weights = options.weights or (read_config(runs[0]).base_path if runs else "tiny")
-        found.append(
-            zeroshot_segmenter(
-                weights, options.roi, options.channels, options.prompt, options.image_size
-            )
-        )
+        found.append(zeroshot_segmenter(weights, options.roi, options.channels, options.prompt, options.image_size))
     names = [segmenter.name for segmenter in found]
     if len(set(names)) < len(names):
         raise UserError(f"--run: the name {max(names, key=names.count)} is used twice; rename a run's folder")
@@ -105,15 +101,18 @@ def _score(
 ) -> list[CaseScores]:
     from rich.progress import track
 
-    predictions = segment(
-        segmenter, cases, slices=options.batch_size, workers=options.workers, seed=options.seed
-    )
+    predictions = segment(segmenter, cases, slices=options.batch_size, workers=options.workers, seed=options.seed)
     scores = []
     for prediction in track(predictions, total=len(cases), description=f"scoring {segmenter.name}"):
         case = prediction.case
         scores.append(
             score_case(
-                case, prediction.mask, run=segmenter.name, roi=segmenter.roi, prompt=segmenter.prompt, rule=rule
+                case,
+                prediction.mask,
+                run=segmenter.name,
+                roi=segmenter.roi,
+                prompt=segmenter.prompt,
+                rule=rule,
             )
         )
         if options.save_predictions:
@@ -131,9 +130,7 @@ def _score(
     return scores
 
 
-def _write(
-    output: Path, segmenters: list[Segmenter], scores: dict[str, list[CaseScores]], rule: SliceRule
-) -> None:
+def _write(output: Path, segmenters: list[Segmenter], scores: dict[str, list[CaseScores]], rule: SliceRule) -> None:
     output.mkdir(parents=True, exist_ok=True)
     everything = [case for name in scores for case in scores[name]]
     write_rows(output / "slices.csv", of_scope(everything, "slice_all"))

@@ -74,9 +74,7 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None) -> S
     )
 
 
-def zeroshot_segmenter(
-    weights: str, roi: str, channels: str, prompt: str | None, image_size: int | None
-) -> Segmenter:
+def zeroshot_segmenter(weights: str, roi: str, channels: str, prompt: str | None, image_size: int | None) -> Segmenter:
     """Base weights as they are, asked with `prompt` or a box."""
     base = load_base(weights)
     chosen = parse_channels(channels)
@@ -113,9 +111,7 @@ def segment(
         seed: of the prompts; the same for models that are to be compared.
     """
     depth = segmenter.depth
-    objective = Objective(
-        segmenter.roi, segmenter.channels, PromptMix.parse(segmenter.prompt), segmenter.image_size
-    )
+    objective = Objective(segmenter.roi, segmenter.channels, PromptMix.parse(segmenter.prompt), segmenter.image_size)
     graphdef, state = nnx.split(segmenter.model)
     step = make_scoring_step(graphdef, partial(slice_results, objective=objective), seed)
     states = (replicate(state),)
@@ -147,16 +143,16 @@ def _background(case: CachedCase) -> np.ndarray:
 
 
 def _place(
-    masks: dict[int, np.ndarray], cases: Sequence[CachedCase], host: dict[str, np.ndarray], predicted: np.ndarray
+    masks: dict[int, np.ndarray],
+    cases: Sequence[CachedCase],
+    host: dict[str, np.ndarray],
+    predicted: np.ndarray,
 ) -> None:
     """Puts the predicted windows of a batch into their volumes."""
-    for number, start, valid, window in zip(
-        host["case"], host["start"], host["valid"], predicted, strict=True
-    ):
+    for number, start, valid, window in zip(host["case"], host["start"], host["valid"], predicted, strict=True):
         if valid:
             case = cases[number]
             mask = masks.setdefault(int(number), _background(case))
             rows, columns = case.shape[1:]
             stop = min(start + len(window), case.shape[0])
             mask[start:stop] = window[: stop - start, :rows, :columns]
-

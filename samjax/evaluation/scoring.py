@@ -77,8 +77,7 @@ def score_case(
     }
     columns = score_slices(predicted, true, spacing)
     slices = tuple(
-        Row(**about, slice=z, **{name: column[z].item() for name, column in columns.items()})
-        for z in range(len(true))
+        Row(**about, slice=z, **{name: column[z].item() for name, column in columns.items()}) for z in range(len(true))
     )
     chosen = tuple(bool(x) for x in rule.chosen(case, roi))
     return CaseScores(slices, chosen, Row(**about, slice=None, **score(predicted, true, spacing)))
@@ -101,8 +100,7 @@ def summarise_rows(rows: Sequence[Row]) -> dict[str, Summary]:
     nonempty = [row.true_pixels > 0 for row in rows]
     patients = [f"{row.domain}/{row.patient}" for row in rows]
     return {
-        metric: summarise([getattr(row, metric) for row in rows], nonempty, patients)
-        for metric in ("dice", "hd95")
+        metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in ("dice", "hd95")
     }
 
 

@@ -23,9 +23,7 @@ class Summary:
     n_nonempty: int
 
 
-def summarise(
-    values: ArrayLike, nonempty: ArrayLike, patients: Sequence[str] | None = None, seed: int = 0
-) -> Summary:
+def summarise(values: ArrayLike, nonempty: ArrayLike, patients: Sequence[str] | None = None, seed: int = 0) -> Summary:
     """Mean, spread and uncertainty of one metric over cases, and the mean without the empty ones.
 
     The interval is a percentile bootstrap: the 2.5th and 97.5th percentile of the means of 2000 samples,

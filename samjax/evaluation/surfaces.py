@@ -29,9 +29,7 @@ def crop_to_union(first: Mask, second: Mask) -> tuple[Mask, Mask]:
     extents = [extent for extent in (_extent(first), _extent(second)) if extent is not None]
     if not extents:
         return first[:0], second[:0]
-    box = tuple(
-        slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*extents, strict=True)
-    )
+    box = tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*extents, strict=True))
     return np.ascontiguousarray(first[box]), np.ascontiguousarray(second[box])
 
 

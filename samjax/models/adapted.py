@@ -31,8 +31,8 @@ def adapt(
         adaptation: what is added to the blocks.
         compute: how it is computed.
         patch_channels: build a new patch embedding for so many channels (paper B, section 3.1); None keeps the base's.
-        patch_init: "random" as the paper, or "inflate": the mean of the RGB kernel, scaled so that equal channels
-            give what a grey picture gave. Both keep the base's bias.
+        patch_init: "random" as the paper, or "inflate": the mean of the RGB kernel, scaled so that equal (normalised)
+            channels give what a grey picture gave. Both keep the base's bias.
         seed: of everything that is drawn.
 
     Returns:

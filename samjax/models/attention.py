@@ -15,7 +15,7 @@ CHUNK_TOKENS = 512
 
 
 def relative_table(table: jax.Array, size: int) -> jax.Array:
-    """The vectors R[i - m] for every pair of positions on one axis, interpolated where the table was stored for another size.
+    """The vectors R[i - m] of every pair of positions on one axis; tables stored for another size are interpolated.
 
     Args:
         table: (2 * stored - 1, d).
@@ -102,9 +102,7 @@ def from_windows(x: jax.Array, height: int, width: int) -> jax.Array:
     return jnp.moveaxis(x, 3, 2).reshape(-1, height, width, *rest)
 
 
-def depth_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, valid: jax.Array | None
-) -> jax.Array:
+def depth_attention(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array, valid: jax.Array | None) -> jax.Array:
     """Attention across the slices of a sample, separately at each location (paper B, eq. 1).
 
     Args:

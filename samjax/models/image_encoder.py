@@ -24,9 +24,7 @@ from samjax.models.presets import Adaptation, Compute, SamConfig
 class Attention(nnx.Module):
     """Multi-head attention with decomposed relative positions; windowed where `window` is set."""
 
-    def __init__(
-        self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs):
         dim = config.embed_dim
         self.qkv = nnx.Linear(dim, 3 * dim, dtype=compute.dtype, rngs=rngs)
         self.proj = nnx.Linear(dim, dim, dtype=compute.dtype, rngs=rngs)
@@ -49,10 +47,7 @@ class Attention(nnx.Module):
         """Attention inside each slice: (B, Z, H, W, 3, heads, head_dim) -> (B, Z, H, W, dim), projected."""
         batch, slices, height, width = qkv.shape[:4]
         qkv = qkv.reshape(batch * slices, *qkv.shape[2:])
-        if self.window:
-            out = self._windowed(qkv)
-        else:
-            out = self._grid(qkv)
+        out = self._windowed(qkv) if self.window else self._grid(qkv)
         return self.proj(out.reshape(batch, slices, height, width, -1))
 
     def depth(self, qkv: jax.Array, bias: jax.Array, valid: jax.Array | None) -> jax.Array:
@@ -103,9 +98,7 @@ class EncoderMlp(nnx.Module):
 class Block(nnx.Module):
     """A transformer block over (B, Z, H, W, dim); `window` 0 means global attention."""
 
-    def __init__(
-        self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs):
         self.norm1 = layer_norm(config.embed_dim, 1e-6, rngs)
         self.attn = Attention(config, adaptation, compute, window, rngs=rngs)
         self.norm2 = layer_norm(config.embed_dim, 1e-6, rngs)
@@ -133,15 +126,11 @@ class ImageEncoder(nnx.Module):
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, *, rngs: nnx.Rngs):
         dim, out_dim, dtype = config.embed_dim, config.out_dim, compute.dtype
-        self.patch_embed = nnx.Dict(
-            proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype, rngs=rngs)
-        )
+        self.patch_embed = nnx.Dict(proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype, rngs=rngs))
         self.pos_embed = nnx.Param(
             nnx.initializers.normal(0.02)(rngs.params(), (1, config.table_tokens, config.table_tokens, dim))
         )
-        windows = [
-            0 if j in config.global_attn_indexes else config.window_size for j in range(config.block_period)
-        ]
+        windows = [0 if j in config.global_attn_indexes else config.window_size for j in range(config.block_period)]
         groups = config.depth // config.block_period
         self.blocks = nnx.List(
             _stacked([Block(config, adaptation, compute, window, rngs=rngs) for _ in range(groups)])

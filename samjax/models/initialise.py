@@ -1,6 +1,6 @@
 """Initial values drawn by path with NumPy, for parameters that no weight file gives.
 
-The same distributions as the modules' own initialisers, without compiling a program to draw them: a run starts
+With the mean and deviation of the modules' own initialisers, but without compiling a program to draw them: a run starts
 seconds earlier. Each value depends on the seed and its own path alone, whatever else is drawn.
 """
 

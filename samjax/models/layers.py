@@ -1,6 +1,7 @@
 """Small layers that several parts of SAM share."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ class PatchDeconv(nnx.Module):
     """
 
     def __init__(self, in_dim: int, out_dim: int, size: int, *, dtype: str = "float32", rngs: nnx.Rngs):
-        init = nnx.initializers.lecun_normal(in_axis=2, out_axis=3)
+        init = nnx.initializers.lecun_normal(in_axis=2, out_axis=3, batch_axis=(0, 1))
         self.kernel = nnx.Param(init(rngs.params(), (size, size, in_dim, out_dim)))
         self.bias = nnx.Param(jnp.zeros((out_dim,)))
         self.size = size
@@ -79,10 +80,7 @@ class ReluMlp(nnx.Module):
     """Linear layers with ReLU between them: the heads of the mask decoder."""
 
     def __init__(self, dims: Sequence[int], *, dtype: str = "float32", rngs: nnx.Rngs):
-        self.layers = nnx.List(
-            nnx.Linear(n_in, n_out, dtype=dtype, rngs=rngs)
-            for n_in, n_out in zip(dims[:-1], dims[1:], strict=True)
-        )
+        self.layers = nnx.List(nnx.Linear(n_in, n_out, dtype=dtype, rngs=rngs) for n_in, n_out in pairwise(dims))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         *hidden, last = self.layers

@@ -17,9 +17,7 @@ class LoRA(nnx.Module):
     deviation of 1 / sqrt(in).
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, adaptation: Adaptation, *, dtype: str = "float32", rngs: nnx.Rngs
-    ):
+    def __init__(self, in_dim: int, out_dim: int, adaptation: Adaptation, *, dtype: str = "float32", rngs: nnx.Rngs):
         rank = adaptation.lora_rank
         self.a = nnx.Param(nnx.initializers.normal(in_dim**-0.5)(rngs.params(), (in_dim, rank)))
         self.b = nnx.Param(jnp.zeros((rank, out_dim)))

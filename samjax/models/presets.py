@@ -78,12 +78,8 @@ class Compute:
 
 PRESETS: dict[str, SamConfig] = {
     "vit_b": SamConfig(),
-    "vit_l": SamConfig(
-        embed_dim=1024, depth=24, num_heads=16, mlp_dim=4096, global_attn_indexes=(5, 11, 17, 23)
-    ),
-    "vit_h": SamConfig(
-        embed_dim=1280, depth=32, num_heads=16, mlp_dim=5120, global_attn_indexes=(7, 15, 23, 31)
-    ),
+    "vit_l": SamConfig(embed_dim=1024, depth=24, num_heads=16, mlp_dim=4096, global_attn_indexes=(5, 11, 17, 23)),
+    "vit_h": SamConfig(embed_dim=1280, depth=32, num_heads=16, mlp_dim=5120, global_attn_indexes=(7, 15, 23, 31)),
     "tiny": SamConfig(
         embed_dim=192,
         depth=6,

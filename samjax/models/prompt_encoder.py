@@ -27,8 +27,8 @@ class Prompts(NamedTuple):
     """P prompts for each of B pictures, with N slots each.
 
     Attributes:
-        coords: (B, P, N, 2) float32, (x, y) in pixels of the encoder's input; pixel i has its centre at i + 0.5 - 0.5,
-            that is, as in Meta's predictor, integer coordinates mean pixel centres.
+        coords: (B, P, N, 2) float32, (x, y) in pixels of the encoder's input; integers mean pixel centres, as in
+            Meta's predictor.
         labels: (B, P, N) int32, one of EMPTY, NOT_A_POINT, NEGATIVE, POSITIVE, BOX_FIRST, BOX_SECOND.
     """
 
@@ -57,7 +57,10 @@ def make_prompts(
         has_box = jnp.ones(shape, bool)
     has_points = (labels != EMPTY).any(axis=-1)
     pad_label = jnp.where(has_points & ~has_box, NOT_A_POINT, EMPTY)[..., None]
-    coords, codes = [points, jnp.zeros((*shape, 1, 2), points.dtype)], [labels, pad_label.astype(labels.dtype)]
+    coords, codes = (
+        [points, jnp.zeros((*shape, 1, 2), points.dtype)],
+        [labels, pad_label.astype(labels.dtype)],
+    )
     if boxes is not None:
         corner_labels = jnp.where(has_box[..., None], jnp.array([BOX_FIRST, BOX_SECOND]), EMPTY)
         coords.append(boxes.reshape(*shape, 2, 2).astype(points.dtype))
@@ -78,9 +81,7 @@ class RandomPositions(nnx.Module):
     def __call__(self, coords: jax.Array) -> jax.Array:
         """(..., 2) as (x, y) in [0, 1] -> (..., dim)."""
         # "highest": the phases are large, and a rounded product would move the sines visibly.
-        phases = jnp.matmul(
-            2 * coords - 1, self.positional_encoding_gaussian_matrix[...], precision="highest"
-        )
+        phases = jnp.matmul(2 * coords - 1, self.positional_encoding_gaussian_matrix[...], precision="highest")
         phases = 2 * np.pi * phases
         return jnp.concatenate([jnp.sin(phases), jnp.cos(phases)], axis=-1)
 

@@ -51,7 +51,9 @@ class Sam(nnx.Module):
         `valid` (B, Z) is False for padding slices. Raises ValueError if Z is above the slices the model was built for.
         """
         if images.shape[1] > 1 and images.shape[1] > self.adaptation.slices:
-            raise ValueError(f"{images.shape[1]} slices a sample, but the model attends across {self.adaptation.slices}")
+            raise ValueError(
+                f"{images.shape[1]} slices a sample, but the model attends across {self.adaptation.slices}"
+            )
         return self.image_encoder(normalise(images), valid)
 
     def decode(
@@ -92,9 +94,7 @@ class _NoRngs:
         return jax.random.key(0)
 
 
-def abstract_sam(
-    config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None
-) -> Sam:
+def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None) -> Sam:
     """A Sam whose parameters are shapes only: nothing is drawn or allocated."""
     return nnx.eval_shape(lambda: Sam(config, adaptation, compute, rngs=_NoRngs()))
 

@@ -24,9 +24,7 @@ class DownsampledAttention(nnx.Module):
         self.out_proj = nnx.Linear(inner, dim, dtype=dtype, rngs=rngs)
         self.heads = heads
 
-    def __call__(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, key_valid: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, key_valid: jax.Array | None = None) -> jax.Array:
         """q (B, Pq, Nq, dim), k and v (B, Pk, Nk, dim) with Pq and Pk equal or 1 -> (B, P, Nq, dim).
 
         `key_valid` (B, P, Nk) bool is False for keys that nothing attends to; not every key of a row may be.

@@ -26,9 +26,7 @@ class Checkpoints:
         """Saves a state without device axis under its step; a step that is there already is left as it is."""
         step = int(state.step)
         if step not in self._manager.all_steps():
-            arguments = ocp.args.Composite(
-                state=ocp.args.StandardSave(_plain(state)), host=ocp.args.JsonSave(host)
-            )
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), host=ocp.args.JsonSave(host))
             self._manager.save(step, args=arguments)
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
@@ -52,4 +50,3 @@ class Checkpoints:
 def _plain(state: TrainState) -> dict[str, Any]:
     """The state's leaves by number: independent of the classes that NNX and optax wrap them in."""
     return {f"{number:05d}": leaf for number, leaf in enumerate(jax.tree.leaves(state))}
-

@@ -27,8 +27,8 @@ from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
     TrainState,
     first,
-    make_train_step,
     make_scoring_step,
+    make_train_step,
     replicate,
     shard,
 )
@@ -66,13 +66,9 @@ class _Plan:
 
 def _plan(session: Session) -> _Plan:
     options = session.options
-    windows = TrainingWindows(
-        session.train, options.depth, options.roi, options.min_pixels, options.seed
-    )
+    windows = TrainingWindows(session.train, options.depth, options.roi, options.min_pixels, options.seed)
     host_batch = options.batch_size * jax.local_device_count()
-    data = training_set(
-        windows, session.config.native, host_batch, (jax.process_index(), jax.process_count())
-    )
+    data = training_set(windows, session.config.native, host_batch, (jax.process_index(), jax.process_count()))
     if options.max_steps is not None:
         epochs, steps = 0, 0
         while steps < options.max_steps:
@@ -83,9 +79,7 @@ def _plan(session: Session) -> _Plan:
 
 
 def _objective(options: TrainOptions, prompts: PromptMix, augmentation: Augmentation | None) -> Objective:
-    return Objective(
-        options.roi, parse_channels(options.channels), prompts, options.image_size, augmentation
-    )
+    return Objective(options.roi, parse_channels(options.channels), prompts, options.image_size, augmentation)
 
 
 def _fit(session: Session) -> None:
@@ -163,7 +157,12 @@ def _fit(session: Session) -> None:
                 checkpoints.save(first(state), {"data": batches.get_state()})
     checkpoints.close()
     log.close()
-    save_final(folder, to_flat(first(state).trainable, session.config.architecture.block_period), session.config, prompts.kinds)
+    save_final(
+        folder,
+        to_flat(first(state).trainable, session.config.architecture.block_period),
+        session.config,
+        prompts.kinds,
+    )
 
 
 class _Meter:
@@ -209,9 +208,7 @@ class _Meter:
         self._display.step(step, float(values["loss"]), lr, slices / seconds)
 
 
-def _print_plan(
-    session: Session, plan: _Plan, trainable: nnx.State, frozen: nnx.State, prompts: PromptMix
-) -> None:
+def _print_plan(session: Session, plan: _Plan, trainable: nnx.State, frozen: nnx.State, prompts: PromptMix) -> None:
     options = session.options
     counts = parameter_counts(trainable)
     total = sum(counts.values())

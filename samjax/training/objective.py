@@ -10,8 +10,8 @@ from samjax.data.augment import Augmentation, augment
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
 from samjax.data.prompts import KINDS, PromptMix, draw_kinds, first_prompt
-from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.prompt_encoder import Prompts
+from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.sam import Sam
 from samjax.training.losses import overlap, slice_loss
 

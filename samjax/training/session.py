@@ -1,6 +1,5 @@
 """What a run needs before its first step: resolved options, weights, data and split, new or resumed."""
 
-
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +120,16 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) 
         image_size=options.image_size if options.image_size is not None else architecture.image_size,
         max_steps=options.max_steps if options.max_steps is not None or options.data else PHANTOM_STEPS,
     )
-    for name in ("depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit"):
+    for name in (
+        "depth",
+        "epochs",
+        "max_steps",
+        "batch_size",
+        "image_size",
+        "min_pixels",
+        "lora_rank",
+        "limit",
+    ):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
@@ -142,4 +150,3 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) 
             "pretrained patch embedding, which takes 3"
         )
     return options
-

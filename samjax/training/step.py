@@ -77,9 +77,7 @@ def make_train_step(
 
     def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(
-            state.trainable, frozen, batch, key
-        )
+        (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.trainable, frozen, batch, key)
         loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)

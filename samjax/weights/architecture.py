@@ -34,9 +34,7 @@ def deduce(shapes: Mapping[str, Shape], where: object) -> SamConfig:
     tokens = size(f"{encoder}/pos_embed", 1)
     head_dim = size(f"{encoder}/blocks/0/attn/rel_pos_h", 1)
     if embed_dim % head_dim:
-        raise UserError(
-            f"{where}: a width of {embed_dim} is no multiple of the {head_dim} of its position tables"
-        )
+        raise UserError(f"{where}: a width of {embed_dim} is no multiple of the {head_dim} of its position tables")
     num_heads = embed_dim // head_dim
     tables = [size(f"{encoder}/blocks/{index}/attn/rel_pos_h", 0) for index in range(depth)]
     window_size, global_indexes = _windows(tables, tokens, (embed_dim, depth, num_heads), where)
@@ -67,9 +65,7 @@ def _count(paths: Iterable[str], pattern: str) -> int:
     return len({match.group(1) for path in paths if (match := compiled.fullmatch(path))})
 
 
-def _windows(
-    tables: list[int], tokens: int, size: tuple[int, int, int], where: object
-) -> tuple[int, tuple[int, ...]]:
+def _windows(tables: list[int], tokens: int, size: tuple[int, int, int], where: object) -> tuple[int, tuple[int, ...]]:
     """The window's side and the global blocks, from the length of each block's relative-position table.
 
     A block over n tokens has 2 n - 1 relative positions. Where a window is as wide as the stored picture, all
@@ -140,10 +136,7 @@ def _prompt_shapes(config: SamConfig) -> dict[str, Shape]:
     kinds = ("point_embeddings/0", "point_embeddings/1", "point_embeddings/2", "point_embeddings/3")
     return {
         "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix": (2, dim // 2),
-        **{
-            f"prompt_encoder/{kind}/embedding": (1, dim)
-            for kind in (*kinds, "not_a_point_embed", "no_mask_embed")
-        },
+        **{f"prompt_encoder/{kind}/embedding": (1, dim) for kind in (*kinds, "not_a_point_embed", "no_mask_embed")},
         **_conv("prompt_encoder/mask_downscaling/0", 2, 1, channels // 4),
         **_norm("prompt_encoder/mask_downscaling/1", channels // 4),
         **_conv("prompt_encoder/mask_downscaling/3", 2, channels // 4, channels),

@@ -84,9 +84,7 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     with response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise OSError(
-                f"the server sent {response.headers.get('Content-Range')} when asked for bytes {have}-"
-            )
+            raise OSError(f"the server sent {response.headers.get('Content-Range')} when asked for bytes {have}-")
         done = have if resumed else 0
         total = done + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if resumed else "wb") as file:

@@ -38,9 +38,7 @@ def save_transformers(path: Path | str, flat: Mapping[str, np.ndarray], config: 
         weights = path
     else:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(
-                f"{path}: exists and is no empty folder; name a new folder or a .safetensors file"
-            )
+            raise UserError(f"{path}: exists and is no empty folder; name a new folder or a .safetensors file")
         weights = path / "model.safetensors"
         with replacing(path / "config.json") as temporary:
             temporary.write_text(json.dumps(transformers_config(config), indent=2) + "\n")

@@ -50,9 +50,7 @@ def load_weights(path: Path | str) -> Weights:
             )
         flat = to_ours(tensors, *found, path)
     flat = {name: _float32(name, value, path) for name, value in flat.items()}
-    config = _stored_config(metadata, path) or deduce(
-        {name: value.shape for name, value in flat.items()}, path
-    )
+    config = _stored_config(metadata, path) or deduce({name: value.shape for name, value in flat.items()}, path)
     match(flat, expected_shapes(config), path)
     return Weights(flat, config, metadata.get("source_sha256") or file_sha256(path))
 
@@ -92,9 +90,7 @@ def match(flat: Mapping[str, np.ndarray], expected: Mapping[str, Shape], where: 
     sides = (("unused", unused), ("missing", missing), ("of another shape", misshapen))
     faults = "; ".join(f"{len(names)} {side} ({_first(names)})" for side, names in sides if names)
     if faults:
-        raise UserError(
-            f"{where}: its tensors are not those of this SAM: {faults}; expected {len(expected)} tensors"
-        )
+        raise UserError(f"{where}: its tensors are not those of this SAM: {faults}; expected {len(expected)} tensors")
 
 
 def file_sha256(path: Path | str) -> str:
@@ -128,9 +124,7 @@ def _plainly_named(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.n
     """Refuses names that would garble the terminal in a later message."""
     for name in tensors:
         if not name.isprintable() or len(name) > 200:
-            raise UserError(
-                f"{path}: a tensor is called {name[:50]!r}; the file is damaged or no checkpoint of SAM"
-            )
+            raise UserError(f"{path}: a tensor is called {name[:50]!r}; the file is damaged or no checkpoint of SAM")
     return tensors
 
 
@@ -152,9 +146,7 @@ def _stored_config(metadata: Mapping[str, str], path: Path) -> SamConfig | None:
         fields = json.loads(metadata["config"])
         return SamConfig(**{**fields, "global_attn_indexes": tuple(fields["global_attn_indexes"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: its metadata hold no valid architecture ({error}); convert it again"
-        ) from error
+        raise UserError(f"{path}: its metadata hold no valid architecture ({error}); convert it again") from error
 
 
 def _first(names: Iterable[str]) -> str:

@@ -111,9 +111,7 @@ _ANCHORS: dict[Spelling, str] = {
 }
 OUR_ANCHOR = "image_encoder/patch_embed/proj/kernel"
 
-_IOU_HEAD = re.compile(
-    r"mask_decoder[./]iou_prediction_head[./](layers[./]\d+|proj_in|proj_out)[./](weight|kernel)"
-)
+_IOU_HEAD = re.compile(r"mask_decoder[./]iou_prediction_head[./](layers[./]\d+|proj_in|proj_out)[./](weight|kernel)")
 
 
 @dataclass(frozen=True)
@@ -171,17 +169,13 @@ def spelling_of(names: Iterable[str]) -> tuple[Spelling, str] | None:
     """The spelling of PyTorch names and the prefix around them ("module." under DDP); None if not SAM's."""
     names = list(names)
     for spelling, anchor in _ANCHORS.items():
-        prefixes = [
-            name.removesuffix(anchor) for name in names if name == anchor or name.endswith("." + anchor)
-        ]
+        prefixes = [name.removesuffix(anchor) for name in names if name == anchor or name.endswith("." + anchor)]
         if prefixes:
             return spelling, min(prefixes, key=len)
     return None
 
 
-def to_ours(
-    tensors: Mapping[str, np.ndarray], spelling: Spelling, prefix: str, where: object
-) -> dict[str, np.ndarray]:
+def to_ours(tensors: Mapping[str, np.ndarray], spelling: Spelling, prefix: str, where: object) -> dict[str, np.ndarray]:
     """Renames and transposes (without copying) PyTorch tensors. Unknown names are kept as they are.
 
     Raises:

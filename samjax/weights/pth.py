@@ -78,14 +78,10 @@ class _Archive:
             with zipfile.ZipFile(path) as archive:
                 self.members = {info.filename: info for info in archive.infolist()}
         except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-            raise UserError(
-                f"{path}: the file is truncated or damaged ({error}); download or copy it again"
-            ) from error
+            raise UserError(f"{path}: the file is truncated or damaged ({error}); download or copy it again") from error
         pickles = [name for name in self.members if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise UserError(
-                f"{path}: a zip archive, but not one that torch.save wrote (it has no single data.pkl)"
-            )
+            raise UserError(f"{path}: a zip archive, but not one that torch.save wrote (it has no single data.pkl)")
         self.prefix = pickles[0].removesuffix("data.pkl")
         order = self.prefix + "byteorder"
         if order in self.members and bytes(self.bytes_of(order)) != b"little":
@@ -106,9 +102,7 @@ class _Archive:
         if not (isinstance(identity, tuple) and len(identity) == 5 and identity[0] == "storage"):
             raise TypeError("a persistent id that is no storage")
         _, kind, key, _, count = identity
-        if not (
-            isinstance(kind, Name) and kind.name in STORAGES and isinstance(key, str) and type(count) is int
-        ):
+        if not (isinstance(kind, Name) and kind.name in STORAGES and isinstance(key, str) and type(count) is int):
             raise TypeError("a persistent id that is no storage")
         data = self.bytes_of(f"{self.prefix}data/{key}")
         dtype = STORAGES[kind.name]
@@ -146,9 +140,7 @@ def _ordered_dict(pairs: object = ()) -> dict:
 def _tensor(storage, offset, size, stride, requires_grad, hooks, metadata=None) -> np.ndarray:
     """A view into a storage, in elements. Raises ValueError where it would leave the storage or repeat it."""
     numbers = (offset, *size, *stride)
-    if not isinstance(storage, np.ndarray) or not all(
-        type(number) is int and number >= 0 for number in numbers
-    ):
+    if not isinstance(storage, np.ndarray) or not all(type(number) is int and number >= 0 for number in numbers):
         raise TypeError("a tensor whose storage, offset, size or stride is of the wrong kind")
     if len(size) != len(stride):
         raise ValueError(f"a tensor of size {size} with stride {stride}")
@@ -174,9 +166,7 @@ def _parameter(tensor: object, requires_grad: object, hooks: object) -> np.ndarr
 def _state_dict(content: object, path: Path) -> dict[str, np.ndarray]:
     """The named tensors in a checkpoint's content."""
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: holds a {type(content).__name__}; expected a state dict (names and tensors)"
-        )
+        raise UserError(f"{path}: holds a {type(content).__name__}; expected a state dict (names and tensors)")
     for state in (*(content.get(key) for key in STATE_KEYS), content):
         if isinstance(state, dict) and any(isinstance(value, np.ndarray) for value in state.values()):
             return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}

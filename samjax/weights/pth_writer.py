@@ -35,17 +35,13 @@ def write_pth(path: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _pickle(tensors: Mapping[str, np.ndarray]) -> bytes:
     """A protocol 2 pickle of a dict whose values rebuild tensors from storages 0, 1, 2, ..."""
-    items = b"".join(
-        _text(name) + _tensor(str(index), value) for index, (name, value) in enumerate(tensors.items())
-    )
+    items = b"".join(_text(name) + _tensor(str(index), value) for index, (name, value) in enumerate(tensors.items()))
     return b"\x80\x02}(" + items + b"u."
 
 
 def _tensor(key: str, value: np.ndarray) -> bytes:
     storages = {dtype: name for name, dtype in STORAGES.items()}
-    storage = _tuple(
-        _text("storage"), _name(storages[value.dtype]), _text(key), _text("cpu"), _integer(value.size)
-    )
+    storage = _tuple(_text("storage"), _name(storages[value.dtype]), _text(key), _text("cpu"), _integer(value.size))
     size = _tuple(*map(_integer, value.shape))
     strides = [int(np.prod(value.shape[axis + 1 :])) for axis in range(value.ndim)]
     hooks = _name("collections.OrderedDict") + b")R"

@@ -54,18 +54,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     tensors = {}
     for name, entry in header.items():
         if entry["dtype"] not in DTYPES:
-            raise UserError(
-                f"{path}: {name!r} is stored as {entry['dtype']}; expected one of {', '.join(DTYPES)}"
-            )
+            raise UserError(f"{path}: {name!r} is stored as {entry['dtype']}; expected one of {', '.join(DTYPES)}")
         begin, end = entry["data_offsets"]
         data = memoryview(mapped)[8 + length + begin : 8 + length + end]
         tensors[name] = np.frombuffer(data, DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return tensors, metadata
 
 
-def write_safetensors(
-    path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
-) -> None:
+def write_safetensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Writes tensors (of any layout in memory) one after the other; the same content gives the same bytes."""
     names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}

@@ -11,11 +11,7 @@ from samjax.models.presets import PRESETS, SamConfig
 def describe(config: SamConfig, flat: Mapping[str, np.ndarray]) -> str:
     """The architecture by its preset's name and its numbers, and how many tensors and values are stored."""
     name = next(
-        (
-            name
-            for name, preset in PRESETS.items()
-            if replace(preset, in_channels=config.in_channels) == config
-        ),
+        (name for name, preset in PRESETS.items() if replace(preset, in_channels=config.in_channels) == config),
         "a SAM of its own size",
     )
     blocks = ", ".join(map(str, config.global_attn_indexes))

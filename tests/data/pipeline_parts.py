@@ -46,9 +46,7 @@ def grow(index):
         "empty": np.empty((0, 3)),
         "scalar": np.float32(index),
         "jax": "jax" in sys.modules,
-        "named memory": any(
-            "/dev/shm" in os.readlink(f) for f in Path("/proc/self/fd").glob("*") if f.is_symlink()
-        ),
+        "named memory": any("/dev/shm" in os.readlink(f) for f in Path("/proc/self/fd").glob("*") if f.is_symlink()),
     }
 
 

@@ -19,9 +19,7 @@ def grid(size: int) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij")).astype(np.float32)
 
 
-def field_of(
-    seed: int, options: Augmentation = MILD, size: int = SIZE, extent: np.ndarray = FULL
-) -> np.ndarray:
+def field_of(seed: int, options: Augmentation = MILD, size: int = SIZE, extent: np.ndarray = FULL) -> np.ndarray:
     return np.asarray(coordinate_field(jax.random.key(seed), size, extent, options))
 
 
@@ -70,9 +68,7 @@ class TestField:
 
     def test_the_angle_is_uniform_within_the_bounds(self):
         keys = jax.random.split(jax.random.key(0), 2000)
-        make = jax.jit(
-            jax.vmap(lambda key: coordinate_field(key, 8, jnp.array([8, 8]), Augmentation(20.0, 0.0)))
-        )
+        make = jax.jit(jax.vmap(lambda key: coordinate_field(key, 8, jnp.array([8, 8]), Augmentation(20.0, 0.0))))
         fields = np.asarray(make(keys))
         angles = np.degrees(
             np.arctan2(fields[:, 1, -1, 0] - fields[:, 1, 0, 0], fields[:, 0, -1, 0] - fields[:, 0, 0, 0])
@@ -152,9 +148,7 @@ class TestWarp:
         assert set(np.unique(ours)) == {0, 1, 2, 3}
         untied = (np.abs(field - np.floor(field) - 0.5) > 1e-4).all(axis=0)
         for channel in range(2):
-            theirs = ndimage.map_coordinates(
-                labels[..., channel], field, order=0, mode="grid-constant", cval=0
-            )
+            theirs = ndimage.map_coordinates(labels[..., channel], field, order=0, mode="grid-constant", cval=0)
             np.testing.assert_array_equal(ours[..., channel][untied], theirs[untied])
 
     def test_the_identity_changes_no_bit(self, image):
@@ -165,9 +159,7 @@ class TestWarp:
 class TestAugment:
     def test_all_slices_and_channels_move_alike(self, image):
         plane = image[..., 0]
-        images = np.broadcast_to(plane[None, :, :, None], (3, SIZE, SIZE, 4)) * np.array(
-            [1, 0.5, 0.25, 0.125]
-        )
+        images = np.broadcast_to(plane[None, :, :, None], (3, SIZE, SIZE, 4)) * np.array([1, 0.5, 0.25, 0.125])
         labels = np.broadcast_to(plane % 4, (3, SIZE, SIZE))
         warped, warped_labels = map(np.asarray, augment(jax.random.key(3), images, labels, FULL, MILD))
         assert warped.shape == images.shape

@@ -302,7 +302,5 @@ def test_nothing_heavy_is_imported():
         "import sys, samjax.data.cache, samjax.data.case_check, samjax.data.splits, samjax.data.channels, "
         "samjax.data.slices; print([m for m in ('jax', 'rich', 'matplotlib', 'tyro') if m in sys.modules])"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -14,9 +14,7 @@ def images():
     """(3, 12, 14, 4) uint8 with a background margin; the channels are related, as modalities are."""
     rng = np.random.default_rng(0)
     shared = rng.integers(20, 200, (3, 12, 14, 1))
-    mixed = np.clip(shared * [1.0, 0.8, 0.5, 1.1] + rng.normal(0, 12, (3, 12, 14, 4)), 1, 255).astype(
-        np.uint8
-    )
+    mixed = np.clip(shared * [1.0, 0.8, 0.5, 1.1] + rng.normal(0, 12, (3, 12, 14, 4)), 1, 255).astype(np.uint8)
     mixed[:, :2] = mixed[:, :, -3:] = 0
     return mixed
 
@@ -47,9 +45,7 @@ def test_chosen_modalities(images, text, canonical, order):
     np.testing.assert_array_equal(ours, found)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "t3", "t1,t2", "t1,t1,t2", "t1,t2,flair,t1gd,t1", "t1 t2 flair", "PCA", "all,t1"]
-)
+@pytest.mark.parametrize("text", ["", "t3", "t1,t2", "t1,t1,t2", "t1,t2,flair,t1gd,t1", "t1 t2 flair", "PCA", "all,t1"])
 def test_other_texts_name_the_flag(text):
     with pytest.raises(UserError, match=rf"^--channels {text}: expected three of t1, t1gd, t2, flair"):
         parse_channels(text)
@@ -117,9 +113,7 @@ def test_pca2d_is_stored_and_loaded(tmp_path, images):
     pca = fit_pca2d([images])
     pca.save(tmp_path / "run" / "pca2d.npz")
     loaded = load_pca2d(tmp_path / "run" / "pca2d.npz")
-    np.testing.assert_array_equal(
-        parse_channels("pca2d", loaded)(images), parse_channels("pca2d", pca)(images)
-    )
+    np.testing.assert_array_equal(parse_channels("pca2d", loaded)(images), parse_channels("pca2d", pca)(images))
     for name, content in (("none.npz", None), ("bad.npz", b"x")):
         if content:
             (tmp_path / name).write_bytes(content)

@@ -86,9 +86,7 @@ def test_floats_that_only_just_miss_are_rounded():
     ],
 )
 def test_a_foreign_value_is_refused_with_file_and_value(values, named):
-    with pytest.raises(
-        UserError, match=rf"a/seg.nii.gz: label value {named} .*0, 1, 2, 4.*--labels"
-    ) as caught:
+    with pytest.raises(UserError, match=rf"a/seg.nii.gz: label value {named} .*0, 1, 2, 4.*--labels") as caught:
         to_canonical(np.array(values), "brats2021", "a/seg.nii.gz")
     assert "\n" not in str(caught.value)
 

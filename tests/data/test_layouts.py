@@ -50,9 +50,7 @@ NEW = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_brats_of_every_year(tmp_path, root, case_id, names, scheme, patient, nested, suffix):
     folder = tmp_path / root
-    touch_case(
-        folder / "HGG" / case_id if nested else folder, case_id, *([names] if names else []), suffix=suffix
-    )
+    touch_case(folder / "HGG" / case_id if nested else folder, case_id, *([names] if names else []), suffix=suffix)
     (case,) = find_cases(folder, "adult")
     assert (case.id, case.patient, case.scheme, case.domain, case.layout) == (
         case_id, patient, scheme, "adult", "brats",
@@ -86,9 +84,7 @@ def test_a_year_that_names_leave_open_is_asked_for(tmp_path, prefix):
 
 
 def test_the_nearest_year_counts_and_a_lone_case_goes_by_the_folder_above(tmp_path):
-    new = touch_case(
-        tmp_path / "brats2023" / "BraTS2024-GLI" / "BraTS-GLI-02060-100", "BraTS-GLI-02060-100", NEW
-    )
+    new = touch_case(tmp_path / "brats2023" / "BraTS2024-GLI" / "BraTS-GLI-02060-100", "BraTS-GLI-02060-100", NEW)
     old = touch_case(tmp_path / "brats2023" / "BraTS-GLI-00001-000", "BraTS-GLI-00001-000", NEW)
     assert [case.scheme for case in find_cases(tmp_path / "brats2023")] == ["brats2023", "gli2024"]
     assert find_cases(new)[0].scheme == "gli2024"
@@ -127,9 +123,7 @@ def test_own_names(tmp_path):
 
 
 def test_the_label_with_a_hospitals_name(tmp_path):
-    folder = touch_case(
-        tmp_path / "BraTS20_Training_355", "BraTS20_Training_355", ("_t1", "_t1ce", "_t2", "_flair")
-    )
+    folder = touch_case(tmp_path / "BraTS20_Training_355", "BraTS20_Training_355", ("_t1", "_t1ce", "_t2", "_flair"))
     (folder / "W39_1998.09.19_Segm.nii").touch()
     (case,) = find_cases(tmp_path)
     assert case.label.name == "W39_1998.09.19_Segm.nii"
@@ -157,9 +151,7 @@ def test_a_missing_modality_names_case_and_modality(tmp_path):
 def test_two_files_for_one_modality(tmp_path):
     touch_case(tmp_path, "BraTS2021_00001")
     (tmp_path / "BraTS2021_00001_t1.nii").touch()
-    with pytest.raises(
-        UserError, match=r"two files for t1, BraTS2021_00001_t1.nii and BraTS2021_00001_t1.nii.gz"
-    ):
+    with pytest.raises(UserError, match=r"two files for t1, BraTS2021_00001_t1.nii and BraTS2021_00001_t1.nii.gz"):
         find_cases(tmp_path)
 
 
@@ -285,9 +277,7 @@ def test_a_4d_file_with_too_few_channels(tmp_path, scan):
     content = json.loads((root / "dataset.json").read_text())
     save(root / "imagesTr" / "BRATS_001.nii.gz", np.stack([scan.images["t1"]] * 3, -1))
     assert len(content["modality"]) == 4
-    with pytest.raises(
-        UserError, match=r"BRATS_001.nii.gz: shape 16 x 20 x 9 x 3, expected 4-D with a channel 3"
-    ):
+    with pytest.raises(UserError, match=r"BRATS_001.nii.gz: shape 16 x 20 x 9 x 3, expected 4-D with a channel 3"):
         read_case(find_cases(root)[0])
 
 

@@ -110,10 +110,7 @@ def test_meningiomas_lie_at_the_surface_and_are_smoother_than_gliomas(cohorts):
 
     assert np.median([depth(case) for case in cohorts["meningioma"]]) < 4
     assert np.median([depth(case) for case in cohorts["adult"]]) > 4
-    medians = {
-        domain: np.median([compactness(case) for case in cohorts[domain]])
-        for domain in ("meningioma", "adult")
-    }
+    medians = {domain: np.median([compactness(case) for case in cohorts[domain]]) for domain in ("meningioma", "adult")}
     assert medians["meningioma"] < medians["adult"]
 
 

@@ -47,9 +47,7 @@ def test_voxels_are_those_nibabel_reads(cases, number, tmp_path):
     canonical[volume.box.index] = volume.labels
     for value, code in LABELS.items():
         assert np.count_nonzero(label.get_fdata() == value) == np.count_nonzero(canonical == code)
-    write_labels(
-        tmp_path / "x.nii.gz", from_canonical(canonical, "brats2021"), cases[number], volume.geometry
-    )
+    write_labels(tmp_path / "x.nii.gz", from_canonical(canonical, "brats2021"), cases[number], volume.geometry)
     written = nib.load(tmp_path / "x.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), np.asanyarray(label.dataobj))
     np.testing.assert_allclose(written.affine, label.affine, atol=1e-6)
@@ -89,9 +87,7 @@ def test_a_scan_without_label_along_other_axes(cases, tmp_path):
     pictures, labels = one.read(0, 155)
     assert not labels.any()
     stored = np.asanyarray(image.dataobj)
-    np.testing.assert_array_equal(
-        pictures[..., 3] == 0, (stored[::-1, ::-1].T == 0) | (pictures[..., 3] == 0)
-    )
+    np.testing.assert_array_equal(pictures[..., 3] == 0, (stored[::-1, ::-1].T == 0) | (pictures[..., 3] == 0))
     assert np.corrcoef(pictures[80, ..., 3].ravel(), stored[::-1, ::-1, 80].T.ravel())[0, 1] > 0.9
 
 

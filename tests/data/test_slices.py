@@ -77,9 +77,7 @@ def test_empty_windows_are_drawn_by_their_share(counts):
     assert every.tolist() == [0, 2, 16, 18]
     assert empty_windows(counts, 2, "whole-tumor", 0, 0.9, rng, brain=(1, 19)).tolist() == [2, 16]
     assert empty_windows(counts, 2, "whole-tumor", 0, 0.0, rng).tolist() == []
-    drawn = {
-        tuple(empty_windows(counts, 2, "whole-tumor", 0, 0.25, np.random.default_rng(s))) for s in range(20)
-    }
+    drawn = {tuple(empty_windows(counts, 2, "whole-tumor", 0, 0.25, np.random.default_rng(s))) for s in range(20)}
     assert len(drawn) > 1
 
 

@@ -100,9 +100,7 @@ def test_json_both_ways_and_its_hash():
         splits_from_json(content, "runs/x/split.json")
 
 
-@pytest.mark.parametrize(
-    "content", [{}, [], None, {"seed": 1, "fold": None, "domains": {"a": []}, "sha256": ""}]
-)
+@pytest.mark.parametrize("content", [{}, [], None, {"seed": 1, "fold": None, "domains": {"a": []}, "sha256": ""}])
 def test_a_file_that_is_no_split(content):
     with pytest.raises(UserError, match=r"^split.json: not a split"):
         splits_from_json(content, "split.json")

@@ -278,9 +278,7 @@ def test_plain_files_multi_part_gzip_and_a_fourth_axis_of_one(tmp_path, scan):
     plain.write_bytes(gzip.decompress(plain.read_bytes()))
     blocks = case.images["t2"].path
     raw = gzip.decompress(blocks.read_bytes())
-    blocks.write_bytes(
-        b"".join(gzip.compress(raw[start : start + 1000]) for start in range(0, len(raw), 1000))
-    )
+    blocks.write_bytes(b"".join(gzip.compress(raw[start : start + 1000]) for start in range(0, len(raw), 1000)))
     fourth = case.images["flair"].path
     stored = nib.load(fourth)
     nib.save(nib.Nifti1Image(np.asanyarray(stored.dataobj)[..., None], stored.affine), fourth)
@@ -301,9 +299,7 @@ def test_nifti_2(tmp_path, scan):
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("turn", [0.0, 25.0])
 def test_what_is_written_lies_on_the_source(tmp_path, scan, orientation, turn):
-    case = case_in(
-        save_brats(tmp_path, ID, scan, orientation=orientation, turn=turn, spacing=(2.0, 1.0, 0.7))
-    )
+    case = case_in(save_brats(tmp_path, ID, scan, orientation=orientation, turn=turn, spacing=(2.0, 1.0, 0.7)))
     geometry = read_case(case).geometry
     write_labels(tmp_path / "out" / "a.nii.gz", source_label(scan, "brats2021"), case, geometry)
     written, label, image = (
@@ -316,9 +312,7 @@ def test_what_is_written_lies_on_the_source(tmp_path, scan, orientation, turn):
     assert written.get_data_dtype() == np.uint8
 
 
-@pytest.mark.parametrize(
-    ("stored", "expected"), [(np.int16, np.int16), (np.float32, np.uint8), (None, np.uint8)]
-)
+@pytest.mark.parametrize(("stored", "expected"), [(np.int16, np.int16), (np.float32, np.uint8), (None, np.uint8)])
 def test_the_labels_own_type_is_written(tmp_path, scan, stored, expected):
     save_brats(tmp_path, ID, scan, scheme=None)
     if stored is not None:
@@ -362,9 +356,7 @@ def test_voxel_indices_go_both_ways(orientation):
 def test_grids_are_compared_at_their_corners():
     """A turn too small to see in the matrix moves the far corner by millimetres."""
     shape = (155, 240, 240)
-    first, second = (
-        geometry_of((240, 240, 155), affine_of("LPS", shape, turn=turn)[0], "x") for turn in (0, 0.01)
-    )
+    first, second = (geometry_of((240, 240, 155), affine_of("LPS", shape, turn=turn)[0], "x") for turn in (0, 0.01))
     assert same_grid(first, second)
     third = geometry_of((240, 240, 155), affine_of("LPS", shape, turn=0.1)[0], "x")
     assert not same_grid(first, third)

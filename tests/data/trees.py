@@ -74,9 +74,7 @@ def save(path: Path, array: np.ndarray, orientation="LPS", spacing=(1.0, 1.0, 1.
     return path
 
 
-def save_brats(
-    folder: Path, case_id: str, scan: Example, scheme="brats2021", suffix=".nii.gz", **how
-) -> Path:
+def save_brats(folder: Path, case_id: str, scan: Example, scheme="brats2021", suffix=".nii.gz", **how) -> Path:
     """Writes one case's files into `folder`; `scheme` None leaves the label out."""
     names = OLD_NAMES if "_" in case_id else NEW_NAMES
     for modality, image in scan.images.items():
@@ -91,9 +89,7 @@ def source_label(scan: Example, scheme: str) -> np.ndarray:
     return np.array(VALUES[scheme], np.uint8)[scan.label]
 
 
-def save_msd(
-    root: Path, scans: dict[str, Example], order=("flair", "t1", "t1gd", "t2"), values="msd"
-) -> Path:
+def save_msd(root: Path, scans: dict[str, Example], order=("flair", "t1", "t1gd", "t2"), values="msd") -> Path:
     """A Decathlon task: 4-D files in imagesTr, labels in labelsTr, dataset.json with the given order."""
     for case_id, scan in scans.items():
         save(root / "imagesTr" / f"{case_id}.nii.gz", np.stack([scan.images[m] for m in order], -1))
@@ -109,9 +105,7 @@ def save_msd(
     return root
 
 
-def save_nnunet(
-    root: Path, scans: dict[str, Example], labels: dict, order=("t1", "t1gd", "t2", "flair")
-) -> Path:
+def save_nnunet(root: Path, scans: dict[str, Example], labels: dict, order=("t1", "t1gd", "t2", "flair")) -> Path:
     """An nnU-Net raw dataset: ID_0000.nii.gz, ..., and dataset.json with `labels` as given."""
     for case_id, scan in scans.items():
         for number, modality in enumerate(order):

@@ -22,9 +22,7 @@ def voxel(z, y, x):
 
 def test_perfect():
     true = cube(2, 2, 2) | cube(20, 20, 20)
-    assert lesion_scores(true, true, MM, "GLI") == LesionScores(
-        1.0, 0.0, found=2, missed=0, false_positives=0
-    )
+    assert lesion_scores(true, true, MM, "GLI") == LesionScores(1.0, 0.0, found=2, missed=0, false_positives=0)
 
 
 def test_missed_lesion():

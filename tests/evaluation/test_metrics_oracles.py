@@ -36,9 +36,7 @@ def monai():
     torch, package = (quietly(pytest.importorskip)(name) for name in ("torch", "monai.metrics"))
 
     def score(pred, true, spacing):
-        pred, true = (
-            torch.from_numpy(np.ascontiguousarray(mask))[None, None].float() for mask in (pred, true)
-        )
+        pred, true = (torch.from_numpy(np.ascontiguousarray(mask))[None, None].float() for mask in (pred, true))
         distance = package.compute_hausdorff_distance(pred, true, True, percentile=95, spacing=spacing)
         return float(distance), float(package.compute_dice(pred, true, include_background=True))
 
@@ -131,9 +129,7 @@ def test_lesions(seed, spacing, challenge, surface_distance):
         centre, radii = rng.uniform(0, pred.shape), rng.uniform(0.8, 5, 3)
         for mask in (pred, true):
             if rng.random() < 0.7:
-                mask |= ellipsoid(
-                    mask.shape, centre + rng.normal(0, 1.5, 3), radii * rng.uniform(0.8, 1.2, 3)
-                )
+                mask |= ellipsoid(mask.shape, centre + rng.normal(0, 1.5, 3), radii * rng.uniform(0.8, 1.2, 3))
     scores = lesion_scores(pred, true, spacing, challenge)
     expected = as_defined(pred, true, spacing, RULES[challenge], surface_distance)
     assert (scores.dice, scores.hd95) == pytest.approx(expected, rel=1e-12)

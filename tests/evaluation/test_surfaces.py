@@ -102,9 +102,7 @@ def test_patch_areas(name):
 
 def test_areas_of_whole_bodies():
     # One voxel: an octahedron of edge sqrt(1/2), area 2 sqrt(3) / 2.
-    assert surface_elements(block((1, 1, 1), (0, 1), (0, 1), (0, 1)), (1.0,) * 3)[1].sum() == pytest.approx(
-        sqrt(3)
-    )
+    assert surface_elements(block((1, 1, 1), (0, 1), (0, 1), (0, 1)), (1.0,) * 3)[1].sum() == pytest.approx(sqrt(3))
     # A cube of 2 x 2 x 2 voxels: 8 corners, 12 bevelled edges, 6 faces; its middle is no surface.
     cells, areas = surface_elements(~empty(2, 2, 2), (1.0, 1.0, 1.0))
     assert cells.shape == (3, 3, 3)

@@ -168,9 +168,7 @@ def without_masks(prompts: Mapping[str, Prompt]) -> dict[str, Prompt]:
     return {name: prompt for name, prompt in prompts.items() if prompt.mask is None}
 
 
-def into_slots(
-    prompts: Sequence[Prompt], slots: int, mask_size: tuple[int, int]
-) -> dict[str, jax.Array | Prompts]:
+def into_slots(prompts: Sequence[Prompt], slots: int, mask_size: tuple[int, int]) -> dict[str, jax.Array | Prompts]:
     """Arguments of `Sam.decode`: prompts on one picture in one batch (B = 1), with `slots` slots for clicks.
 
     Empty slots get coordinates too, far from zero: they must not matter. Masks are left out if no prompt has

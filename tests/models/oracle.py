@@ -30,9 +30,7 @@ class MetaSam:
         watched = {f"blocks/{index}": block for index, block in enumerate(encoder.blocks)}
         watched |= {"patch_embed": encoder.patch_embed, "transformer": self.sam.mask_decoder.transformer}
         for name, module in watched.items():
-            module.register_forward_hook(
-                lambda _, inputs, output, name=name: self.captured.update({name: output})
-            )
+            module.register_forward_hook(lambda _, inputs, output, name=name: self.captured.update({name: output}))
 
     def encoder_stages(self, images: np.ndarray) -> Stages:
         """Every stage of the encoder for pictures (B, H, W, 3) in [0, 255]: (B, h, w, dim) by name."""
@@ -60,10 +58,7 @@ class MetaSam:
         height, width = embedding.shape[:2]
         encoder.image_embedding_size = (height, width)
         encoder.input_image_size = (height * self.patch, width * self.patch)
-        part = {
-            name: None if value is None else torch.from_numpy(value)[None]
-            for name, value in vars(prompt).items()
-        }
+        part = {name: None if value is None else torch.from_numpy(value)[None] for name, value in vars(prompt).items()}
         with torch.no_grad():
             sparse, dense = encoder(
                 points=None if part["points"] is None else (part["points"], part["labels"]),

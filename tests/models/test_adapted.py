@@ -50,9 +50,7 @@ def test_the_gaussian_matrix_never_trains():
     model = abstract_sam(VIT_B)
     *_, rest = nnx.split(model, trains(replace(STRATEGIES["lora"], trains=(".*",))), ...)
     buffers = [path for path, leaf in nnx.to_flat_state(rest) if isinstance(leaf, Buffer)]
-    assert ["/".join(path) for path in buffers] == [
-        "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"
-    ]
+    assert ["/".join(path) for path in buffers] == ["prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"]
     assert len(nnx.to_flat_state(rest)) == 1
 
 
@@ -91,8 +89,7 @@ def test_step_0_is_the_base_bit_for_bit():
 
 def test_what_is_drawn_depends_on_the_seed_alone():
     first, same, other = (
-        flat(adapt(MINI, our_weights(MINI), ADAPTATION, Compute(), patch_channels=4, seed=seed))
-        for seed in (0, 0, 1)
+        flat(adapt(MINI, our_weights(MINI), ADAPTATION, Compute(), patch_channels=4, seed=seed)) for seed in (0, 0, 1)
     )
     assert all(np.array_equal(first[path], same[path]) for path in first)
     different = {path for path in first if not np.array_equal(first[path], other[path])}
@@ -114,9 +111,9 @@ def test_inflated_patch_embedding_gives_for_equal_channels_what_it_gave_for_grey
 
 
 def test_inflated_patch_embedding_weighs_all_channels_alike():
-    kernel = flat(
-        adapt(MINI, our_weights(MINI), Adaptation(), Compute(), patch_channels=4, patch_init="inflate")
-    )[PATCH_KERNEL]
+    kernel = flat(adapt(MINI, our_weights(MINI), Adaptation(), Compute(), patch_channels=4, patch_init="inflate"))[
+        PATCH_KERNEL
+    ]
     expected = 0.75 * our_weights(MINI)[PATCH_KERNEL].mean(axis=2)
     assert kernel.shape == (4, 4, 4, 24)
     for channel in range(4):

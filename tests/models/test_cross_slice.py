@@ -46,8 +46,7 @@ def test_depth_attention_is_the_formula():
     found = np.asarray(depth_attention(*map(jnp.asarray, (q, k, v, bias, valid))))
     for sample, zq, column, head in np.ndindex(2, 3, 2, 2):
         scores = [
-            q[sample, zq, 0, column, head] @ k[sample, zk, 0, column, head] / np.sqrt(5)
-            + bias[head, zq - zk + 3]
+            q[sample, zq, 0, column, head] @ k[sample, zk, 0, column, head] / np.sqrt(5) + bias[head, zq - zk + 3]
             if valid[sample, zk]
             else -np.inf
             for zk in range(3)
@@ -130,10 +129,7 @@ def test_reversed_slices_with_a_reversed_bias_give_reversed_embeddings(model, im
             weights[path] = value[:, ::-1]
     backwards = images[:, ::-1]
     every = np.ones((2, 4), bool)
-    assert (
-        relative_error(encode(sam_with(weights, ADAPTATION), backwards, every), embeddings[:, ::-1])
-        < TOLERANCE
-    )
+    assert relative_error(encode(sam_with(weights, ADAPTATION), backwards, every), embeddings[:, ::-1]) < TOLERANCE
     assert relative_error(encode(model, backwards, every), embeddings[:, ::-1]) > 1e-3
 
 

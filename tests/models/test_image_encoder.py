@@ -54,9 +54,7 @@ def test_stacking_and_unstacking_are_inverse():
     assert back.keys() == flat.keys()
     assert all(np.array_equal(back[path], value) for path, value in flat.items())
     name = "attn/qkv/bias"
-    assert np.array_equal(
-        stacked[f"image_encoder/blocks/1/{name}"][1], flat[f"image_encoder/blocks/3/{name}"]
-    )
+    assert np.array_equal(stacked[f"image_encoder/blocks/1/{name}"][1], flat[f"image_encoder/blocks/3/{name}"])
     assert np.array_equal(stacked["image_encoder/pos_embed"], flat["image_encoder/pos_embed"])
     assert not any(path.startswith(("image_encoder/blocks/2", "image_encoder/blocks/3")) for path in stacked)
 

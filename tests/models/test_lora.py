@@ -56,14 +56,10 @@ def test_q_and_v_have_rank_4_each_and_different_row_spaces():
             assert np.linalg.matrix_rank(np.concatenate([first, second], axis=0)) == 8
 
 
-@pytest.mark.parametrize(
-    ("target", "columns"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))]
-)
+@pytest.mark.parametrize(("target", "columns"), [("q", slice(0, 24)), ("k", slice(24, 48)), ("v", slice(48, 72))])
 def test_a_target_adapts_its_own_columns(target, columns):
     only = {
-        path: value
-        for path, value in adapted_weights().items()
-        if "/lora/" not in path or f"/lora/{target}/" in path
+        path: value for path, value in adapted_weights().items() if "/lora/" not in path or f"/lora/{target}/" in path
     }
     change = merge_lora(only, LORA)[QKV] - only[QKV]
     assert np.abs(change[:, columns]).min(axis=0).max() > 0
@@ -76,9 +72,7 @@ def test_targets_decide_which_modules_exist():
         targets: {path.split("/lora/")[1] for path in lora_paths(targets)}
         for targets in (("q", "v", "mlp"), ("k",), ("mlp",))
     }
-    assert paths[("q", "v", "mlp")] == {
-        f"{name}/{part}" for name in ("q", "v", "lin1", "lin2") for part in "ab"
-    }
+    assert paths[("q", "v", "mlp")] == {f"{name}/{part}" for name in ("q", "v", "lin1", "lin2") for part in "ab"}
     assert paths[("k",)] == {"k/a", "k/b"}
     assert paths[("mlp",)] == {"lin1/a", "lin1/b", "lin2/a", "lin2/b"}
 

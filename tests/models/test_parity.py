@@ -105,8 +105,7 @@ def test_layer_norms_have_metas_epsilon(meta, ours):
     assert found == {
         path: module.eps
         for path, module in modules.items()
-        if hasattr(module, "eps")
-        and not path.startswith(("image_encoder/blocks/2", "image_encoder/blocks/3"))
+        if hasattr(module, "eps") and not path.startswith(("image_encoder/blocks/2", "image_encoder/blocks/3"))
     }
 
 

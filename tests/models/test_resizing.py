@@ -7,9 +7,7 @@ import pytest
 from samjax.models.resizing import inside, resize_matrix, to_input, to_native
 
 
-@pytest.mark.parametrize(
-    ("target", "source"), [(1024, 240), (240, 1024), (256, 64), (7, 5), (5, 7), (4, 4), (3, 1)]
-)
+@pytest.mark.parametrize(("target", "source"), [(1024, 240), (240, 1024), (256, 64), (7, 5), (5, 7), (4, 4), (3, 1)])
 def test_matrix_is_linear_interpolation_between_pixel_centres(target, source):
     signal = np.random.RandomState(0).standard_normal(source).astype(np.float32)
     centres = (np.arange(target) + 0.5) * source / target - 0.5
@@ -28,9 +26,7 @@ def test_logits_go_through_the_input_size():
     """Two resizes, as `postprocess_masks`: straight to native resolution would be something else."""
     logits = np.random.RandomState(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     found = np.asarray(to_native(jnp.asarray(logits), 32, 20))
-    full = np.stack(
-        [resize_matrix(32, 8) @ plane @ resize_matrix(32, 8).T for plane in logits.reshape(-1, 8, 8)]
-    )
+    full = np.stack([resize_matrix(32, 8) @ plane @ resize_matrix(32, 8).T for plane in logits.reshape(-1, 8, 8)])
     twice = np.stack([resize_matrix(20, 32) @ plane @ resize_matrix(20, 32).T for plane in full])
     np.testing.assert_allclose(found.reshape(6, 20, 20), twice, atol=1e-5)
     straight = resize_matrix(20, 8) @ logits[0, 0] @ resize_matrix(20, 8).T

@@ -35,9 +35,7 @@ TORCH_SAVE = Path(__file__).parent / "torch_save.pth"
 def random_flat(config: SamConfig = SMALL, seed: int = 0) -> dict[str, np.ndarray]:
     """Random weights by our paths."""
     rng = np.random.default_rng(seed)
-    return {
-        path: rng.normal(size=shape).astype(np.float32) for path, shape in expected_shapes(config).items()
-    }
+    return {path: rng.normal(size=shape).astype(np.float32) for path, shape in expected_shapes(config).items()}
 
 
 def random_named(spelling: str, seed: int = 0) -> dict[str, np.ndarray]:

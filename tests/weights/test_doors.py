@@ -42,14 +42,9 @@ def test_there_and_back(tmp_path):
     assert back.returncode == 0, back.stderr
     assert same(read_pth(tmp_path / "back.pth"), theirs)
     assert file_sha256(tmp_path / "back.pth") in back.stdout
-    other = run(
-        "flax_to_torch.py", tmp_path / "ours.safetensors", tmp_path / "hf", "--format", "transformers"
-    )
+    other = run("flax_to_torch.py", tmp_path / "ours.safetensors", tmp_path / "hf", "--format", "transformers")
     assert other.returncode == 0, other.stderr
-    assert (
-        read_safetensors(tmp_path / "hf" / "model.safetensors")[0].keys()
-        == random_named("transformers").keys()
-    )
+    assert read_safetensors(tmp_path / "hf" / "model.safetensors")[0].keys() == random_named("transformers").keys()
 
 
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path):

@@ -93,9 +93,7 @@ def test_a_complete_file_is_not_fetched_again(server, tmp_path):
 
 def test_goes_on_where_it_was_cut_off(server, tmp_path):
     server.cut = 1_000_000
-    with pytest.raises(
-        UserError, match=r"broke off after 1000000 of 3000000 bytes.*run the same command again"
-    ):
+    with pytest.raises(UserError, match=r"broke off after 1000000 of 3000000 bytes.*run the same command again"):
         download("vit_b", tmp_path / "a.pth", base_url=server.url)
     assert not (tmp_path / "a.pth").exists()
     assert (tmp_path / "a.pth.part").read_bytes() == CONTENT[:1_000_000]
@@ -131,9 +129,7 @@ def test_an_answer_from_another_byte_is_refused(server, tmp_path):
 
 def test_damaged_content_is_removed(server, tmp_path):
     server.content = CONTENT[:-1] + b"x"
-    with pytest.raises(
-        UserError, match=r"its md5 begins with [0-9a-f]{6}, expected [0-9a-f]{6}; it was removed"
-    ):
+    with pytest.raises(UserError, match=r"its md5 begins with [0-9a-f]{6}, expected [0-9a-f]{6}; it was removed"):
         download("vit_b", tmp_path / "a.pth", base_url=server.url)
     assert not list(tmp_path.iterdir())
 

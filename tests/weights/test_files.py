@@ -99,9 +99,7 @@ def test_integers_are_refused(tmp_path):
 def test_another_model(tmp_path):
     resnet = {"conv1.weight": (64, 3, 7, 7), "bn1.weight": (64,), "bn1.bias": (64,), "fc.weight": (10, 64)}
     write_pth(tmp_path / "a.pth", {name: np.zeros(shape, np.float32) for name, shape in resnet.items()})
-    expect_line(
-        tmp_path / "a.pth", "not a SAM checkpoint", "4 tensors", "conv1.weight, bn1.weight, bn1.bias, ..."
-    )
+    expect_line(tmp_path / "a.pth", "not a SAM checkpoint", "4 tensors", "conv1.weight, bn1.weight, bn1.bias, ...")
     expect_line(TORCH_SAVE, "not a SAM checkpoint")
 
 

@@ -67,9 +67,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize(
-    "wrap", [lambda evil: evil, lambda evil: {"a": [({"b": evil},)]}], ids=["bare", "nested"]
-)
+@pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"a": [({"b": evil},)]}], ids=["bare", "nested"])
 def test_calls_are_refused_and_not_run(tmp_path, protocol, wrap):
     data = pickle.dumps(wrap(Evil(tmp_path / "ran")), protocol)
     with pytest.raises(PickleRefused, match=r"names (posix|nt)\.system|operation"):

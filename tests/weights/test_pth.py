@@ -30,19 +30,9 @@ def tensor(
     number = lambda value: b"J" + value.to_bytes(4, "little", signed=True)  # noqa: E731
     group = lambda values: b"(" + b"".join(map(number, values)) + b"t"  # noqa: E731
     identity = (
-        b"("
-        + text(b"storage")
-        + b"ctorch\n"
-        + storage
-        + b"\n"
-        + text(key)
-        + text(b"cpu")
-        + number(count)
-        + b"tQ"
+        b"(" + text(b"storage") + b"ctorch\n" + storage + b"\n" + text(key) + text(b"cpu") + number(count) + b"tQ"
     )
-    arguments = (
-        b"(" + identity + number(offset) + group(size) + group(stride) + b"\x89ccollections\nOrderedDict\n)Rt"
-    )
+    arguments = b"(" + identity + number(offset) + group(size) + group(stride) + b"\x89ccollections\nOrderedDict\n)Rt"
     return b"\x80\x02}" + text(b"a") + b"ctorch._utils\n" + function + b"\n" + arguments + b"Rs."
 
 

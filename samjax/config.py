@@ -32,10 +32,15 @@ class TrainOptions:
     """Prompts drawn from the labels: box, point, none, mixed, or shares such as point:0.75,none:0.25."""
     box_jitter: float = 0.0
     """Sides of a training box move by up to this share of its width or height."""
+    clicks: int = 1
+    """Rounds of clicks on a sample prompted by points; each further one answers the largest error."""
     depth: int | None = None
     """Contiguous slices a sample holds; above 1 the encoder attends across them."""
     min_pixels: int = 1
     """A training window is used if one of its slices holds at least so many pixels of the ROI."""
+
+    empty_share: float = 0.0
+    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
 
     epochs: int = 25
     max_steps: int | None = None
@@ -97,8 +102,9 @@ class EvalOptions:
     """Base weights for zeroshot, or where a run's base weights have moved to."""
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: the run's own."""
-    split: Literal["test", "val", "train", "all"] | None = None
-    """Which patients. Default: test for the run's own data, all for other data."""
+    split: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test for the run's own data, all
+    for other data."""
     prompt: Literal["box", "point", "none"] | None = None
     """Prompt to score with. Default: the run's own first kind; box for zeroshot."""
     roi: str = "whole-tumor"
@@ -118,6 +124,8 @@ class EvalOptions:
     batch_size: int = 8
     """Slices that go through the encoder together."""
     seed: int = 0
+    clicks: int = 1
+    """Clicks on each slice where the prompt is point; each further one answers the largest error."""
     limit: int | None = None
     """Use only the first so many cases of each domain."""
     layout: str | None = None

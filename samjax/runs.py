@@ -14,7 +14,7 @@ import numpy as np
 
 from samjax import __version__
 from samjax.config import TrainOptions
-from samjax.data.channels import parse_channels
+from samjax.data.channels import PCA2D, Channels, load_pca2d, parse_channels
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
 from samjax.files import replacing
@@ -34,6 +34,7 @@ SPLIT = "split.json"
 METRICS = "metrics.jsonl"
 FINAL = "final.safetensors"
 CHECKPOINTS = "checkpoints"
+PCA = "pca2d.npz"
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,12 @@ def read_splits(folder: Path) -> Splits:
         return splits_from_json(json.loads(path.read_text()), path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def channels_of(folder: Path, config: RunConfig) -> Channels:
+    """The input channels of the run in `folder`, with the fit that pca2d stored there."""
+    text = config.options.channels
+    return parse_channels(text, load_pca2d(folder / PCA) if text == PCA2D else None)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,8 @@
-"""Prompts drawn from ground truth inside the compiled step, at native resolution and separately for each slice.
+"""Prompts drawn from ground truth inside the compiled step, at native resolution, separately for each slice.
 
-Boxes: the tight box, with optional jitter. Clicks: the first uniform in the ROI (paper B, section 4.2), further ones
-well inside the largest error region of the current prediction. `none`: no prompt at all, as on an unlabelled scan.
+Boxes: the tight box, with optional jitter. Clicks: the first uniform in the ROI (paper B, section 4.2), further
+ones well inside the largest error region of the current prediction. `none`: no prompt at all, as on an unlabelled
+scan.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class PromptMix:
             except ValueError:
                 raise UserError(f"--prompt: '{share}' is not a number; write e.g. point:0.75,none:0.25") from None
         total = sum(share for _, share in pairs)
-        if not 0 < total < float("inf") or any(share < 0 for _, share in pairs) or len(dict(pairs)) < len(pairs):
+        positive = 0 < total < float("inf") and all(share >= 0 for _, share in pairs)
+        if not positive or len(dict(pairs)) < len(pairs):
             raise UserError(f"--prompt: the shares of '{text}' must be positive, each kind named once")
         return cls(tuple((kind, share / total) for kind, share in pairs), jitter)
 
@@ -56,7 +58,7 @@ class PromptMix:
 
 
 def tight_box(mask: jax.Array) -> jax.Array:
-    """The indices (x0, y0, x1, y1), inclusive, of the tight box of (H, W) bool; meaningless for an empty mask."""
+    """Indices (x0, y0, x1, y1), inclusive, of the tight box of (H, W) bool; meaningless for an empty mask."""
     rows, columns = mask.any(axis=1), mask.any(axis=0)
     last_row, last_column = mask.shape[0] - 1, mask.shape[1] - 1
     box = (
@@ -69,7 +71,10 @@ def tight_box(mask: jax.Array) -> jax.Array:
 
 
 def jitter_box(key: jax.Array, box: jax.Array, jitter: float, extent: jax.Array) -> jax.Array:
-    """Moves each side of (x0, y0, x1, y1) by up to `jitter` of the box's width or height, inside the slice."""
+    """Moves each side of (x0, y0, x1, y1) by up to `jitter` of the box's width or height, within the slice.
+
+    The sides are rounded to whole pixels, so a small box may move by up to half a pixel more.
+    """
     width, height = box[2] - box[0] + 1, box[3] - box[1] + 1
     sides = jnp.stack([width, height, width, height])
     moved = jnp.round(box + jax.random.uniform(key, (4,), minval=-jitter, maxval=jitter) * sides)
@@ -89,7 +94,7 @@ def uniform_click(key: jax.Array, mask: jax.Array) -> jax.Array:
 def to_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
     """Native pixel indices to the model's coordinates, whose integers mean pixel centres.
 
-    Pixel i of N has its centre at (i + 0.5) * S / N of the input; the prompt encoder adds the half pixel itself.
+    Pixel i of N has its centre at (i + 0.5) * S / N of the input; the prompt encoder itself adds the half pixel.
     """
     return (coords + 0.5) * (size / native) - 0.5
 
@@ -101,9 +106,11 @@ def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
 
 
 def first_prompt(
-    key: jax.Array, mask: jax.Array, kind: jax.Array, extent: jax.Array, mix: PromptMix, size: int
+    key: jax.Array, mask: jax.Array, kind: jax.Array, extent: jax.Array, mix: PromptMix, size: int, clicks: int = 1
 ) -> Prompts:
     """The first prompt of one slice, empty where the slice holds no ROI.
+
+    The first `clicks` slots are for clicks, if the mix has points; the second and further ones are empty as yet.
 
     Args:
         key: PRNG key of the slice.
@@ -120,9 +127,10 @@ def first_prompt(
     native = mask.shape[0]
     present = mask.any()
     is_point, is_box = (present & (kind == KINDS.index(name)) for name in ("point", "box"))
-    clicks = 1 if "point" in mix.kinds else 0
-    points = to_input_pixels(uniform_click(click_key, mask), native, size)[None, None, None]
-    labels = jnp.where(is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None, None]
+    clicks = clicks if "point" in mix.kinds else 0
+    click = to_input_pixels(uniform_click(click_key, mask), native, size)
+    points = jnp.broadcast_to(click, (1, 1, clicks, 2))
+    labels = jnp.where((jnp.arange(clicks) == 0) & is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None]
     boxes = has_box = None
     if "box" in mix.kinds:
         box = tight_box(mask)
@@ -130,18 +138,18 @@ def first_prompt(
             box = jitter_box(box_key, box, mix.jitter, extent)
         boxes = to_input_pixels(box, native, size)[None, None]
         has_box = is_box[None, None]
-    prompts = make_prompts(points[:, :, :clicks], labels[:, :, :clicks], boxes, has_box)
+    prompts = make_prompts(points, labels, boxes, has_box)
     return Prompts(prompts.coords[0], prompts.labels[0])
 
 
 def next_click(key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A further click on one slice: in the largest region that the current prediction gets wrong.
 
-    A region is a 4-connected piece of the missed or of the surplus pixels; of equally large ones, that which holds the
-    first pixel in reading order. The click is uniform among the region's pixels that lie deeper than half its greatest
-    depth, so that a disc keeps a quarter of its area: RITM's training clicks (Sofiiuk et al. 2021), which are drawn
-    rather than centred so that the model does not learn to expect the centre. RITM also picks the region by depth
-    instead of by area.
+    A region is a 4-connected piece of the missed or of the surplus pixels; of equally large ones, that which holds
+    the first pixel in reading order. The click is uniform among the region's pixels that lie deeper than half its
+    greatest depth, about a quarter of the area of a disc: so RITM (Sofiiuk et al. 2021) draws its training clicks,
+    and only its evaluation clicks the very centre. Depth is city-block distance and the region is chosen by area,
+    where RITM's code takes Euclidean distance and the kind of error that is deeper.
 
     Args:
         key: PRNG key of the slice and round.
@@ -150,8 +158,8 @@ def next_click(key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: ja
         pixels: (N, N) bool, the pixels that are not padding; errors elsewhere do not count.
 
     Returns:
-        (2,) float32 native (x, y), and an int32 label: POSITIVE on a missed part, NEGATIVE on surplus, EMPTY (with
-        meaningless coordinates) where the prediction is right.
+        (2,) float32 native (x, y), and an int32 label: POSITIVE on a missed part, NEGATIVE on surplus, EMPTY with
+        meaningless coordinates where the prediction is right.
     """
     missed, surplus = mask & ~predicted & pixels, predicted & ~mask & pixels
     region = largest_region(missed + 2 * surplus)
@@ -159,6 +167,19 @@ def next_click(key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: ja
     click = uniform_click(key, region & (2 * depth > depth.max()))
     label = jnp.where((region & missed).any(), POSITIVE, NEGATIVE)
     return click, jnp.where(region.any(), label, EMPTY).astype(jnp.int32)
+
+
+def add_click(
+    prompts: Prompts, slot: int, key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array, size: int
+) -> Prompts:
+    """Puts the click that answers a prediction into a slot of one slice's prompt, if it is a prompt of clicks.
+
+    `prompts` is what `first_prompt` gave, the other arguments are those of `next_click`; vmap over slices.
+    """
+    click, label = next_click(key, predicted, mask, pixels)
+    label = jnp.where(prompts.labels[0, 0] == POSITIVE, label, EMPTY)
+    coords = to_input_pixels(click, mask.shape[0], size)
+    return Prompts(prompts.coords.at[0, slot].set(coords), prompts.labels.at[0, slot].set(label))
 
 
 def largest_region(kinds: jax.Array) -> jax.Array:
@@ -172,8 +193,9 @@ def largest_region(kinds: jax.Array) -> jax.Array:
 def _first_pixels(kinds: jax.Array) -> jax.Array:
     """The flat index of the first pixel, in reading order, of each pixel's 4-connected piece in (H, W).
 
-    A forest in which every pixel points to an earlier one of its piece: at first to the one above or else before it;
-    then roots of touching trees are joined, which at least halves their number each time (Shiloach and Vishkin 1982).
+    A forest in which every pixel points to an earlier one of its piece: at first to the one above it or else
+    before it; then the roots of touching trees are joined, which at least halves their number each time (after
+    Shiloach and Vishkin 1982).
     """
     height, width = kinds.shape
     own = jnp.arange(height * width).reshape(height, width)
@@ -199,7 +221,7 @@ def _roots(parent: jax.Array) -> jax.Array:
 
 
 def border_distance(region: jax.Array) -> jax.Array:
-    """City-block distance of each pixel of (H, W) bool to the nearest one outside; what lies around is outside.
+    """City-block distance of each pixel of (H, W) bool to the nearest False one; beyond the borders all are False.
 
     Eroding k times with a cross leaves the pixels at more than k.
     """

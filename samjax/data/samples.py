@@ -1,18 +1,19 @@
 """Samples as the compiled step takes them: windows of contiguous slices, read and padded to one square."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from samjax.data.cache import CachedCase
 from samjax.data.pipeline import MapDataset
-from samjax.data.slices import evaluation_windows, windows
+from samjax.data.slices import empty_windows, enough_pixels, evaluation_windows, windows
 from samjax.errors import UserError
 
 Window = tuple[int, int]
 """Number of the case and first slice."""
+_OFFSETS = 1  # tells these draws from the shuffle's, which have the same seed
 
 
 def largest_square(cases: Sequence[CachedCase]) -> int:
@@ -22,22 +23,31 @@ def largest_square(cases: Sequence[CachedCase]) -> int:
 
 @dataclass(frozen=True)
 class TrainingWindows:
-    """Of every epoch, the windows with enough ROI, at an offset drawn anew for each case and epoch."""
+    """Of every epoch, the windows with enough ROI, at an offset drawn anew for each case and epoch.
+
+    `empty_share` of all windows show none of the ROI: what prompt-free samples learn silence from.
+    """
 
     cases: tuple[CachedCase, ...]
     depth: int
     roi: str
     min_pixels: int
+    empty_share: float
     seed: int
 
     def epoch(self, epoch: int) -> list[Window]:
         """(case, first slice) of each window, in the order of the cases."""
-        offsets = np.random.default_rng((self.seed, 0x0FF5E7, epoch)).integers(0, self.depth, len(self.cases))
-        return [
-            (number, int(start))
-            for number, (case, offset) in enumerate(zip(self.cases, offsets, strict=True))
-            for start in windows(case.counts, self.depth, self.roi, self.min_pixels, int(offset))
-        ]
+        rng = np.random.default_rng((self.seed, _OFFSETS, epoch))
+        return [(number, int(start)) for number, case in enumerate(self.cases) for start in self._starts(case, rng)]
+
+    def _starts(self, case: CachedCase, rng: np.random.Generator) -> np.ndarray:
+        offset = int(rng.integers(self.depth))
+        chosen = windows(case.counts, self.depth, self.roi, self.min_pixels, offset)
+        if not self.empty_share:
+            return chosen
+        brain = (case.box.start[0], case.box.stop[0])
+        empty = empty_windows(case.counts, self.depth, self.roi, offset, self.empty_share, rng, brain, self.min_pixels)
+        return np.concatenate([chosen, empty])
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,23 @@ class ReadWindow:
             "start": np.int32(start),
             "identity": np.int32(zlib.crc32(f"{case.case.domain}/{case.case.id}".encode()) >> 1),
         }
+
+
+@dataclass(frozen=True)
+class RegionSlices:
+    """Of each case in turn, the slices that show enough of the ROI: (n, N, N, 4) uint8. Can be gone over again."""
+
+    cases: tuple[CachedCase, ...]
+    roi: str
+    min_pixels: int
+    size: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for case in self.cases:
+            chosen = np.flatnonzero(enough_pixels(case.counts, self.roi, self.min_pixels))
+            if chosen.size:
+                first = int(chosen[0])
+                yield case.read(first, int(chosen[-1]) + 1, self.size)[0][chosen - first]
 
 
 def training_set(source: TrainingWindows, size: int, batch: int, host: tuple[int, int] = (0, 1)) -> MapDataset:

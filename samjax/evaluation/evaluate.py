@@ -1,14 +1,17 @@
 """Scoring from start to end: which models, which cases, rows, summaries, tables and files."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from samjax.config import EvalOptions
 from samjax.data.cache import CachedCase
+from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.labels import roi_codes, roi_value
-from samjax.data.splits import Splits, split_cases
+from samjax.data.layouts import shared_patients
+from samjax.data.splits import PARTS, Splits, split_cases
 from samjax.data.volumes import write_labels
 from samjax.errors import UserError
 from samjax.evaluation.inference import Segmenter, segment, segmenter_of_run, zeroshot_segmenter
@@ -49,10 +52,14 @@ def evaluate(options: EvalOptions) -> Path:
 
 
 def _segmenters(options: EvalOptions, runs: list[Path]) -> list[Segmenter]:
-    found = [segmenter_of_run(run, options.weights, options.prompt) for run in runs]
+    found = [segmenter_of_run(run, options.weights, options.prompt, options.clicks) for run in runs]
     if options.strategy is not None:
         weights = options.weights or (read_config(runs[0]).base_path if runs else "tiny")
-        found.append(zeroshot_segmenter(weights, options.roi, options.channels, options.prompt, options.image_size))
+        found.append(
+            zeroshot_segmenter(
+                weights, options.roi, options.channels, options.prompt, options.clicks, options.image_size
+            )
+        )
     names = [segmenter.name for segmenter in found]
     if len(set(names)) < len(names):
         raise UserError(f"--run: the name {max(names, key=names.count)} is used twice; rename a run's folder")
@@ -61,27 +68,52 @@ def _segmenters(options: EvalOptions, runs: list[Path]) -> list[Segmenter]:
 
 def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:
     """The prepared, labelled cases to score."""
-    if options.data:
-        folders, part = named_folders(options.data), options.split or "all"
-    elif runs:
-        folders = {name: Path(path) for name, path in read_config(runs[0]).data.items()}
-        part = options.split or "test"
-    else:
-        folders, part = phantom_cohort(options.cache_dir), options.split or "test"
     layout, labels = options.layout, options.labels
-    if runs and not options.data:
-        of_run = read_config(runs[0]).options
-        layout, labels = layout or of_run.layout, labels or of_run.labels
+    if options.data:
+        folders, default = named_folders(options.data), "all"
+    elif runs:
+        config = read_config(runs[0])
+        folders, default = {name: Path(path) for name, path in config.data.items()}, "test"
+        layout, labels = layout or config.options.layout, labels or config.options.labels
+    else:
+        folders, default = phantom_cohort(options.cache_dir), "test"
+    parts = parse_parts(options.split, tuple(folders), default)
     cases = list_cases(folders, layout, labels, None)
-    if part != "all":
-        cases = _splits(options, runs, cases).select(cases, part)
+    if set(parts.values()) != {"all"}:
+        splits = _splits(options, runs, cases)
+        cases = [case for name, part in parts.items() for case in splits.select(cases, part) if case.domain == name]
     if not cases:
-        raise UserError(f"--split {part}: holds no case of {', '.join(folders)}")
-    cases = cases[: options.limit]
-    return require_labels(prepare(cases, options.cache_dir if options.cache else None))
+        raise UserError(f"--split {' '.join(options.split) or default}: holds no case of {', '.join(folders)}")
+    if options.data:
+        _warn_of_shared_patients(runs, cases)
+    return require_labels(prepare(cases[: options.limit], options.cache_dir if options.cache else None))
 
 
-def _splits(options: EvalOptions, runs: list[Path], cases: list) -> Splits:
+def parse_parts(texts: tuple[str, ...], domains: tuple[str, ...], default: str) -> dict[str, str]:
+    """The part of each domain that `--split` names: PART for all, NAME=PART for one."""
+    parts = dict.fromkeys(domains, default)
+    for text in texts:
+        name, found, part = text.rpartition("=")
+        if part not in (*PARTS, "all") or (found and name not in parts):
+            raise UserError(
+                f"--split {text}: expected {', '.join(PARTS)} or all, or one of these for a domain "
+                f"({', '.join(f'{domain}=test' for domain in domains)})"
+            )
+        parts |= {name: part} if found else dict.fromkeys(parts, part)
+    return parts
+
+
+def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
+    """Says so where a run was trained on a collection that holds the same patients as what it is scored on."""
+    for run in runs:
+        config = read_config(run)
+        folders = {name: Path(path) for name, path in config.data.items() if Path(path).exists()}
+        trained = list_cases(folders, config.options.layout, config.options.labels, None)
+        if warning := shared_patients(trained, cases):
+            print(f"warning: {run}: {warning}", file=sys.stderr)
+
+
+def _splits(options: EvalOptions, runs: list[Path], cases: list[Case]) -> Splits:
     """The split of the runs, which must agree; one by the seed where no run has one for these domains."""
     domains = {case.domain for case in cases}
     found = [splits for splits in map(read_splits, runs) if domains <= set(splits.domains)]
@@ -111,7 +143,7 @@ def _score(
                 prediction.mask,
                 run=segmenter.name,
                 roi=segmenter.roi,
-                prompt=segmenter.prompt,
+                prompt=segmenter.asked,
                 rule=rule,
             )
         )
@@ -159,7 +191,7 @@ def _summary(segmenter: Segmenter, scores: list[CaseScores], rule: SliceRule) ->
             scopes[scope] = _cell(found["dice"], found["hd95"]) | {"slices": slices}
         scopes["slice"]["rule"] = str(rule)
         data[domain] = {"roi": {segmenter.roi: scopes}}
-    return {"prompt": segmenter.prompt, "prompt_source": segmenter.prompt_source, "data": data}
+    return {"prompt": segmenter.asked, "prompt_source": segmenter.prompt_source, "data": data}
 
 
 def _cell(dice: Summary, hd95: Summary) -> dict:
@@ -176,6 +208,10 @@ def _cell(dice: Summary, hd95: Summary) -> dict:
     }
 
 
+def _with_spread(mean: float | None, sd: float | None) -> str:
+    return number(mean) if sd is None else f"{number(mean)} ± {number(sd)}"
+
+
 def _table(scope: str, prompted: bool, runs: dict, rule: SliceRule) -> Table:
     """One scope of all runs whose prompts do, or do not, come from the labels: never both in one table."""
     source = "prompts from ground truth, slices without ROI not run" if prompted else "no prompts, every slice run"
@@ -190,7 +226,7 @@ def _table(scope: str, prompted: bool, runs: dict, rule: SliceRule) -> Table:
                 interval = "-" if cell["dice_ci95"] is None else " to ".join(map(number, cell["dice_ci95"]))
                 rows.append(
                     (
-                        name, domain, roi, run["prompt"], f"{number(cell['dice'])} ± {number(cell['dice_sd'])}",
+                        name, domain, roi, run["prompt"], _with_spread(cell["dice"], cell["dice_sd"]),
                         interval, f"{number(cell['dice_nonempty'])} ({cell['n_nonempty']})",
                         number(cell["hd95"], 1), str(cell["n"]),
                     )

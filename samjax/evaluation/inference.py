@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from samjax.data.cache import CachedCase
-from samjax.data.channels import Channels, parse_channels
+from samjax.data.channels import PCA2D, Channels, parse_channels
 from samjax.data.prompts import KINDS, PromptMix
 from samjax.data.samples import covering_set, largest_square
 from samjax.data.slices import enough_pixels
@@ -19,7 +19,7 @@ from samjax.errors import UserError
 from samjax.models.adapted import adapt
 from samjax.models.presets import Adaptation, Compute
 from samjax.models.sam import Sam, from_flat
-from samjax.runs import RunConfig, build_model, load_trained
+from samjax.runs import RunConfig, build_model, channels_of, load_trained
 from samjax.training.objective import Objective, slice_results
 from samjax.training.step import make_scoring_step, replicate, shard
 from samjax.weights.base import load_base
@@ -39,16 +39,23 @@ class Segmenter:
     image_size: int
     prompt: str
     """The kind of prompt: box, point or none."""
+    clicks: int = 1
+    """Clicks on a slice where the prompt is point."""
     config: RunConfig | None = None
     """Of the run it comes from; None for base weights."""
+
+    @property
+    def asked(self) -> str:
+        """The prompt in words, for rows and tables."""
+        return f"point, {self.clicks} clicks" if self.prompt == "point" and self.clicks > 1 else self.prompt
 
     @property
     def prompt_source(self) -> str:
         return "none" if self.prompt == "none" else "ground truth"
 
 
-def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None) -> Segmenter:
-    """A finished run, asked with `prompt` or with the first kind it was trained on.
+def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clicks: int) -> Segmenter:
+    """A finished run, asked with `prompt` or with the first kind it was trained on; `clicks` where it is point.
 
     Raises:
         UserError: the run is not finished, its base weights are missing, or it never saw such a prompt.
@@ -66,18 +73,23 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None) -> S
         name=folder.resolve().name,
         model=model,
         roi=options.roi,
-        channels=parse_channels(options.channels),
+        channels=channels_of(folder, config),
         depth=options.depth,
         image_size=options.image_size,
         prompt=prompt or trained.prompts[0],
+        clicks=clicks,
         config=config,
     )
 
 
-def zeroshot_segmenter(weights: str, roi: str, channels: str, prompt: str | None, image_size: int | None) -> Segmenter:
+def zeroshot_segmenter(
+    weights: str, roi: str, channels: str, prompt: str | None, clicks: int, image_size: int | None
+) -> Segmenter:
     """Base weights as they are, asked with `prompt` or a box."""
     base = load_base(weights)
     chosen = parse_channels(channels)
+    if chosen.text == PCA2D:
+        raise UserError(f"--channels {PCA2D}: zeroshot has no training slices to fit it to; name three modalities")
     if chosen.count != base.config.in_channels:
         raise UserError(f"--channels {channels}: {chosen.count} channels; zeroshot needs {base.config.in_channels}")
     return Segmenter(
@@ -88,6 +100,7 @@ def zeroshot_segmenter(weights: str, roi: str, channels: str, prompt: str | None
         depth=1,
         image_size=image_size or base.config.image_size,
         prompt=prompt or "box",
+        clicks=clicks,
     )
 
 
@@ -111,7 +124,9 @@ def segment(
         seed: of the prompts; the same for models that are to be compared.
     """
     depth = segmenter.depth
-    objective = Objective(segmenter.roi, segmenter.channels, PromptMix.parse(segmenter.prompt), segmenter.image_size)
+    objective = Objective(
+        segmenter.roi, segmenter.channels, PromptMix.parse(segmenter.prompt), segmenter.image_size, segmenter.clicks
+    )
     graphdef, state = nnx.split(segmenter.model)
     step = make_scoring_step(graphdef, partial(slice_results, objective=objective), seed)
     states = (replicate(state),)

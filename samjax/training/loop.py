@@ -13,7 +13,6 @@ from flax import nnx
 
 from samjax.config import TrainOptions
 from samjax.data.augment import Augmentation
-from samjax.data.channels import parse_channels
 from samjax.data.pipeline import MapDataset
 from samjax.data.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
@@ -66,7 +65,9 @@ class _Plan:
 
 def _plan(session: Session) -> _Plan:
     options = session.options
-    windows = TrainingWindows(session.train, options.depth, options.roi, options.min_pixels, options.seed)
+    windows = TrainingWindows(
+        session.train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed
+    )
     host_batch = options.batch_size * jax.local_device_count()
     data = training_set(windows, session.config.native, host_batch, (jax.process_index(), jax.process_count()))
     if options.max_steps is not None:
@@ -78,8 +79,9 @@ def _plan(session: Session) -> _Plan:
     return _Plan(data, options.epochs, sum(data.length(epoch) for epoch in range(options.epochs)))
 
 
-def _objective(options: TrainOptions, prompts: PromptMix, augmentation: Augmentation | None) -> Objective:
-    return Objective(options.roi, parse_channels(options.channels), prompts, options.image_size, augmentation)
+def _objective(session: Session, prompts: PromptMix, augmentation: Augmentation | None) -> Objective:
+    options = session.options
+    return Objective(options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation)
 
 
 def _fit(session: Session) -> None:
@@ -94,12 +96,12 @@ def _fit(session: Session) -> None:
     transform = optax.scale_by_adam()
     train_step = make_train_step(
         graphdef,
-        partial(slice_results, objective=_objective(options, prompts, augmentation)),
+        partial(slice_results, objective=_objective(session, prompts, augmentation)),
         transform,
         options.seed,
     )
     validation_step = make_scoring_step(
-        graphdef, partial(slice_results, objective=_objective(options, scored_kind, None)), VALIDATION_SEED
+        graphdef, partial(slice_results, objective=_objective(session, scored_kind, None)), VALIDATION_SEED
     )
     plan = _plan(session)
     _print_plan(session, plan, trainable, frozen, prompts)
@@ -136,7 +138,7 @@ def _fit(session: Session) -> None:
             f"{scores.dice_slice:.3f} by slice (n = {scores.cases}, prompt {scored_kind} from {source})"
         )
         if not (folder / "first_validation.png").exists():
-            save_example(folder / "first_validation.png", example, parse_channels(options.channels))
+            save_example(folder / "first_validation.png", example, session.channels)
 
     with TrainingDisplay(plan.steps, step) as display, batches:
         meter = _Meter(log, display, lambda: batches.wait_seconds)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from samjax.data.augment import Augmentation, augment
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
-from samjax.data.prompts import KINDS, PromptMix, draw_kinds, first_prompt
+from samjax.data.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt
 from samjax.models.prompt_encoder import Prompts
 from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.sam import Sam
@@ -29,6 +29,8 @@ class Objective:
     channels: Channels
     prompts: PromptMix
     image_size: int
+    clicks: int = 1
+    """Rounds of a sample prompted by clicks; every further click answers the prediction before it."""
     augmentation: Augmentation | None = None
 
 
@@ -79,22 +81,25 @@ def draw_prompts(
     Returns:
         Prompts of b * Z pictures with one prompt each, and the samples' kinds (b,).
     """
-    mix, size = objective.prompts, objective.image_size
+    mix, size, clicks = objective.prompts, objective.image_size, objective.clicks
     kinds = jax.vmap(lambda key: draw_kinds(key, mix))(keys.kind)
-    of_slice = jax.vmap(lambda *args: first_prompt(*args, mix, size), in_axes=(0, 0, None, None))
+    of_slice = jax.vmap(lambda *args: first_prompt(*args, mix, size, clicks), in_axes=(0, 0, None, None))
     prompts = jax.vmap(of_slice)(keys.slices, masks, kinds, extent)
     return Prompts(*(x.reshape(-1, *x.shape[2:]) for x in prompts)), kinds
 
 
-def predict_logits(
-    model: Sam, images: jax.Array, slices: jax.Array, prompts: Prompts, objective: Objective
-) -> tuple[jax.Array, jax.Array]:
-    """(b, Z, N, N, channels) in [0, 255] -> native logits (b, Z, N, N) and predicted IoU (b, Z)."""
-    batch, depth, native = images.shape[:3]
-    pictures = to_input(images, objective.image_size)
-    logits, iou = model(pictures, prompts, slices)
-    logits = to_native(logits[:, 0, 0], objective.image_size, native)
-    return logits.reshape(batch, depth, native, native), iou.reshape(batch, depth)
+def answer_clicks(
+    prompts: Prompts, slot: int, keys: jax.Array, predicted: jax.Array, masks: jax.Array, pixels: jax.Array, size: int
+) -> Prompts:
+    """The prompts with one more click for each slice; keys (b, Z), the rest (b, Z, N, N) bool."""
+
+    def flat(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, *x.shape[2:])
+
+    slot_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(flat(keys), slot)
+    pixels = jnp.broadcast_to(pixels, masks.shape)
+    answer = jax.vmap(lambda *args: add_click(args[0], slot, *args[1:], size))
+    return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
 
 
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
@@ -108,14 +113,24 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
         )
     masks = roi_mask(labels, objective.roi)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
-    logits, iou = predict_logits(model, images, batch["slices"], prompts, objective)
     pixels = inside(batch["extent"], images.shape[2])[:, None]
+
+    embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
+    embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
+    losses = []
+    for slot in range(1, objective.clicks + 1):
+        logits, iou = model.decode(embeddings, prompts)
+        logits = to_native(logits[:, 0, 0], objective.image_size, images.shape[2]).reshape(masks.shape)
+        losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
+        fixed = jax.lax.stop_gradient(logits)
+        if slot < objective.clicks:
+            prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
+
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
     prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
     counted = prompted & batch["slices"] & batch["valid"][:, None]
-    fixed = jax.lax.stop_gradient(logits)
     return SliceResults(
-        loss=slice_loss(logits, iou, masks, pixels),
+        loss=sum(losses) / len(losses),
         counted=counted,
         overlap=overlap(fixed, masks, pixels),
         predicted=(fixed > 0) & pixels & counted[..., None, None],

@@ -8,18 +8,20 @@ import numpy as np
 
 from samjax.config import TrainOptions
 from samjax.data.cache import CachedCase
-from samjax.data.channels import parse_channels
+from samjax.data.channels import PCA2D, Channels, fit_pca2d, parse_channels
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.labels import roi_codes
 from samjax.data.prompts import PromptMix
-from samjax.data.samples import largest_square
+from samjax.data.samples import RegionSlices, largest_square
 from samjax.data.splits import Splits, split_cases
 from samjax.errors import UserError
 from samjax.models.presets import SamConfig
 from samjax.runs import (
     CONFIG,
+    PCA,
     SPLIT,
     RunConfig,
+    channels_of,
     find_run,
     load_base_of,
     new_run_folder,
@@ -43,6 +45,7 @@ class Session:
     base: dict[str, np.ndarray]
     train: tuple[CachedCase, ...]
     val: tuple[CachedCase, ...]
+    channels: Channels
     resumed: bool = False
 
     @property
@@ -71,7 +74,13 @@ def new_session(options: TrainOptions) -> Session:
         base.config,
         largest_square(cases),
     )
+    pca = None
+    if options.channels == PCA2D:
+        train = of_part(cases, splits, "train")
+        pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
     folder = new_run_folder(options.run, options.strategy)
+    if pca is not None:
+        pca.save(folder / PCA)
     write_text(folder / SPLIT, json.dumps(splits.to_json(), indent=2) + "\n")
     write_text(folder / CONFIG, config.to_json())
     point_latest(folder)
@@ -97,13 +106,19 @@ def _session(
     folder: Path, config: RunConfig, base: dict[str, np.ndarray], cases: list[CachedCase], splits: Splits
 ) -> Session:
     train, val = (of_part(cases, splits, part) for part in ("train", "val"))
-    return Session(folder, config, base, train, val)
+    return Session(folder, config, base, train, val, channels_of(folder, config))
 
 
 def of_part(cases: list[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:
     """The prepared cases whose patients are of a part of the split."""
     chosen = {(case.domain, case.id) for case in splits.select([case.case for case in cases], part)}
     return tuple(case for case in cases if (case.case.domain, case.case.id) in chosen)
+
+
+_COUNTS = (
+    "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
+    "checkpoint_every",
+)  # fmt: skip
 
 
 def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) -> TrainOptions:
@@ -120,16 +135,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) 
         image_size=options.image_size if options.image_size is not None else architecture.image_size,
         max_steps=options.max_steps if options.max_steps is not None or options.data else PHANTOM_STEPS,
     )
-    for name in (
-        "depth",
-        "epochs",
-        "max_steps",
-        "batch_size",
-        "image_size",
-        "min_pixels",
-        "lora_rank",
-        "limit",
-    ):
+    for name in _COUNTS:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least 1")
@@ -137,6 +143,8 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) 
         raise UserError(
             f"--image-size {options.image_size}: expected a multiple of the patch, {architecture.patch_size}"
         )
+    if not 0 <= options.empty_share < 1:
+        raise UserError(f"--empty-share {options.empty_share:g}: expected a share from 0 up to below 1")
     if not options.lr > 0:
         raise UserError(f"--lr {options.lr}: expected a positive number")
     targets = [target.strip() for target in options.lora_targets.split(",")]

@@ -48,9 +48,7 @@ def draw(path: Path) -> None:
         key = jax.random.key(column)
         warped, outlined = augment(key, images[None], labels[None], extent, strength)
         grid = warp_linear(grid_picture(size), coordinate_field(key, size, extent, strength))
-        for axis, picture in zip(
-            axes[:, column], (*jnp.moveaxis(warped[0], -1, 0), grid[..., 0]), strict=True
-        ):
+        for axis, picture in zip(axes[:, column], (*jnp.moveaxis(warped[0], -1, 0), grid[..., 0]), strict=True):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
             axis.contour(outlined[0] > 0, [0.5], colors=LABEL_COLOUR, linewidths=0.8)
             axis.set(xticks=[], yticks=[])

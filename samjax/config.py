@@ -55,10 +55,10 @@ class TrainOptions:
     """Rotate and deform training samples."""
     rotation: float = 20.0
     """Largest rotation in degrees."""
-    elastic_alpha: float = 300.0
-    """Strength of the elastic deformation in pixels of smoothed noise; 0 turns it off."""
+    elastic_alpha: float = 200.0
+    """Strength of the elastic deformation: the scale of the smoothed noise, in pixels of a 240 x 240 slice; 0: none."""
     elastic_sigma: float = 16.0
-    """Smoothness of the elastic deformation in pixels."""
+    """Smoothness of the elastic deformation, in pixels of a 240 x 240 slice."""
 
     lora_rank: int = 4
     lora_alpha: float | None = None

@@ -14,7 +14,7 @@ from samjax.data.phantom import PhantomOptions, write_cohort
 from tests.rescore import rescore
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("--image-size", "64", "--workers", "0", "--elastic-alpha", "60", "--elastic-sigma", "6")
+QUICK = ("--image-size", "64", "--workers", "0")
 
 
 def run(command: str, *arguments: object, where: Path) -> subprocess.CompletedProcess:

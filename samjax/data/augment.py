@@ -10,17 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+REFERENCE_SIZE = 240
+
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of the augmentation; the defaults suit slices of 240 x 240."""
+    """Strength of the augmentation, in pixels of a slice of `REFERENCE_SIZE`; other sizes are deformed alike."""
 
     rotation: float = 20.0
     """The angle is uniform in [-rotation, rotation] degrees."""
-    elastic_alpha: float = 300.0
-    """Scale in pixels of the smoothed uniform noise; 300 moves a pixel by about 3 on average."""
+    elastic_alpha: float = 200.0
+    """Scale of the smoothed uniform noise; 200 moves a pixel of a slice of 240 by 2 along each axis (standard
+    deviation)."""
     elastic_sigma: float = 16.0
-    """Standard deviation in pixels of the Gaussian that smooths the noise."""
+    """Standard deviation of the Gaussian that smooths the noise, in pixels of a slice of 240."""
 
 
 def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
@@ -52,9 +55,11 @@ def coordinate_field(key: jax.Array, size: int, extent: jax.Array, options: Augm
     dy, dx = rows - centre[0], columns - centre[1]
     field = jnp.stack([centre[0] + cos * dy - sin * dx, centre[1] + sin * dy + cos * dx])
     if options.elastic_alpha:
-        smooth = _gaussian_matrix(size, options.elastic_sigma)
+        # The smoothed noise goes as 1 / sigma, so that a displacement that grows with the size takes its square.
+        relative = size / REFERENCE_SIZE
+        smooth = _gaussian_matrix(size, options.elastic_sigma * relative)
         noise = jax.random.uniform(noise_key, (2, size, size), minval=-1.0, maxval=1.0)
-        field += options.elastic_alpha * (smooth @ noise @ smooth.T)
+        field += options.elastic_alpha * relative**2 * (smooth @ noise @ smooth.T)
     return field
 
 

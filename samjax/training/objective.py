@@ -96,7 +96,8 @@ def answer_clicks(
     def flat(x: jax.Array) -> jax.Array:
         return x.reshape(-1, *x.shape[2:])
 
-    slot_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(flat(keys), slot)
+    # 0 and 1 are what the first prompt's split gave.
+    slot_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(flat(keys), slot + 1)
     pixels = jnp.broadcast_to(pixels, masks.shape)
     answer = jax.vmap(lambda *args: add_click(args[0], slot, *args[1:], size))
     return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
@@ -111,9 +112,11 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
         images, labels = jax.vmap(augment, in_axes=(0, 0, 0, 0, None))(
             keys.augment, images, labels, batch["extent"], objective.augmentation
         )
-    masks = roi_mask(labels, objective.roi)
-    prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
+    # The warp may carry tissue into the padding, where there is no slice.
     pixels = inside(batch["extent"], images.shape[2])[:, None]
+    images = jnp.where(pixels[..., None], images, 0)
+    masks = roi_mask(labels, objective.roi) & pixels
+    prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
     embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
     embeddings = embeddings.reshape(-1, *embeddings.shape[2:])

@@ -153,9 +153,7 @@ class TestBox:
     def test_jitter_stays_in_the_slice_in_order_and_within_its_bound(self, box):
         keys = jax.random.split(jax.random.key(1), 300)
         box, jitter = np.array(box, np.float32), 0.2
-        moved = np.asarray(
-            jax.vmap(lambda key: jitter_box(key, jnp.asarray(box), jitter, jnp.asarray(EXTENT)))(keys)
-        )
+        moved = np.asarray(jax.vmap(lambda key: jitter_box(key, jnp.asarray(box), jitter, jnp.asarray(EXTENT)))(keys))
         sides = np.tile(box[2:] - box[:2] + 1, 2)
         assert (np.abs(moved - box) <= jitter * sides + 0.5).all()
         assert (moved[:, :2] <= moved[:, 2:]).all()
@@ -230,6 +228,11 @@ class TestFirstPrompt:
         assert sorted(labels) == [EMPTY, EMPTY, BOX_FIRST, BOX_SECOND]
         np.testing.assert_allclose(coords[labels == BOX_FIRST][0], [20 * 2 + 0.5, 10 * 2 + 0.5])
         np.testing.assert_allclose(coords[labels == BOX_SECOND][0], [30 * 2 + 0.5, 13 * 2 + 0.5])
+
+    def test_only_the_first_of_several_clicks_is_drawn(self):
+        mix, kind = PromptMix.parse("point,none"), jnp.asarray(KINDS.index("point"))
+        prompts = first_prompt(jax.random.key(0), jnp.asarray(self.MASK), kind, EXTENT, mix, 80, clicks=3)
+        assert list(np.asarray(prompts.labels)[0]) == [POSITIVE, EMPTY, EMPTY, NOT_A_POINT]
 
     def test_none_is_none_though_there_is_a_roi(self):
         assert (self.prompt(self.MASK, "none")[1] == EMPTY).all()

@@ -57,7 +57,7 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
     data = small.batch(8, empty=empty)
     updated, losses = [], []
     for devices in (1, 4):
-        options = {"augmentation": Augmentation(elastic_alpha=30.0, elastic_sigma=4.0)}
+        options = {"augmentation": Augmentation()}
         step, state, frozen = prepared(optax.identity(), devices, "point:0.7,box:0.3", **options)
         state, metrics = step(state, frozen, small.on_devices(data, devices), rate(1.0, devices))
         updated.append(small.leaves(first(state).trainable))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_eval_scores_a_run_and_its_base_weights(trained: Path, cohort: Path, pla
     assert scopes["slice_all"]["n"] == 10
     assert scopes["volume"]["slices"] == "oracle"
     differences = rescore(
-        place / "scores" / "predictions" / "first", place / "scores" / "volumes.csv", cohort, [1, 2, 3]
+        place / "scores" / "predictions" / "first", place / "scores" / "volumes.csv", cohort, [1, 2, 3], "first"
     )
     assert max(max(pair) for pair in differences.values()) < 1e-6
     split = json.loads((trained / "split.json").read_text())
@@ -174,6 +175,23 @@ def test_wrong_data_is_one_line_and_code_two(cohort: Path, tmp_path: Path):
     nib.save(nib.Nifti1Image(values, image.affine), label)
     refused(train_on(data), label.name, "7")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_broken_case_among_others_is_named_and_left_out(cohort: Path, tmp_path: Path):
+    data = tmp_path / "mixed-2023"
+    shutil.copytree(cohort, data)
+    cases = sorted(path for path in data.iterdir() if path.is_dir())
+    next(cases[0].glob("*-t1c.nii.gz")).unlink()
+    cut = next(cases[1].glob("*-t2w.nii.gz"))
+    cut.write_bytes(cut.read_bytes()[:-2000])
+    result = run("train.py", "--data", data, "--cache-dir", tmp_path / "cache", "--limit", "4", "--min-pixels", "9999",
+                 *QUICK, where=tmp_path)  # fmt: skip
+    left_out = [line for line in result.stderr.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 2
+    assert cases[0].name in left_out[0]
+    assert "t1gd" in left_out[0]
+    assert cut.name in left_out[1]
+    refused(result, "--min-pixels 9999")  # three cases are left, and so it goes on to the next mistake
 
 
 def test_wrong_options_are_one_line_and_code_two(cohort: Path, tmp_path: Path):

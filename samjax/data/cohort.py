@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samjax.data.cache import CachedCase, build_cache
 from samjax.data.cases import Case
-from samjax.data.layouts import find_cases
+from samjax.data.layouts import survey
 from samjax.errors import UserError
 
 PHANTOM_CASES = 12
@@ -46,10 +46,19 @@ def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Pat
 
 
 def list_cases(folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None) -> list[Case]:
-    """The cases of all domains; of each the first `limit`."""
+    """The cases of all domains; of each the first `limit`.
+
+    Cases that cannot be used are named on stderr and left out.
+
+    Raises:
+        UserError: a domain has no usable case.
+    """
     cases = []
     for domain, folder in folders.items():
-        cases += find_cases(folder, domain, layout, labels)[:limit]
+        found = survey(folder, domain, layout, labels)
+        reasons = [f"{problem.path}: {problem.message}" for problem in found.problems if problem.unusable]
+        _leave_out(reasons, everything=not found.cases)
+        cases += found.cases[:limit]
     return cases
 
 
@@ -63,11 +72,17 @@ def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = Non
     """
     directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
     good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
-    if failures and not good:
-        raise UserError(failures[0].reason)
-    for failure in failures:
-        print(f"left out: {failure.reason}", file=sys.stderr)
+    _leave_out([failure.reason for failure in failures], everything=not good)
     return good
+
+
+def _leave_out(reasons: list[str], everything: bool) -> None:
+    """Names what is left out; a UserError where that is everything."""
+    if everything and reasons:
+        more = f" (and {len(reasons) - 1} more cases like it)" if len(reasons) > 1 else ""
+        raise UserError(reasons[0] + more)
+    for reason in reasons:
+        print(f"left out: {reason}", file=sys.stderr)
 
 
 def require_labels(cases: list[CachedCase]) -> list[CachedCase]:

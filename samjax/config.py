@@ -48,7 +48,26 @@ class TrainOptions:
     batch_size: int = 1
     """Samples (of --depth slices) on each device."""
     lr: float = 1e-4
-    """Learning rate of Adam."""
+    """Learning rate."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.01
+    """Of adamw; parameters that no loss reaches are left alone."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate up to the averaging: constant, or a warm-up and a half cosine down to 0."""
+    warmup_steps: int = 100
+    """Of the cosine schedule."""
+    clip_norm: float | None = None
+    """Clip gradients to this global norm."""
+    accumulate: int = 1
+    """Average the gradients of so many steps before each update."""
+    swa: bool = True
+    """Average the weights over the last part of the run (SWA); both the average and the last weights are kept."""
+    swa_start: float = 0.75
+    """Share of the run after which weights are averaged."""
+    swa_lr: float | None = None
+    """Learning rate while averaging, the highest of each cycle. Default: --lr."""
+    swa_cycle: int = 0
+    """Steps in which the rate falls to a tenth on a half cosine while averaging, over and over; 0: constant."""
     image_size: int | None = None
     """Side of the model's input in pixels. Default: what the weights were trained at."""
     augment: bool = True
@@ -117,6 +136,8 @@ class EvalOptions:
     """decathlon: score only slices where every region of paper A has 250 pixels."""
     min_pixels: int = 1
     """The scope "slice" holds slices with at least so many pixels of the region."""
+    average: bool = True
+    """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
     output: Path | None = None
     """Where tables and CSV files go. Default: eval/ in the first run's folder."""
     save_predictions: bool = False

@@ -35,6 +35,7 @@ METRICS = "metrics.jsonl"
 FINAL = "final.safetensors"
 CHECKPOINTS = "checkpoints"
 PCA = "pca2d.npz"
+EXAMPLE = "first_validation.png"
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,10 @@ def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam:
     )
 
 
-def save_final(folder: Path, trained: dict[str, np.ndarray], config: RunConfig, kinds: tuple[str, ...]) -> None:
-    """Writes final.safetensors: what was trained, by stored path under `last/`."""
+def save_final(
+    folder: Path, trained: dict[str, dict[str, np.ndarray]], config: RunConfig, kinds: tuple[str, ...]
+) -> None:
+    """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`."""
     metadata = {
         "format": "samjax-run",
         "format_version": FORMAT_VERSION,
@@ -217,7 +220,8 @@ def save_final(folder: Path, trained: dict[str, np.ndarray], config: RunConfig, 
         "base_sha256": config.base_sha256,
         "config": config.to_json(),
     }
-    write_safetensors(folder / FINAL, {f"last/{path}": x for path, x in trained.items()}, metadata)
+    tensors = {f"{name}/{path}": x for name, flat in trained.items() for path, x in flat.items()}
+    write_safetensors(folder / FINAL, tensors, metadata)
 
 
 @dataclass(frozen=True)
@@ -230,11 +234,12 @@ class TrainedWeights:
     """Kinds of prompts that the run saw."""
 
 
-def load_trained(folder: Path, weights: str | None = None) -> tuple[RunConfig, TrainedWeights]:
+def load_trained(folder: Path, weights: str | None = None, average: bool = True) -> tuple[RunConfig, TrainedWeights]:
     """A finished run's configuration and weights.
 
     Args:
         weights: where the base weights are now; None: where they were.
+        average: take the average of the weights, if the run has one, instead of the last ones.
 
     Raises:
         UserError: the run is not finished, or the base weights are missing or others.
@@ -247,7 +252,8 @@ def load_trained(folder: Path, weights: str | None = None) -> tuple[RunConfig, T
         )
     tensors, metadata = read_safetensors(final)
     base = load_base_of(config, folder, weights)
-    trained = {name.removeprefix("last/"): x for name, x in tensors.items() if name.startswith("last/")}
+    prefix = "average/" if average and any(name.startswith("average/") for name in tensors) else "last/"
+    trained = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
     return config, TrainedWeights(base.flat, trained, tuple(metadata["prompts"].split(",")))
 
 

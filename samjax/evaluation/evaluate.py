@@ -52,7 +52,7 @@ def evaluate(options: EvalOptions) -> Path:
 
 
 def _segmenters(options: EvalOptions, runs: list[Path]) -> list[Segmenter]:
-    found = [segmenter_of_run(run, options.weights, options.prompt, options.clicks) for run in runs]
+    found = [segmenter_of_run(run, options.weights, options.prompt, options.clicks, options.average) for run in runs]
     if options.strategy is not None:
         weights = options.weights or (read_config(runs[0]).base_path if runs else "tiny")
         found.append(

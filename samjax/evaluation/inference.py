@@ -54,13 +54,15 @@ class Segmenter:
         return "none" if self.prompt == "none" else "ground truth"
 
 
-def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clicks: int) -> Segmenter:
+def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clicks: int, average: bool) -> Segmenter:
     """A finished run, asked with `prompt` or with the first kind it was trained on; `clicks` where it is point.
+
+    `average` takes the average of its weights, if it has one, instead of the last.
 
     Raises:
         UserError: the run is not finished, its base weights are missing, or it never saw such a prompt.
     """
-    config, trained = load_trained(folder, weights)
+    config, trained = load_trained(folder, weights, average)
     if prompt is not None and prompt not in trained.prompts:
         raise UserError(
             f"--prompt {prompt}: {folder} was trained with {', '.join(trained.prompts)} only; "

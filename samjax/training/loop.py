@@ -17,21 +17,25 @@ from samjax.data.pipeline import MapDataset
 from samjax.data.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
 from samjax.models.sam import to_flat
-from samjax.runs import CHECKPOINTS, METRICS, build_model, locked, save_final
+from samjax.runs import CHECKPOINTS, EXAMPLE, METRICS, build_model, locked, save_final
 from samjax.strategies import trains
 from samjax.training.checkpoints import Checkpoints
 from samjax.training.objective import Objective, slice_results
+from samjax.training.optimizers import make_averaging, make_schedule, make_transform
 from samjax.training.reporting import MetricsLog, TrainingDisplay
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
     TrainState,
+    TrainStep,
     first,
+    initial_state,
     make_scoring_step,
     make_train_step,
+    per_device,
     replicate,
     shard,
 )
-from samjax.training.validation import save_example, validate
+from samjax.training.validation import Example, Validator, save_example
 
 VALIDATION_SEED = 1
 """Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""
@@ -85,86 +89,100 @@ def _objective(session: Session, prompts: PromptMix, augmentation: Augmentation 
 
 
 def _fit(session: Session) -> None:
-    options, folder = session.options, session.folder
-    model = build_model(session.config, session.base)
-    graphdef, trainable, frozen = nnx.split(model, trains(session.strategy), ...)
+    options, folder, plan = session.options, session.folder, _plan(session)
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
-    augmentation = (
-        Augmentation(options.rotation, options.elastic_alpha, options.elastic_sigma) if options.augment else None
-    )
-    scored_kind = PromptMix.parse(prompts.kinds[0])
-    transform = optax.scale_by_adam()
-    train_step = make_train_step(
-        graphdef,
-        partial(slice_results, objective=_objective(session, prompts, augmentation)),
-        transform,
-        options.seed,
-    )
-    validation_step = make_scoring_step(
-        graphdef, partial(slice_results, objective=_objective(session, scored_kind, None)), VALIDATION_SEED
-    )
-    plan = _plan(session)
+    graphdef, trainable, frozen = nnx.split(build_model(session.config, session.base), trains(session.strategy), ...)
     _print_plan(session, plan, trainable, frozen, prompts)
+    transform = make_transform(options)
+    train_step = _train_step(session, graphdef, transform, prompts)
+    validator = _validator(session, graphdef, PromptMix.parse(prompts.kinds[0]))
+    averaging = make_averaging(options, plan.steps)
+    learning_rate = make_schedule(options, plan.steps, averaging)
 
-    state = TrainState(np.zeros((), np.int32), trainable, transform.init(trainable))
     checkpoints = Checkpoints(folder / CHECKPOINTS)
-    host = {"data": {"epoch": 0, "index": 0}}
+    state, host = initial_state(trainable, transform), {"data": {"epoch": 0, "index": 0}}
     if session.resumed:
         state, host = checkpoints.restore(state) or (state, host)
-    step = int(state.step)
+    step, start = int(state.step), (host["data"]["epoch"], host["data"]["index"])
     state, frozen = replicate(state), replicate(frozen)
     log = MetricsLog(folder / METRICS, step)
-    position = (host["data"]["epoch"], host["data"]["index"])
-    batches = plan.data.to_iter(workers=options.workers, start=position)
-
-    def run_validation(epoch: int) -> None:
-        scores, example = validate(
-            validation_step,
-            (state.trainable, frozen),
-            session.val,
-            roi=options.roi,
-            depth=options.depth,
-            native=session.config.native,
-            batch=options.batch_size,
-            prompt_free=scored_kind.kinds == ("none",),
-        )
-        source = "none" if scored_kind.kinds == ("none",) else "ground truth"
-        log.write(
-            "validation", step, epoch, dice=scores.dice, dice_slice=scores.dice_slice, cases=scores.cases,
-            prompt=str(scored_kind), prompt_source=source,
-        )  # fmt: skip
-        display.say(
-            f"epoch {epoch + 1}/{plan.epochs}, step {step}: validation Dice {scores.dice:.3f} by volume, "
-            f"{scores.dice_slice:.3f} by slice (n = {scores.cases}, prompt {scored_kind} from {source})"
-        )
-        if not (folder / "first_validation.png").exists():
-            save_example(folder / "first_validation.png", example, session.channels)
+    batches = plan.data.to_iter(workers=options.workers, start=start)
 
     with TrainingDisplay(plan.steps, step) as display, batches:
         meter = _Meter(log, display, lambda: batches.wait_seconds)
         while step < plan.steps:
             batch = next(batches)
             epoch, index = batches.position
-            slices = int((batch["slices"] & batch["valid"][:, None]).sum()) * jax.process_count()
-            rates = np.full(jax.local_device_count(), options.lr, np.float32)
-            state, metrics = train_step(state, frozen, shard(batch), rates)
+            rate, enters = learning_rate(step), averaging.enters(step)
+            state, metrics = train_step(state, frozen, shard(batch), *per_device(np.float32(rate), np.bool_(enters)))
             step += 1
-            meter.dispatched(step, epoch, options.lr, slices, metrics)
+            slices = int((batch["slices"] & batch["valid"][:, None]).sum()) * jax.process_count()
+            meter.dispatched(step, epoch, rate, slices, metrics)
             epoch_ends = index + 1 == plan.data.length(epoch) or step == plan.steps
             if epoch_ends:
                 meter.flush()
-                run_validation(epoch)
+                example = _report_validation(validator, state, frozen, log, display, step, epoch)
+                if not (folder / EXAMPLE).exists():
+                    save_example(folder / EXAMPLE, example, session.channels)
                 meter.restart()
             if epoch_ends or step % options.checkpoint_every == 0:
                 checkpoints.save(first(state), {"data": batches.get_state()})
     checkpoints.close()
     log.close()
-    save_final(
-        folder,
-        to_flat(first(state).trainable, session.config.architecture.block_period),
-        session.config,
-        prompts.kinds,
+    _save(session, first(state), prompts)
+
+
+def _train_step(
+    session: Session, graphdef: nnx.GraphDef, transform: optax.GradientTransformation, prompts: PromptMix
+) -> TrainStep:
+    options = session.options
+    augmentation = (
+        Augmentation(options.rotation, options.elastic_alpha, options.elastic_sigma) if options.augment else None
     )
+    objective = _objective(session, prompts, augmentation)
+    return make_train_step(graphdef, partial(slice_results, objective=objective), transform, options.seed)
+
+
+def _validator(session: Session, graphdef: nnx.GraphDef, kind: PromptMix) -> Validator:
+    objective = _objective(session, kind, None)
+    step = make_scoring_step(graphdef, partial(slice_results, objective=objective), VALIDATION_SEED)
+    options = session.options
+    return Validator(step, session.val, options.roi, options.depth, session.config.native, options.batch_size, kind)
+
+
+def _report_validation(
+    validator: Validator,
+    state: TrainState,
+    frozen: nnx.State,
+    log: MetricsLog,
+    display: TrainingDisplay,
+    step: int,
+    epoch: int,
+) -> Example:
+    """Scores the last weights and, where there is one, their average."""
+    weights = {"last": state.trainable}
+    if int(first(state.averaged)):
+        weights["average"] = state.average
+    for name, trainable in weights.items():
+        scores, example = validator.score((trainable, frozen))
+        log.write(
+            "validation", step, epoch, dice=scores.dice, dice_slice=scores.dice_slice, cases=scores.cases,
+            weights=name, prompt=str(validator.kind), prompt_source=validator.prompt_source,
+        )  # fmt: skip
+        display.say(
+            f"epoch {epoch + 1}, step {step}, {name} weights: validation Dice {scores.dice:.3f} by volume, "
+            f"{scores.dice_slice:.3f} by slice (n = {scores.cases}, prompt {validator.kind} from "
+            f"{validator.prompt_source})"
+        )
+    return example
+
+
+def _save(session: Session, state: TrainState, prompts: PromptMix) -> None:
+    period = session.config.architecture.block_period
+    trained = {"last": to_flat(state.trainable, period)}
+    if int(state.averaged):
+        trained["average"] = to_flat(state.average, period)
+    save_final(session.folder, trained, session.config, prompts.kinds)
 
 
 class _Meter:

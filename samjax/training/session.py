@@ -117,7 +117,7 @@ def of_part(cases: list[CachedCase], splits: Splits, part: str) -> tuple[CachedC
 
 _COUNTS = (
     "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
-    "checkpoint_every",
+    "checkpoint_every", "accumulate",
 )  # fmt: skip
 
 
@@ -145,6 +145,8 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig) 
         )
     if not 0 <= options.empty_share < 1:
         raise UserError(f"--empty-share {options.empty_share:g}: expected a share from 0 up to below 1")
+    if not 0 <= options.swa_start <= 1:
+        raise UserError(f"--swa-start {options.swa_start:g}: expected a share of the run, from 0 to 1")
     if not options.lr > 0:
         raise UserError(f"--lr {options.lr}: expected a positive number")
     targets = [target.strip() for target in options.lora_targets.split(",")]

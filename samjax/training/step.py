@@ -28,9 +28,21 @@ class TrainState(NamedTuple):
     """Steps done, int32."""
     trainable: nnx.State
     optimizer: optax.OptState
+    average: nnx.State
+    """Mean of the trainable parameters over the steps that entered it (SWA)."""
+    averaged: jax.Array
+    """How many did, int32."""
+
+
+def initial_state(trainable: nnx.State, transform: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    zero = np.zeros((), np.int32)
+    return TrainState(zero, trainable, transform.init(trainable), trainable, zero)
 
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
+TrainStep = Callable[[TrainState, nnx.State, Batch, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+ScoringStep = Callable[[tuple[nnx.State, ...], Batch], SliceResults]
 
 
 def replicate(tree: object, count: int | None = None) -> object:
@@ -53,6 +65,11 @@ def first(tree: object) -> object:
     return jax.tree.map(lambda x: np.array(x.addressable_data(0)).reshape(x.shape[1:]), tree)
 
 
+def per_device(*scalars: np.generic) -> list[np.ndarray]:
+    """Each scalar once for every local device."""
+    return [np.full(jax.local_device_count(), scalar) for scalar in scalars]
+
+
 def shard(batch: dict[str, np.ndarray]) -> Batch:
     """Splits a host's batch over its devices: (samples, ...) -> (devices, samples / devices, ...)."""
     devices = jax.local_device_count()
@@ -61,10 +78,11 @@ def shard(batch: dict[str, np.ndarray]) -> Batch:
 
 def make_train_step(
     graphdef: nnx.GraphDef, slice_function: SliceFunction, transform: optax.GradientTransformation, seed: int
-) -> Callable[[TrainState, nnx.State, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """The pmapped step (state, frozen, batch, learning rate) -> (state, metrics), all with a device axis.
+) -> TrainStep:
+    """The pmapped step (state, frozen, batch, learning rate, enters) -> (state, metrics), all with a device axis.
 
-    `transform` gives updates without the learning rate, which comes with each call. A step whose loss or gradient is
+    `transform` gives updates without the learning rate, which comes with each call; `enters` (bool) says whether the
+    new parameters enter the average. A step whose loss or gradient is
     not finite changes nothing but the step count and says so in its metrics: `loss`, `counted`, `finite`,
     `grad_norm`, `both`, `pred`, `true`.
     """
@@ -75,7 +93,7 @@ def make_train_step(
         counts = {name: jnp.where(results.counted, x, 0).sum() for name, x in results.overlap.items()}
         return total, {"counted": results.counted.sum(), **counts}
 
-    def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array):
+    def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, enters: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.trainable, frozen, batch, key)
         loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
@@ -86,20 +104,21 @@ def make_train_step(
 
         updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
         trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (trainable, optimizer),
-            (state.trainable, state.optimizer),
-        )
+        trainable, optimizer = _choose(finite, (trainable, optimizer), (state.trainable, state.optimizer))
+        enters = enters & finite
+        mean = optax.incremental_update(trainable, state.average, 1 / (state.averaged + 1))
+        average = _choose(enters, mean, state.average)
         metrics = {"loss": loss, "finite": finite, "grad_norm": norm, **counts}
-        return TrainState(state.step + 1, *kept), metrics
+        return TrainState(state.step + 1, trainable, optimizer, average, state.averaged + enters), metrics
 
     return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
 
 
-def make_scoring_step(
-    graphdef: nnx.GraphDef, slice_function: SliceFunction, seed: int
-) -> Callable[[tuple[nnx.State, ...], Batch], SliceResults]:
+def _choose(condition: jax.Array, new: object, old: object) -> object:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def make_scoring_step(graphdef: nnx.GraphDef, slice_function: SliceFunction, seed: int) -> ScoringStep:
     """The pmapped (states of the model, batch) -> results of each slice, with a device axis.
 
     The prompts depend on `seed` and the slice alone, so that epochs and runs are compared on the same prompts.

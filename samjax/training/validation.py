@@ -1,6 +1,5 @@
 """Dice on the validation patients after each epoch, and a picture of what goes in and comes out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from flax import nnx
 from samjax.data.cache import CachedCase
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
+from samjax.data.prompts import PromptMix
 from samjax.data.samples import covering_set
 from samjax.data.slices import enough_pixels
 from samjax.files import replacing
-from samjax.training.objective import Batch, SliceResults
-from samjax.training.step import shard
+from samjax.training.step import ScoringStep, shard
 
 
 @dataclass(frozen=True)
@@ -37,45 +36,51 @@ class Example:
     predicted: np.ndarray
 
 
-ScoringStep = Callable[[tuple[nnx.State, ...], Batch], SliceResults]
-
-
-def validate(
-    step: ScoringStep,
-    states: tuple[nnx.State, ...],
-    cases: tuple[CachedCase, ...],
-    *,
-    roi: str,
-    depth: int,
-    native: int,
-    batch: int,
-    prompt_free: bool,
-) -> tuple[Scores, Example]:
-    """Runs the pmapped scoring step over the cases, each slice once.
+@dataclass(frozen=True)
+class Validator:
+    """The pmapped scoring step and the cases it scores, each slice once.
 
     With prompts from the labels, windows without ROI are not run and slices without ROI are background;
     prompt-free, every slice is run.
     """
-    keep = None if prompt_free else [enough_pixels(case.counts, roi, 1) for case in cases]
-    totals = np.zeros((len(cases), 3), np.int64)
-    slice_dice: list[np.ndarray] = []
-    best: tuple[int, Example] | None = None
-    data = covering_set(cases, depth, native, batch * jax.local_device_count(), keep)
-    for host in data.to_iter(epochs=1):
-        results = jax.device_get(step(states, shard(host)))
-        counted = results.counted.reshape(-1, depth)
-        both, pred, true = (
-            np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")
-        )
-        np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
-        slice_dice.append(_dice(both[counted], pred[counted], true[counted]))
-        if best is None or true.max() > best[0]:
-            sample, z = np.unravel_index(true.argmax(), true.shape)
-            predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
-            best = int(true.max()), _example(cases, host, sample, z, predicted, roi)
-    both, pred, true = totals.T
-    dice = _dice(both, pred, true)
-    return Scores(float(dice.mean()), float(np.concatenate(slice_dice).mean()), len(cases)), best[1]
+
+    step: ScoringStep
+    cases: tuple[CachedCase, ...]
+    roi: str
+    depth: int
+    native: int
+    batch: int
+    kind: PromptMix
+
+    @property
+    def prompt_free(self) -> bool:
+        return self.kind.kinds == ("none",)
+
+    @property
+    def prompt_source(self) -> str:
+        return "none" if self.prompt_free else "ground truth"
+
+    def score(self, states: tuple[nnx.State, ...]) -> tuple[Scores, Example]:
+        """Scores a model given as replicated states; also the slice with the largest ROI."""
+        keep = None if self.prompt_free else [enough_pixels(case.counts, self.roi, 1) for case in self.cases]
+        totals = np.zeros((len(self.cases), 3), np.int64)
+        slice_dice: list[np.ndarray] = []
+        best: tuple[int, Example] | None = None
+        data = covering_set(self.cases, self.depth, self.native, self.batch * jax.local_device_count(), keep)
+        for host in data.to_iter(epochs=1):
+            results = jax.device_get(self.step(states, shard(host)))
+            counted = results.counted.reshape(-1, self.depth)
+            both, pred, true = (
+                np.where(counted, results.overlap[name].reshape(-1, self.depth), 0) for name in ("both", "pred", "true")
+            )
+            np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
+            slice_dice.append(_dice(both[counted], pred[counted], true[counted]))
+            if best is None or true.max() > best[0]:
+                sample, z = np.unravel_index(true.argmax(), true.shape)
+                predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
+                best = int(true.max()), _example(self.cases, host, sample, z, predicted, self.roi)
+        scores = Scores(float(_dice(*totals.T).mean()), float(np.concatenate(slice_dice).mean()), len(self.cases))
+        return scores, best[1]
 
 
 def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from flax import nnx
 
 from samjax.data.augment import Augmentation
 from samjax.strategies import trains
-from samjax.training.step import TrainState, first, make_train_step, replicate
+from samjax.training.step import first, initial_state, make_train_step, replicate
 from tests.training import small
 
 
@@ -16,12 +16,12 @@ def prepared(transform: optax.GradientTransformation, devices: int, prompt: str 
     """The pmapped step on some of the devices and the state before its first step."""
     graphdef, trainable, frozen = nnx.split(small.lora4ch(), trains(small.strategy()), ...)
     step = make_train_step(graphdef, small.scorer(prompt, **options), transform, seed=7)
-    state = TrainState(np.int32(0), trainable, transform.init(trainable))
-    return step, replicate(state, devices), replicate(frozen, devices)
+    return step, replicate(initial_state(trainable, transform), devices), replicate(frozen, devices)
 
 
-def rate(value: float, devices: int) -> np.ndarray:
-    return np.full(devices, value, np.float32)
+def rate(value: float, devices: int, enters: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rate, and whether the weights enter the average."""
+    return np.full(devices, value, np.float32), np.full(devices, enters)
 
 
 def test_steps_lower_the_loss_and_keep_the_frozen_weights_bitwise():
@@ -30,7 +30,7 @@ def test_steps_lower_the_loss_and_keep_the_frozen_weights_bitwise():
     data = small.on_devices(small.batch(2), 1)
     losses = []
     for _ in range(12):
-        state, metrics = step(state, frozen, data, rate(1e-2, 1))
+        state, metrics = step(state, frozen, data, *rate(1e-2, 1))
         losses.append(float(metrics["loss"][0]))
     assert losses[-1] < 0.9 * losses[0]
     assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(frozen), strict=True))
@@ -42,7 +42,7 @@ def test_every_trainable_array_that_a_loss_reaches_moves():
     start = {path: leaf[...] for path, leaf in nnx.to_flat_state(first(state).trainable)}
     data = small.on_devices(small.batch(2), 1)
     for _ in range(2):  # LoRA's a moves only once b has left zero
-        state, _ = step(state, frozen, data, rate(1e-2, 1))
+        state, _ = step(state, frozen, data, *rate(1e-2, 1))
     still = {
         "/".join(map(str, path))
         for path, leaf in nnx.to_flat_state(first(state).trainable)
@@ -59,7 +59,7 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
     for devices in (1, 4):
         options = {"augmentation": Augmentation()}
         step, state, frozen = prepared(optax.identity(), devices, "point:0.7,box:0.3", **options)
-        state, metrics = step(state, frozen, small.on_devices(data, devices), rate(1.0, devices))
+        state, metrics = step(state, frozen, small.on_devices(data, devices), *rate(1.0, devices))
         updated.append(small.leaves(first(state).trainable))
         losses.append(float(metrics["loss"][0]))
         assert int(metrics["counted"][0]) == 16 - len(empty)
@@ -74,12 +74,12 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
 def test_a_batch_gives_the_mean_of_its_samples_one_by_one():
     data = small.batch(2)
     step, state, frozen = prepared(optax.identity(), 1)
-    both, _ = step(state, frozen, small.on_devices(data, 1), rate(1.0, 1))
+    both, _ = step(state, frozen, small.on_devices(data, 1), *rate(1.0, 1))
     single = []
     for sample in range(2):
         step_one, state, frozen = prepared(optax.identity(), 1)
         part = {name: x[sample : sample + 1] for name, x in data.items()}
-        state, _ = step_one(state, frozen, small.on_devices(part, 1), rate(1.0, 1))
+        state, _ = step_one(state, frozen, small.on_devices(part, 1), *rate(1.0, 1))
         single.append(small.leaves(first(state).trainable))
     for together, one, other in zip(small.leaves(first(both).trainable), *single, strict=True):
         np.testing.assert_allclose(together, (one + other) / 2, atol=2e-6)
@@ -90,30 +90,43 @@ def test_empty_and_padding_slices_do_not_count():
     data["slices"][1, 1] = False
     data["valid"] = np.array([True, True])
     step, state, frozen = prepared(optax.identity(), 1)
-    _, metrics = step(state, frozen, small.on_devices(data, 1), rate(0.0, 1))
+    _, metrics = step(state, frozen, small.on_devices(data, 1), *rate(0.0, 1))
     assert int(metrics["counted"][0]) == 2
 
 
 def test_prompt_free_samples_count_their_empty_slices():
     data = small.batch(2, empty=((0, 0), (1, 1)))
     step, state, frozen = prepared(optax.identity(), 1, "none")
-    _, metrics = step(state, frozen, small.on_devices(data, 1), rate(0.0, 1))
+    _, metrics = step(state, frozen, small.on_devices(data, 1), *rate(0.0, 1))
     assert int(metrics["counted"][0]) == 4
 
 
 def test_a_step_with_non_finite_loss_changes_nothing_but_says_so():
     step, state, frozen = prepared(optax.scale_by_adam(), 1)
     frozen = jax.tree.map(lambda x: x * np.nan, frozen)
-    before = [x.copy() for x in small.leaves(first(state)[1:])]
-    state, metrics = step(state, frozen, small.on_devices(small.batch(2), 1), rate(1e-2, 1))
+    before = [x.copy() for x in small.leaves(first(state)[1:3])]
+    state, metrics = step(state, frozen, small.on_devices(small.batch(2), 1), *rate(1e-2, 1))
     assert not bool(metrics["finite"][0])
-    assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(first(state)[1:]), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(first(state)[1:3]), strict=True))
 
 
 def test_the_step_is_compiled_once(caplog):
     step, state, frozen = prepared(optax.scale_by_adam(), 2)
     data = small.on_devices(small.batch(2), 2)
-    state, _ = step(state, frozen, data, rate(1e-3, 2))
+    state, _ = step(state, frozen, data, *rate(1e-3, 2))
     with jax.log_compiles(True):
-        step(state, frozen, data, rate(1e-3, 2))
+        step(state, frozen, data, *rate(1e-3, 2))
     assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+def test_the_average_is_the_mean_of_the_weights_that_entered_it():
+    step, state, frozen = prepared(optax.scale_by_adam(), 1)
+    data = small.on_devices(small.batch(2), 1)
+    entered = []
+    for enters in (False, True, False, True, True):
+        state, _ = step(state, frozen, data, *rate(1e-2, 1, enters))
+        if enters:
+            entered.append(small.leaves(first(state).trainable))
+    assert int(first(state).averaged) == 3
+    for average, *iterates in zip(small.leaves(first(state).average), *entered, strict=True):
+        np.testing.assert_allclose(average, np.mean(iterates, axis=0), atol=1e-7, rtol=1e-5)

@@ -1,0 +1,97 @@
+"""Optimisers, learning rates and the average of the weights, as plain optax parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from samjax.config import TrainOptions
+
+Schedule = Callable[[int], float]
+
+
+def make_transform(options: TrainOptions) -> optax.GradientTransformation:
+    """The chain from gradients to updates, without the learning rate: the step multiplies by it.
+
+    Clipping by the global norm, Adam, decoupled weight decay (AdamW), and the mean over `--accumulate` steps.
+    """
+    parts = []
+    if options.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(options.clip_norm))
+    parts.append(optax.scale_by_adam())
+    if options.optimizer == "adamw":
+        parts.append(decay_reached(options.weight_decay))
+    chain = optax.chain(*parts)
+    if options.accumulate > 1:
+        chain = optax.MultiSteps(chain, options.accumulate).gradient_transformation()
+    return chain
+
+
+def decay_reached(weight_decay: float) -> optax.GradientTransformation:
+    """Weight decay of the parameters that a loss reaches: where Adam's update is exactly 0, none ever did.
+
+    Otherwise the heads of masks that the single-mask loss never uses would shrink to nothing.
+    """
+
+    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params):
+        decayed = jax.tree.map(lambda u, p: u + weight_decay * p * (u != 0), updates, params)
+        return decayed, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Stochastic weight averaging (Izmailov et al. 2018; paper A, section 3.2): when, and at what learning rate.
+
+    Attributes:
+        start: the first step (from 0) after which the weights enter the average; None: never.
+        rate: learning rate from there on, the highest of each cycle.
+        cycle: steps in which the rate falls from `rate` to a tenth of it on a half cosine; 0: constant.
+    """
+
+    start: int | None
+    rate: float
+    cycle: int = 0
+
+    def active(self, step: int) -> bool:
+        return self.start is not None and step >= self.start
+
+    def enters(self, step: int) -> bool:
+        """Whether the weights after this step enter the average: with cycles, those at the end of one."""
+        if not self.active(step):
+            return False
+        return not self.cycle or (step - self.start + 1) % self.cycle == 0
+
+
+def make_averaging(options: TrainOptions, steps: int) -> Averaging:
+    """The averaging of a run of so many steps."""
+    start = int(options.swa_start * steps)
+    if not options.swa or start >= steps:
+        return Averaging(None, options.lr)
+    return Averaging(start, options.lr if options.swa_lr is None else options.swa_lr, options.swa_cycle)
+
+
+def make_schedule(options: TrainOptions, steps: int, averaging: Averaging) -> Schedule:
+    """The learning rate of each step (from 0)."""
+    if options.schedule == "cosine":
+        before = steps if averaging.start is None else averaging.start
+        warmup = min(options.warmup_steps, max(before - 1, 0))
+        main = optax.warmup_cosine_decay_schedule(0.0, options.lr, warmup, max(before, warmup + 1))
+        # The first step of a warm-up from 0 would change nothing.
+        shifted = 1 if warmup else 0
+    else:
+        main, shifted = optax.constant_schedule(options.lr), 0
+
+    def rate(step: int) -> float:
+        if not averaging.active(step):
+            return float(main(step + shifted))
+        if not averaging.cycle:
+            return averaging.rate
+        place = (step - averaging.start) % averaging.cycle / max(averaging.cycle - 1, 1)
+        low = averaging.rate / 10
+        return float(low + (averaging.rate - low) * 0.5 * (1 + jnp.cos(jnp.pi * place)))
+
+    return rate

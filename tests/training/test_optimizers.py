@@ -1,0 +1,70 @@
+"""Learning rates, averaging and weight decay."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from samjax.config import TrainOptions
+from samjax.training.optimizers import Averaging, make_averaging, make_schedule, make_transform
+
+OPTIONS = TrainOptions(lr=1e-3)
+
+
+def test_averaging_takes_the_last_quarter_by_default():
+    averaging = make_averaging(OPTIONS, 100)
+    assert [step for step in range(100) if averaging.enters(step)] == list(range(75, 100))
+    assert not any(make_averaging(replace(OPTIONS, swa=False), 100).enters(step) for step in range(100))
+
+
+def test_with_cycles_the_end_of_each_enters_and_its_rate_is_a_tenth():
+    averaging = Averaging(start=10, rate=1.0, cycle=5)
+    assert [step for step in range(30) if averaging.enters(step)] == [14, 19, 24, 29]
+    rate = make_schedule(OPTIONS, 30, averaging)
+    assert rate(9) == pytest.approx(1e-3)
+    np.testing.assert_allclose([rate(10), rate(14), rate(15)], [1.0, 0.1, 1.0], rtol=1e-5)
+    assert all(rate(step) > rate(step + 1) for step in range(10, 14))
+
+
+def test_cosine_warms_up_and_falls_until_the_averaging():
+    options = replace(OPTIONS, schedule="cosine", warmup_steps=10)
+    averaging = make_averaging(options, 100)
+    rate = make_schedule(options, 100, averaging)
+    rates = [rate(step) for step in range(75)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert np.argmax(rates) == 9
+    assert rates[9] == pytest.approx(1e-3)
+    assert all(a > b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert rates[-1] < 1e-5
+    assert rate(80) == pytest.approx(1e-3)
+
+
+def test_adamw_decays_what_a_loss_reaches_and_nothing_else():
+    transform = make_transform(replace(OPTIONS, optimizer="adamw", weight_decay=0.1))
+    params = {"reached": jnp.array([2.0]), "unreached": jnp.array([2.0])}
+    gradients = {"reached": jnp.array([1e-3]), "unreached": jnp.array([0.0])}
+    updates, _ = transform.update(gradients, transform.init(params), params)
+    assert float(updates["unreached"][0]) == 0
+    assert float(updates["reached"][0]) == pytest.approx(1.0 + 0.2, rel=1e-3)
+
+
+def test_accumulated_steps_update_once_with_the_mean_gradient():
+    params = jnp.array([0.0])
+    single, several = make_transform(OPTIONS), make_transform(replace(OPTIONS, accumulate=2))
+    state = several.init(params)
+    first, state = several.update(jnp.array([1.0]), state, params)
+    second, _ = several.update(jnp.array([3.0]), state, params)
+    expected, _ = single.update(jnp.array([2.0]), single.init(params), params)
+    assert float(first[0]) == 0
+    np.testing.assert_allclose(second, expected, rtol=1e-6)
+
+
+def test_clipping_bounds_what_adam_sees():
+    clipped = make_transform(replace(OPTIONS, clip_norm=1.0))
+    params = jnp.zeros(2)
+    state = clipped.init(params)
+    _, state = clipped.update(jnp.array([30.0, 40.0]), state, params)
+    adam = next(part for part in state if isinstance(part, optax.ScaleByAdamState))
+    np.testing.assert_allclose(adam.mu, 0.1 * np.array([0.6, 0.8]), rtol=1e-5)

@@ -14,7 +14,7 @@ class TrainOptions:
     """Fine-tune SAM on brain-tumour MRI."""
 
     strategy: str = "lora4ch"
-    """decoder (paper A), lora or lora4ch (paper B)."""
+    """decoder (paper A), lora, lora4ch or full (paper B)."""
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
     weights: str = "tiny"

@@ -16,6 +16,7 @@ PATCH_EMBEDDING = r"image_encoder/patch_embed/.*"
 LORA = r"image_encoder/.*/lora/.*"
 CROSS_SLICE = r"image_encoder/.*/cross_slice/.*"
 MASK_DECODER = r"mask_decoder/.*"
+EVERYTHING = r".*"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,15 @@ STRATEGIES: dict[str, Strategy] = {
             depth=4,
             prompt="point:0.75,none:0.25",
             lora=True,
+            new_patch_embedding=True,
+        ),
+        Strategy(
+            name="full",
+            source="paper B, table 4",
+            trains=(EVERYTHING,),
+            channels="t1,t1gd,t2,flair",
+            depth=4,
+            prompt="point:0.75,none:0.25",
             new_patch_embedding=True,
         ),
     )

@@ -16,6 +16,7 @@ from samjax.data.augment import Augmentation
 from samjax.data.pipeline import MapDataset
 from samjax.data.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
+from samjax.models.prompt_encoder import Buffer
 from samjax.models.sam import to_flat
 from samjax.runs import CHECKPOINTS, EXAMPLE, METRICS, build_model, locked, save_final
 from samjax.strategies import trains
@@ -248,9 +249,11 @@ PARTS = ("lora", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder"
 
 
 def parameter_counts(state: nnx.State) -> dict[str, int]:
-    """Parameters of each part of the model; LoRA, cross-slice and patch embedding apart from the encoder's rest."""
+    """Parameters of each part of the model, buffers left out; LoRA, cross-slice and patch embedding stand apart."""
     counts: dict[str, int] = {}
     for path, leaf in nnx.to_flat_state(state):
+        if isinstance(leaf, Buffer):
+            continue
         part = next(name for name in PARTS if name in path)
         counts[part] = counts.get(part, 0) + int(np.prod(leaf.shape))
     return dict(sorted(counts.items(), key=lambda item: PARTS.index(item[0])))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from samjax.config import EvalOptions
@@ -195,7 +194,6 @@ def _summary(segmenter: Segmenter, scores: list[CaseScores], rule: SliceRule) ->
 
 
 def _cell(dice: Summary, hd95: Summary) -> dict:
-    names = asdict(dice)
     return {
         "dice": dice.mean,
         "dice_sd": dice.sd,
@@ -204,7 +202,7 @@ def _cell(dice: Summary, hd95: Summary) -> dict:
         "n_nonempty": dice.n_nonempty,
         "hd95": hd95.mean,
         "hd95_sd": hd95.sd,
-        "n": names["n"],
+        "n": dice.n,
     }
 
 

@@ -19,7 +19,7 @@ from samjax.errors import UserError
 from samjax.models.adapted import adapt
 from samjax.models.presets import Adaptation, Compute
 from samjax.models.sam import Sam, from_flat
-from samjax.runs import RunConfig, build_model, channels_of, load_trained
+from samjax.runs import build_model, channels_of, load_trained
 from samjax.training.objective import Objective, slice_results
 from samjax.training.step import make_scoring_step, replicate, shard
 from samjax.weights.base import load_base
@@ -41,8 +41,6 @@ class Segmenter:
     """The kind of prompt: box, point or none."""
     clicks: int = 1
     """Clicks on a slice where the prompt is point."""
-    config: RunConfig | None = None
-    """Of the run it comes from; None for base weights."""
 
     @property
     def asked(self) -> str:
@@ -80,7 +78,6 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clic
         image_size=options.image_size,
         prompt=prompt or trained.prompts[0],
         clicks=clicks,
-        config=config,
     )
 
 
@@ -169,7 +166,9 @@ def _place(
     for number, start, valid, window in zip(host["case"], host["start"], host["valid"], predicted, strict=True):
         if valid:
             case = cases[number]
-            mask = masks.setdefault(int(number), _background(case))
+            if number not in masks:
+                masks[int(number)] = _background(case)
+            mask = masks[int(number)]
             rows, columns = case.shape[1:]
             stop = min(start + len(window), case.shape[0])
             mask[start:stop] = window[: stop - start, :rows, :columns]

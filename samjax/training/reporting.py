@@ -1,6 +1,7 @@
 """What a run tells while it trains: metrics.jsonl, TensorBoard, and a line or bar on the terminal."""
 
 import json
+import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         rows = path.read_text().splitlines() if path.exists() else []
-        kept = [row for row in rows if _step_of(row) is not None and _step_of(row) <= resumed_step]
+        kept = [row for row in rows if _step_of(row) <= resumed_step]
         path.write_text("".join(row + "\n" for row in kept))
         self._file = open(path, "a")  # noqa: SIM115
         self._board = SummaryWriter(str(path.parent), purge_step=resumed_step + 1 if resumed_step else None)
@@ -38,12 +39,12 @@ class MetricsLog:
         self._board.close()
 
 
-def _step_of(row: str) -> int | None:
-    """The step of a row; None for a row cut off when a run was killed."""
+def _step_of(row: str) -> float:
+    """The step of a row; beyond every step for a row cut off when a run was killed."""
     try:
         return json.loads(row)["step"]
     except (ValueError, KeyError):
-        return None
+        return math.inf
 
 
 class TrainingDisplay:

@@ -14,15 +14,20 @@ class TrainOptions:
     """Fine-tune SAM on brain-tumour MRI."""
 
     strategy: str = "lora4ch"
-    """decoder (paper A), lora, lora4ch or full (paper B)."""
+    """decoder (paper A); lora, lora4ch, lora4ch-2step or full (paper B); unet; or pretrain, on generated pictures."""
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
-    weights: str = "tiny"
-    """Base weights: what convert/torch_to_flax.py reads or writes, or "tiny"."""
+    weights: str | None = None
+    """Base weights: what convert/torch_to_flax.py reads or writes, "tiny" (default), or "random" for the same small
+    model without training (default of pretrain)."""
     run: Path | None = None
     """Folder of this run. Default: runs/<time>-<strategy>."""
     resume: bool = False
     """Continue the run in --run (or the newest run) where it stopped."""
+    allow_changes: bool = False
+    """Let --resume take other options than the run began with, where the model stays the same."""
+    overfit: str | None = None
+    """Train on this one case and report its own Dice: whether a model can learn at all. Without augmentation."""
 
     roi: str = "whole-tumor"
     """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor."""
@@ -30,10 +35,11 @@ class TrainOptions:
     """Input channels: modalities in order (flair,t1gd,t2), one modality repeated (t1gd), all, or pca2d."""
     prompt: str | None = None
     """Prompts drawn from the labels: box, point, none, mixed, or shares such as point:0.75,none:0.25."""
-    box_jitter: float = 0.0
-    """Sides of a training box move by up to this share of its width or height."""
-    clicks: int = 1
-    """Rounds of clicks on a sample prompted by points; each further one answers the largest error."""
+    box_jitter: float | None = None
+    """Sides of a training box move by up to this share of its width or height. Default: 0; of pretrain 0.1."""
+    clicks: int | None = None
+    """Rounds of clicks on a sample prompted by points; each further one answers the largest error. Default: 1; of
+    pretrain 3."""
     depth: int | None = None
     """Contiguous slices a sample holds; above 1 the encoder attends across them."""
     min_pixels: int = 1
@@ -42,22 +48,28 @@ class TrainOptions:
     empty_share: float = 0.0
     """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
 
-    epochs: int = 25
+    epochs: int | None = None
+    """Default: 25. Of lora4ch-2step, of each step."""
     max_steps: int | None = None
     """Stop after so many steps, whatever --epochs says. Default: 300 on the phantom, else no limit."""
-    batch_size: int = 1
-    """Samples (of --depth slices) on each device."""
-    lr: float = 1e-4
-    """Learning rate."""
-    optimizer: Literal["adam", "adamw"] = "adam"
+    batch_size: int | None = None
+    """Samples (of --depth slices) on each device. Default: 1; of unet 4, of pretrain 8."""
+    lr: float | Literal["auto"] | None = None
+    """Learning rate, or auto: the finder's suggestion before the first step. Default: 1e-4; of unet 1e-3, of pretrain
+    5e-4."""
+    lr_finder_every: int | None = None
+    """Ask the learning-rate finder anew after so many epochs, up to the averaging (paper A: 5). Default: never."""
+    optimizer: Literal["adam", "adamw"] | None = None
+    """Default: adam; of pretrain adamw."""
     weight_decay: float = 0.01
     """Of adamw; parameters that no loss reaches are left alone."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate up to the averaging: constant, or a warm-up and a half cosine down to 0."""
+    schedule: Literal["constant", "cosine"] | None = None
+    """Learning rate up to the averaging: constant, or a warm-up and a half cosine down to --swa-lr (to 0 without
+    averaging). Default: constant; of unet and pretrain cosine."""
     warmup_steps: int = 100
     """Of the cosine schedule."""
     clip_norm: float | None = None
-    """Clip gradients to this global norm."""
+    """Clip gradients to this global norm. Default: not; of pretrain 1."""
     accumulate: int = 1
     """Average the gradients of so many steps before each update."""
     swa: bool = True
@@ -65,7 +77,7 @@ class TrainOptions:
     swa_start: float = 0.75
     """Share of the run after which weights are averaged."""
     swa_lr: float | None = None
-    """Learning rate while averaging, the highest of each cycle. Default: --lr."""
+    """Learning rate while averaging, the highest of each cycle. Default: --lr; after a cosine a tenth of it."""
     swa_cycle: int = 0
     """Steps in which the rate falls to a tenth on a half cosine while averaging, over and over; 0: constant."""
     image_size: int | None = None

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", and how the commands show it."""
+"""The exceptions that are no faults of the program, and how the commands show them."""
 
 import sys
 from collections.abc import Callable
@@ -12,6 +12,17 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """A run ended early because a signal asked for it; nothing is lost.
+
+    The commands print the message and exit with 128 + the signal's number, as shells expect.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
+
 def run_door(main: Callable[[], None]) -> None:
     """Runs a command's `main`, turning a `UserError` into one line on stderr and exit code 2."""
     try:
@@ -19,3 +30,6 @@ def run_door(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)

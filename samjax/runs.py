@@ -15,15 +15,17 @@ import numpy as np
 from samjax import __version__
 from samjax.config import TrainOptions
 from samjax.data.channels import PCA2D, Channels, load_pca2d, parse_channels
+from samjax.data.prompts import PromptMix
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.adapted import adapt
 from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.sam import Sam
+from samjax.models.unet import UNet, UNetConfig, random_unet
 from samjax.strategies import find_strategy
 from samjax.weights.base import load_base
-from samjax.weights.files import Weights
+from samjax.weights.files import Weights, save_weights
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT_VERSION = "1"
@@ -35,6 +37,9 @@ METRICS = "metrics.jsonl"
 FINAL = "final.safetensors"
 CHECKPOINTS = "checkpoints"
 PCA = "pca2d.npz"
+SWEEPS = "lr_finder"
+CURVES = "curves.png"
+WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
 
 
@@ -50,8 +55,8 @@ class RunConfig:
     """Folder of each domain."""
     base_path: str
     base_sha256: str
-    architecture: SamConfig
-    """Of the base weights."""
+    architecture: SamConfig | None
+    """Of the base weights; None for the U-Net, which has none."""
     native: int
     """Side in pixels of the square that slices are padded to."""
 
@@ -92,6 +97,11 @@ class RunConfig:
         )
 
     @property
+    def block_period(self) -> int:
+        """How many encoder blocks make one group of the model's stacked parameters."""
+        return self.architecture.block_period if self.architecture else 1
+
+    @property
     def compute(self) -> Compute:
         return Compute(self.options.dtype, self.options.remat)
 
@@ -109,7 +119,9 @@ def _options(content: dict[str, Any]) -> TrainOptions:
     return TrainOptions(**values)
 
 
-def _architecture(content: dict[str, Any]) -> SamConfig:
+def _architecture(content: dict[str, Any] | None) -> SamConfig | None:
+    if content is None:
+        return None
     return SamConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in content.items()})
 
 
@@ -191,9 +203,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam:
-    """The model of a run before its first step: the base weights and what the strategy adds."""
+def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
+    """The model of a run before its first step: the base weights and what the strategy adds, or a U-Net."""
     options, strategy = config.options, find_strategy(config.options.strategy)
+    if strategy.family == "unet":
+        return random_unet(UNetConfig(parse_channels(options.channels).count), config.compute, options.seed)
     channels = parse_channels(options.channels).count if strategy.new_patch_embedding else None
     return adapt(
         config.architecture,
@@ -206,22 +220,56 @@ def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam:
     )
 
 
-def save_final(
-    folder: Path, trained: dict[str, dict[str, np.ndarray]], config: RunConfig, kinds: tuple[str, ...]
-) -> None:
-    """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`."""
+Trained = dict[str, dict[str, np.ndarray]]
+"""Trained parameters by stored path: the `last` ones and, where weights were averaged, their `average`."""
+
+
+def final_of(trained: Trained) -> dict[str, np.ndarray]:
+    """The average if there is one, else the last weights; nothing if nothing is trained."""
+    return trained.get("average") or trained.get("last") or {}
+
+
+def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
+    """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`.
+
+    Pretraining also leaves weights.safetensors, which `--weights` takes.
+    """
     metadata = {
         "format": "samjax-run",
         "format_version": FORMAT_VERSION,
         "strategy": config.options.strategy,
         "channels": str(config.options.channels),
         "roi": config.options.roi,
-        "prompts": ",".join(kinds),
+        "prompts": ",".join(PromptMix.parse(config.options.prompt).kinds),
         "base_sha256": config.base_sha256,
         "config": config.to_json(),
     }
-    tensors = {f"{name}/{path}": x for name, flat in trained.items() for path, x in flat.items()}
-    write_safetensors(folder / FINAL, tensors, metadata)
+    _write_trained(folder / FINAL, trained, metadata)
+    if find_strategy(config.options.strategy).family == "pictures":
+        save_weights(folder / WEIGHTS, load_base_of(config, folder).flat | final_of(trained), config.architecture)
+
+
+def _write_trained(path: Path, trained: Trained, metadata: dict[str, str]) -> None:
+    write_safetensors(path, {f"{name}/{key}": x for name, flat in trained.items() for key, x in flat.items()}, metadata)
+
+
+def _read_trained(path: Path) -> tuple[Trained, dict[str, str]]:
+    tensors, metadata = read_safetensors(path)
+    trained: Trained = {}
+    for key, tensor in tensors.items():
+        name, _, path_ = key.partition("/")
+        trained.setdefault(name, {})[path_] = tensor
+    return trained, metadata
+
+
+def save_stage(folder: Path, number: int, trained: Trained) -> None:
+    """Writes what the first `number` stages have trained."""
+    _write_trained(folder / f"stage{number}.safetensors", trained, {"format": "samjax-stage"})
+
+
+def load_stage(folder: Path, number: int) -> Trained:
+    """What the first `number` stages have trained."""
+    return _read_trained(folder / f"stage{number}.safetensors")[0] if number else {}
 
 
 @dataclass(frozen=True)
@@ -250,11 +298,10 @@ def load_trained(folder: Path, weights: str | None = None, average: bool = True)
         raise UserError(
             f"{folder}: no {FINAL}: the run has not finished; continue it with train.py --resume --run {folder}"
         )
-    tensors, metadata = read_safetensors(final)
-    base = load_base_of(config, folder, weights)
-    prefix = "average/" if average and any(name.startswith("average/") for name in tensors) else "last/"
-    trained = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-    return config, TrainedWeights(base.flat, trained, tuple(metadata["prompts"].split(",")))
+    trained, metadata = _read_trained(final)
+    base = load_base_of(config, folder, weights).flat if config.architecture else {}
+    chosen = final_of(trained) if average else trained["last"]
+    return config, TrainedWeights(base, chosen, tuple(metadata["prompts"].split(",")))
 
 
 def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) -> Weights:

@@ -5,7 +5,10 @@ This table alone says what trains. Patterns are matched against the whole stored
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
 
 from flax import nnx
 
@@ -18,26 +21,48 @@ CROSS_SLICE = r"image_encoder/.*/cross_slice/.*"
 MASK_DECODER = r"mask_decoder/.*"
 EVERYTHING = r".*"
 
+ALL_FOUR = "t1,t1gd,t2,flair"
+POINT_OR_NONE = "point:0.75,none:0.25"
+"""A quarter of the samples is prompt-free, so that the run can also predict unlabelled scans."""
+
+COMMON: Mapping[str, Any] = MappingProxyType(
+    {
+        "weights": "tiny",
+        "depth": 1,
+        "epochs": 25,
+        "batch_size": 1,
+        "lr": 1e-4,
+        "optimizer": "adam",
+        "schedule": "constant",
+        "clicks": 1,
+        "box_jitter": 0.0,
+    }
+)
+"""Options that a strategy may give another default."""
+
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of training SAM."""
+    """A way of training."""
 
     name: str
     source: str
     """Where it comes from: a paper and its section or table."""
-    trains: tuple[str, ...]
-    """Patterns of the parameters that train."""
-    channels: str
-    """Default of --channels."""
-    depth: int
-    """Default of --depth, slices a sample."""
-    prompt: str
-    """Default of --prompt."""
+    stages: tuple[tuple[str, ...], ...]
+    """For each stage in turn, the patterns of the parameters that train."""
+    options: Mapping[str, Any]
+    """Defaults of options, where they differ from `COMMON`."""
+    family: Literal["sam", "unet", "pictures"] = "sam"
+    """SAM on scans, the U-Net on scans, or SAM on dead-leaves pictures."""
     lora: bool = False
     """Adds LoRA to the encoder's blocks."""
     new_patch_embedding: bool = False
     """Replaces the RGB patch embedding by one for the run's channels."""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Of every option that depends on the strategy."""
+        return {**COMMON, **self.options}
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -46,38 +71,63 @@ STRATEGIES: dict[str, Strategy] = {
         Strategy(
             name="decoder",
             source="paper A, section 3",
-            trains=(MASK_DECODER,),
-            channels="flair,t1gd,t2",
-            depth=1,
-            prompt="box",
+            stages=((MASK_DECODER,),),
+            options={"channels": "flair,t1gd,t2", "prompt": "box"},
         ),
         Strategy(
             name="lora",
             source="paper B, table 1",
-            trains=(LORA, CROSS_SLICE, MASK_DECODER),
-            channels="t1,t2,flair",
-            depth=4,
-            prompt="point:0.75,none:0.25",
+            stages=((LORA, CROSS_SLICE, MASK_DECODER),),
+            options={"channels": "t1,t2,flair", "depth": 4, "prompt": POINT_OR_NONE},
             lora=True,
         ),
         Strategy(
             name="lora4ch",
             source="paper B, section 3.1",
-            trains=(PATCH_EMBEDDING, LORA, CROSS_SLICE, MASK_DECODER),
-            channels="t1,t1gd,t2,flair",
-            depth=4,
-            prompt="point:0.75,none:0.25",
+            stages=((PATCH_EMBEDDING, LORA, CROSS_SLICE, MASK_DECODER),),
+            options={"channels": ALL_FOUR, "depth": 4, "prompt": POINT_OR_NONE},
+            lora=True,
+            new_patch_embedding=True,
+        ),
+        Strategy(
+            name="lora4ch-2step",
+            source="paper B, table 3",
+            stages=((PATCH_EMBEDDING,), (LORA, CROSS_SLICE, MASK_DECODER)),
+            options={"channels": ALL_FOUR, "depth": 4, "prompt": POINT_OR_NONE},
             lora=True,
             new_patch_embedding=True,
         ),
         Strategy(
             name="full",
             source="paper B, table 4",
-            trains=(EVERYTHING,),
-            channels="t1,t1gd,t2,flair",
-            depth=4,
-            prompt="point:0.75,none:0.25",
+            stages=((EVERYTHING,),),
+            options={"channels": ALL_FOUR, "depth": 4, "prompt": POINT_OR_NONE},
             new_patch_embedding=True,
+        ),
+        Strategy(
+            name="unet",
+            source="paper A, the nnU-Net column",
+            stages=((EVERYTHING,),),
+            options={"channels": ALL_FOUR, "prompt": "none", "lr": 1e-3, "batch_size": 4, "schedule": "cosine"},
+            family="unet",
+        ),
+        Strategy(
+            name="pretrain",
+            source="the shipped weights",
+            stages=((EVERYTHING,),),
+            options={
+                "weights": "random",
+                "channels": "rgb",
+                "prompt": "point,box",
+                "box_jitter": 0.1,
+                "clicks": 3,
+                "lr": 5e-4,
+                "batch_size": 8,
+                "optimizer": "adamw",
+                "schedule": "cosine",
+                "clip_norm": 1.0,
+            },
+            family="pictures",
         ),
     )
 }
@@ -90,9 +140,9 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def trains(strategy: Strategy) -> nnx.filterlib.Filter:
-    """The NNX filter of the parameters that train; buffers never do."""
-    pattern = re.compile("|".join(strategy.trains))
+def trains(strategy: Strategy, stage: int = 0) -> nnx.filterlib.Filter:
+    """The NNX filter of the parameters that train in a stage (from 0); buffers never do."""
+    pattern = re.compile("|".join(strategy.stages[stage]))
 
     def chosen(path: tuple, variable: nnx.Variable) -> bool:
         return not isinstance(variable, Buffer) and pattern.fullmatch("/".join(map(str, path))) is not None

@@ -89,6 +89,12 @@ def split_cases(cases: Iterable[Case], seed: int, fold: str | None = None) -> Sp
     return Splits(seed, fold, {name: split_patients(patients[name], seed, fold, name) for name in sorted(patients)})
 
 
+def only_patient(case: Case) -> Splits:
+    """One case's patient in every part, to see whether a model can learn it at all."""
+    part = (case.patient,)
+    return Splits(0, None, {case.domain: Split(part, part, part)})
+
+
 def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, domain: str = "") -> Split:
     """Divides the patients of one domain.
 

@@ -25,7 +25,12 @@ _RULES: tuple[tuple[str, Draw], ...] = (
     (r".*/lora/\w+/a", _normal(lambda shape: shape[0] ** -0.5)),
     (r".*/lora/\w+/b", _constant(0)),
     (r".*/cross_slice/up/kernel", _constant(0)),
-    (r".*/output_upscaling/\d/kernel", _normal(lambda shape: shape[2] ** -0.5)),
+    (r".*/output_upscaling/\d/kernel|decoder/\d+/up/kernel", _normal(lambda shape: shape[2] ** -0.5)),
+    # He et al. 2015, equation 15, for the U-Net's leaky ReLU of slope 0.01.
+    (
+        r"(encoder|decoder)/\d+/convs/\d+/conv/kernel|heads/\d+/kernel",
+        _normal(lambda shape: (2 / (1 + 0.01**2) / float(np.prod(shape[:-1]))) ** 0.5),
+    ),
     (r".*/kernel", _normal(lambda shape: float(np.prod(shape[:-1])) ** -0.5)),
     (r".*/scale", _constant(1)),
     (r".*/pos_embed", _normal(lambda shape: 0.02)),

@@ -41,7 +41,7 @@ class MaskDecoder(nnx.Module):
         valid: jax.Array,
         dense: jax.Array,
         *,
-        multimask: bool = False,
+        multimask: bool | None = False,
         intermediates: bool = False,
     ) -> tuple[jax.Array, jax.Array] | tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Predicts masks for P prompts of each of B pictures.
@@ -52,11 +52,13 @@ class MaskDecoder(nnx.Module):
             sparse: (B, P, N, dim) prompt tokens.
             valid: (B, P, N) bool, False for empty slots.
             dense: broadcastable to (B, P, h, w, dim).
-            multimask: give the `num_multimask` alternatives instead of the single mask.
+            multimask: give the `num_multimask` alternatives instead of the single mask; None gives all, the single
+                mask first.
             intermediates: also return the transformer's `tokens` (B, P, 1 + masks + N, dim).
 
         Returns:
-            Logits (B, P, M, 4h, 4w) float32 and predicted IoU (B, P, M) float32, with M = 1 or `num_multimask`.
+            Logits (B, P, M, 4h, 4w) float32 and predicted IoU (B, P, M) float32, with M = 1, `num_multimask`
+            or both together.
         """
         batch, prompts = sparse.shape[:2]
         height, width, dim = image_pe.shape
@@ -73,7 +75,7 @@ class MaskDecoder(nnx.Module):
         upscaled = image.reshape(batch, prompts, height, width, dim)
         for layer in self.output_upscaling:
             upscaled = layer(upscaled)
-        chosen = range(1, count) if multimask else range(1)
+        chosen = {True: range(1, count), False: range(1), None: range(count)}[multimask]
         weights = jnp.stack(
             [self.output_hypernetworks_mlps[index](tokens[:, :, 1 + index]) for index in chosen], axis=2
         )

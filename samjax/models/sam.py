@@ -1,5 +1,8 @@
 """The Segment Anything Model (Kirillov et al. 2023) as one module."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +28,9 @@ def normalise(images: jax.Array) -> jax.Array:
         mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
     shape = (1,) * (images.ndim - 1) + (channels,)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
 class Sam(nnx.Module):
@@ -63,7 +69,7 @@ class Sam(nnx.Module):
         *,
         masks: jax.Array | None = None,
         has_mask: jax.Array | None = None,
-        multimask: bool = False,
+        multimask: bool | None = False,
     ) -> tuple[jax.Array, jax.Array]:
         """Masks for P prompts on each of B embeddings (B, h, w, out_dim).
 
@@ -94,9 +100,14 @@ class _NoRngs:
         return jax.random.key(0)
 
 
+def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
+    """What `build` makes, but its parameters are shapes only: nothing is drawn or allocated."""
+    return nnx.eval_shape(lambda: build(_NoRngs()))
+
+
 def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None) -> Sam:
-    """A Sam whose parameters are shapes only: nothing is drawn or allocated."""
-    return nnx.eval_shape(lambda: Sam(config, adaptation, compute, rngs=_NoRngs()))
+    """A Sam whose parameters are shapes only."""
+    return abstract(lambda rngs: Sam(config, adaptation, compute, rngs=rngs))
 
 
 def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
@@ -105,8 +116,11 @@ def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
     return unstack_blocks(jax.device_get(flat), period)
 
 
-def flat_shapes(model: Sam) -> dict[str, tuple[int, ...]]:
-    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked."""
+def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
+
+    The model's `config` says its `block_period`, here and in `from_flat`.
+    """
     period = model.config.block_period
     # A zero-stride view of each shape: unstacking then only looks at shapes.
     views = {
@@ -116,7 +130,7 @@ def flat_shapes(model: Sam) -> dict[str, tuple[int, ...]]:
     return {path: view.shape for path, view in unstack_blocks(views, period).items()}
 
 
-def from_flat(model: Sam, flat: dict[str, np.ndarray]) -> None:
+def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
     """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
     leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
     updates = []

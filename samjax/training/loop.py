@@ -1,45 +1,51 @@
 """Training from start to end, top to bottom."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 
 from samjax.config import TrainOptions
-from samjax.data.augment import Augmentation
 from samjax.data.pipeline import MapDataset
-from samjax.data.prompts import PromptMix
-from samjax.data.samples import TrainingWindows, training_set
-from samjax.models.prompt_encoder import Buffer
-from samjax.models.sam import to_flat
-from samjax.runs import CHECKPOINTS, EXAMPLE, METRICS, build_model, locked, save_final
+from samjax.models.sam import from_flat, to_flat
+from samjax.runs import (
+    CHECKPOINTS,
+    CURVES,
+    EXAMPLE,
+    METRICS,
+    SWEEPS,
+    Trained,
+    build_model,
+    final_of,
+    load_stage,
+    locked,
+    save_final,
+    save_stage,
+)
 from samjax.strategies import trains
 from samjax.training.checkpoints import Checkpoints
-from samjax.training.objective import Objective, slice_results
+from samjax.training.curves import draw_curves
+from samjax.training.lr_finder import chosen_rate, find_rate, save_sweep, sweep
+from samjax.training.meter import Dispatched, Meter
 from samjax.training.optimizers import make_averaging, make_schedule, make_transform
-from samjax.training.reporting import MetricsLog, TrainingDisplay
+from samjax.training.reporting import MetricsLog, TrainingDisplay, memory_in_use, what_trains
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
     TrainState,
     TrainStep,
+    compile_step,
     first,
     initial_state,
-    make_scoring_step,
     make_train_step,
     per_device,
     replicate,
     shard,
 )
-from samjax.training.validation import Example, Validator, save_example
-
-VALIDATION_SEED = 1
-"""Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""
+from samjax.training.stop import StopRequest
+from samjax.training.task import Task
+from samjax.training.tasks import make_data, make_task
 
 
 def train(options: TrainOptions) -> Path:
@@ -47,10 +53,11 @@ def train(options: TrainOptions) -> Path:
 
     Raises:
         UserError: the options, weights or data cannot be used.
+        Stopped: a signal asked for the end; a checkpoint was saved.
     """
     session = resumed_session(options) if options.resume else new_session(options)
-    with locked(session.folder), jax.default_matmul_precision(_precision(session.options)):
-        _fit(session)
+    with locked(session.folder), jax.default_matmul_precision(_precision(session.options)), StopRequest() as stop:
+        _train(session, stop)
     return session.folder
 
 
@@ -60,200 +67,228 @@ def _precision(options: TrainOptions) -> str:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How long a run is: its data, and the step at which it ends."""
+class Stage:
+    """The steps and epochs in which one set of parameters trains."""
 
+    number: int
+    first_step: int
+    end_step: int
+    first_epoch: int
+
+    @property
+    def steps(self) -> int:
+        return self.end_step - self.first_step
+
+
+def plan_stages(data: MapDataset, options: TrainOptions, count: int) -> list[Stage]:
+    """The stages of a run: each takes --epochs, or --max-steps, and begins with an epoch of its own."""
+    stages, step, epoch = [], 0, 0
+    for number in range(count):
+        begin, first_epoch = step, epoch
+        while epoch - first_epoch < options.epochs if options.max_steps is None else step - begin < options.max_steps:
+            step += data.length(epoch)
+            epoch += 1
+        if options.max_steps is not None:
+            step = begin + options.max_steps
+        stages.append(Stage(number, begin, step, first_epoch))
+    return stages
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands besides its training state; goes into checkpoints as JSON."""
+
+    stage: int
+    epoch: int
+    index: int
+    """Of the next batch in its epoch."""
+    lr: float | None
+    """The highest learning rate before the averaging; None until the finder has been asked."""
+    best: float | None = None
+    """The best validation score so far."""
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class _Tools:
+    session: Session
     data: MapDataset
-    epochs: int
-    steps: int
+    checkpoints: Checkpoints
+    log: MetricsLog
+    display: TrainingDisplay
+    stop: StopRequest
 
 
-def _plan(session: Session) -> _Plan:
-    options = session.options
-    windows = TrainingWindows(
-        session.train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed
-    )
-    host_batch = options.batch_size * jax.local_device_count()
-    data = training_set(windows, session.config.native, host_batch, (jax.process_index(), jax.process_count()))
-    if options.max_steps is not None:
-        epochs, steps = 0, 0
-        while steps < options.max_steps:
-            steps += data.length(epochs)
-            epochs += 1
-        return _Plan(data, epochs, options.max_steps)
-    return _Plan(data, options.epochs, sum(data.length(epoch) for epoch in range(options.epochs)))
-
-
-def _objective(session: Session, prompts: PromptMix, augmentation: Augmentation | None) -> Objective:
-    options = session.options
-    return Objective(options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation)
-
-
-def _fit(session: Session) -> None:
-    options, folder, plan = session.options, session.folder, _plan(session)
-    prompts = PromptMix.parse(options.prompt, options.box_jitter)
-    graphdef, trainable, frozen = nnx.split(build_model(session.config, session.base), trains(session.strategy), ...)
-    _print_plan(session, plan, trainable, frozen, prompts)
-    transform = make_transform(options)
-    train_step = _train_step(session, graphdef, transform, prompts)
-    validator = _validator(session, graphdef, PromptMix.parse(prompts.kinds[0]))
-    averaging = make_averaging(options, plan.steps)
-    learning_rate = make_schedule(options, plan.steps, averaging)
-
+def _train(session: Session, stop: StopRequest) -> None:
+    options, folder = session.options, session.folder
+    data = make_data(session)
+    stages = plan_stages(data, options, len(session.strategy.stages))
     checkpoints = Checkpoints(folder / CHECKPOINTS)
-    state, host = initial_state(trainable, transform), {"data": {"epoch": 0, "index": 0}}
+    state, host = None, {"stage": 0}
     if session.resumed:
-        state, host = checkpoints.restore(state) or (state, host)
-    step, start = int(state.step), (host["data"]["epoch"], host["data"]["index"])
-    state, frozen = replicate(state), replicate(frozen)
-    log = MetricsLog(folder / METRICS, step)
-    batches = plan.data.to_iter(workers=options.workers, start=start)
-
-    with TrainingDisplay(plan.steps, step) as display, batches:
-        meter = _Meter(log, display, lambda: batches.wait_seconds)
-        while step < plan.steps:
-            batch = next(batches)
-            epoch, index = batches.position
-            rate, enters = learning_rate(step), averaging.enters(step)
-            state, metrics = train_step(state, frozen, shard(batch), *per_device(np.float32(rate), np.bool_(enters)))
-            step += 1
-            slices = int((batch["slices"] & batch["valid"][:, None]).sum()) * jax.process_count()
-            meter.dispatched(step, epoch, rate, slices, metrics)
-            epoch_ends = index + 1 == plan.data.length(epoch) or step == plan.steps
-            if epoch_ends:
-                meter.flush()
-                example = _report_validation(validator, state, frozen, log, display, step, epoch)
-                if not (folder / EXAMPLE).exists():
-                    save_example(folder / EXAMPLE, example, session.channels)
-                meter.restart()
-            if epoch_ends or step % options.checkpoint_every == 0:
-                checkpoints.save(first(state), {"data": batches.get_state()})
+        state, host = checkpoints.restore(lambda host: _state_of(session, stages[host["stage"]])) or (state, host)
+    done = 0 if state is None else int(state.step)
+    log = MetricsLog(folder / METRICS, done)
+    with TrainingDisplay(stages[-1].end_step, done) as display:
+        tools = _Tools(session, data, checkpoints, log, display, stop)
+        trained: Trained = load_stage(folder, host["stage"])
+        for stage in stages[host["stage"] :]:
+            resumed = (state, Progress(**host)) if state is not None else None
+            trained = _train_stage(tools, stage, trained, resumed)
+            state = None
+            if stage is not stages[-1]:
+                save_stage(folder, stage.number + 1, trained)
     checkpoints.close()
     log.close()
-    _save(session, first(state), prompts)
+    save_final(folder, trained, session.config)
 
 
-def _train_step(
-    session: Session, graphdef: nnx.GraphDef, transform: optax.GradientTransformation, prompts: PromptMix
-) -> TrainStep:
-    options = session.options
-    augmentation = (
-        Augmentation(options.rotation, options.elastic_alpha, options.elastic_sigma) if options.augment else None
+def _state_of(session: Session, stage: Stage) -> TrainState:
+    """A state of the structure that a stage trains."""
+    model = build_model(session.config, session.base)
+    _, trainable, _ = nnx.split(model, trains(session.strategy, stage.number), ...)
+    return initial_state(trainable, make_transform(session.options), stage.first_step)
+
+
+def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[TrainState, Progress] | None) -> Trained:
+    """Trains one stage on top of what earlier ones trained; returns all that is trained by then."""
+    session, options, folder = tools.session, tools.session.options, tools.session.folder
+    model = build_model(session.config, session.base)
+    from_flat(model, final_of(earlier))
+    graphdef, trainable, frozen = nnx.split(model, trains(session.strategy, stage.number), ...)
+    task = make_task(session, graphdef)
+    transform = make_transform(options)
+    given = None if options.lr == "auto" else options.lr
+    state, progress = resumed or (
+        initial_state(trainable, transform, stage.first_step),
+        Progress(stage.number, stage.first_epoch, 0, given),
     )
-    objective = _objective(session, prompts, augmentation)
-    return make_train_step(graphdef, partial(slice_results, objective=objective), transform, options.seed)
+    tools.display.say(f"{stage_title(session, stage)}: {stage.steps} steps; {task.describe}")
+    tools.display.say(what_trains(trainable, frozen))
+    state, frozen = replicate(state), replicate(frozen)
+    example = shard(tools.data.get(progress.epoch, progress.index))
+    run = compile_step(make_train_step(graphdef, task.results, transform, options.seed), state, frozen, example)
+    tools.display.say(run.report)
+
+    step, schedule = int(first(state.step)), None
+    batches = tools.data.to_iter(workers=options.workers, start=(progress.epoch, progress.index))
+    meter = Meter(tools.log, tools.display, lambda: batches.wait_seconds)
+    with batches:
+        while step < stage.end_step:
+            local = step - stage.first_step
+            if _finder_due(options, stage, local, progress):
+                progress = replace(progress, lr=_ask_finder(tools, run, state, frozen, progress, step))
+                meter.restart()
+                schedule = None
+            if schedule is None:
+                averaging = make_averaging(options, stage.steps, progress.lr)
+                schedule = make_schedule(options, stage.steps, progress.lr)
+            rate = schedule(local)
+            batch = next(batches)
+            epoch, index = batches.position
+            scalars = per_device(np.float32(rate), np.bool_(averaging.enters(local)))
+            state, metrics = run(state, frozen, shard(batch), *scalars)
+            step += 1
+            meter.dispatched(_dispatched(step, epoch, rate, averaging.active(local), batch, task, metrics))
+            progress = replace(progress, **batches.get_state())
+            score = None
+            epoch_ends = index + 1 == tools.data.length(epoch) or step == stage.end_step
+            if epoch_ends:
+                meter.flush()
+                meter.end_epoch(epoch)
+                score = _validate(tools, task, state, frozen, step, epoch)
+                if progress.best is None or score > progress.best:
+                    progress = replace(progress, best=score, best_step=step)
+                meter.restart()
+            stopping = tools.stop.signal is not None
+            if epoch_ends or stopping or step % options.checkpoint_every == 0:
+                meter.flush()
+                tools.checkpoints.save(first(state), asdict(progress), score)
+            if stopping:
+                tools.checkpoints.close()
+                tools.stop.raise_if_requested(
+                    f"{folder} after step {step} of {stage.end_step}, saved; go on with python train.py --resume "
+                    f"--run {folder}"
+                )
+    return _all_trained(earlier, first(state), session)
 
 
-def _validator(session: Session, graphdef: nnx.GraphDef, kind: PromptMix) -> Validator:
-    objective = _objective(session, kind, None)
-    step = make_scoring_step(graphdef, partial(slice_results, objective=objective), VALIDATION_SEED)
-    options = session.options
-    return Validator(step, session.val, options.roi, options.depth, session.config.native, options.batch_size, kind)
+def stage_title(session: Session, stage: Stage) -> str:
+    """What a run, or one of its stages, is."""
+    count = len(session.strategy.stages)
+    of = f", stage {stage.number + 1} of {count}" if count > 1 else ""
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    data = ", ".join(session.config.data) or "generated pictures"
+    return f"{session.folder}: {session.options.strategy}{of} on {data}, {devices}"
 
 
-def _report_validation(
-    validator: Validator,
-    state: TrainState,
-    frozen: nnx.State,
-    log: MetricsLog,
-    display: TrainingDisplay,
-    step: int,
-    epoch: int,
-) -> Example:
-    """Scores the last weights and, where there is one, their average."""
+def _dispatched(
+    step: int, epoch: int, rate: float, averaging: bool, batch: dict[str, np.ndarray], task: Task, metrics: dict
+) -> Dispatched:
+    slices = int((batch["slices"] & batch["valid"][:, None]).sum()) * jax.process_count()
+    # The batch's memory may be used again by the time a message wants the names; they are short.
+    names = task.names(batch)
+    return Dispatched(step, epoch, rate, averaging, slices, names, metrics)
+
+
+def _finder_due(options: TrainOptions, stage: Stage, local: int, progress: Progress) -> bool:
+    """At the start of an epoch: where no rate is known yet, and every so many epochs until the averaging begins."""
+    if progress.index:
+        return False
+    if progress.lr is None:
+        return True
+    if options.lr_finder_every is None or make_averaging(options, stage.steps, progress.lr).active(local):
+        return False
+    return (progress.epoch - stage.first_epoch) % options.lr_finder_every == 0
+
+
+def _ask_finder(
+    tools: _Tools, run: TrainStep, state: TrainState, frozen: nnx.State, progress: Progress, step: int
+) -> float:
+    """The finder's learning rate, from a copy of the state and the batches to come; nothing of the run changes."""
+    trial = replicate(first(state))
+    with tools.data.to_iter(start=(progress.epoch, progress.index)) as batches:
+
+        def measure(rate: float) -> float:
+            nonlocal trial
+            trial, metrics = run(trial, frozen, shard(next(batches)), *per_device(np.float32(rate), np.bool_(False)))
+            return float(first(metrics["loss"]))
+
+        found = find_rate(measure, sweep())
+    folder = tools.session.folder / SWEEPS
+    folder.mkdir(exist_ok=True)
+    save_sweep(folder, f"step-{step}", found)
+    if progress.lr is None:
+        rate = chosen_rate(found, folder / f"step-{step}.png")
+    else:
+        # A model that has learnt may show no clear fall; that is no reason to end the run.
+        rate = found.suggestion or progress.lr
+    tools.log.write("finder", step, progress.epoch, lr=rate, suggestion=found.suggestion, steps=len(found.losses))
+    tools.display.say(f"step {step}: learning rate {rate:.1e} by the finder ({folder})")
+    return rate
+
+
+def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int, epoch: int) -> float:
+    """Scores the last weights and, where there is one, their average; returns the score of what eval would take."""
     weights = {"last": state.trainable}
     if int(first(state.averaged)):
         weights["average"] = state.average
     for name, trainable in weights.items():
-        scores, example = validator.score((trainable, frozen))
-        log.write(
-            "validation", step, epoch, dice=scores.dice, dice_slice=scores.dice_slice, cases=scores.cases,
-            weights=name, prompt=str(validator.kind), prompt_source=validator.prompt_source,
-        )  # fmt: skip
-        display.say(
-            f"epoch {epoch + 1}, step {step}, {name} weights: validation Dice {scores.dice:.3f} by volume, "
-            f"{scores.dice_slice:.3f} by slice (n = {scores.cases}, prompt {validator.kind} from "
-            f"{validator.prompt_source})"
-        )
-    return example
+        scores = task.validate((trainable, frozen))
+        tools.log.write("validation", step, epoch, weights=name, memory_bytes=memory_in_use(), **scores.values)
+        tools.display.say(f"epoch {epoch + 1}, step {step}, {name} weights: {scores.text}")
+    folder = tools.session.folder
+    if not (folder / EXAMPLE).exists():
+        scores.draw(folder / EXAMPLE)
+    draw_curves(folder / METRICS, folder / CURVES)
+    return scores.best
 
 
-def _save(session: Session, state: TrainState, prompts: PromptMix) -> None:
-    period = session.config.architecture.block_period
-    trained = {"last": to_flat(state.trainable, period)}
+def _all_trained(earlier: Trained, state: TrainState, session: Session) -> Trained:
+    """What stages so far have trained: the last weights and, if averaged, the average."""
+    period = session.config.block_period
+    before = final_of(earlier)
+    trained = {"last": before | to_flat(state.trainable, period)}
     if int(state.averaged):
-        trained["average"] = to_flat(state.average, period)
-    save_final(session.folder, trained, session.config, prompts.kinds)
-
-
-class _Meter:
-    """Logs each step when the next one has been dispatched, so that fetching its loss holds up nothing."""
-
-    def __init__(self, log: MetricsLog, display: TrainingDisplay, wait_seconds: Callable[[], float]):
-        self._log, self._display, self._wait_seconds = log, display, wait_seconds
-        self._pending: tuple | None = None
-        self._compiled = False
-        self.restart()
-
-    def restart(self) -> None:
-        """Starts the clock anew, after work that is not training."""
-        self._wait_seconds()
-        self._begin = time.perf_counter()
-
-    def dispatched(self, step: int, epoch: int, lr: float, slices: int, metrics: dict[str, jax.Array]) -> None:
-        """Notes a step that was just dispatched and logs the one before."""
-        self.flush()
-        self._pending = step, epoch, lr, slices, metrics
-        if not self._compiled:
-            self.flush()
-
-    def flush(self) -> None:
-        """Waits for the last dispatched step and logs it."""
-        if self._pending is None:
-            return
-        step, epoch, lr, slices, metrics = self._pending
-        self._pending = None
-        values = first(metrics)
-        now = time.perf_counter()
-        seconds, self._begin = now - self._begin, now
-        extra = {}
-        if not self._compiled:
-            self._compiled = True
-            extra["compiled"] = True
-            self._display.say(f"first step, compilation included: {seconds:.1f} s")
-        self._log.write(
-            "train", step, epoch, loss=float(values["loss"]), lr=lr, seconds=seconds,
-            data_wait_seconds=self._wait_seconds(), slices=slices, counted=int(values["counted"]),
-            grad_norm=float(values["grad_norm"]), finite=bool(values["finite"]), **extra,
-        )  # fmt: skip
-        self._display.step(step, float(values["loss"]), lr, slices / seconds)
-
-
-def _print_plan(session: Session, plan: _Plan, trainable: nnx.State, frozen: nnx.State, prompts: PromptMix) -> None:
-    options = session.options
-    counts = parameter_counts(trainable)
-    total = sum(counts.values())
-    whole = total + sum(parameter_counts(frozen).values())
-    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    print(f"{session.folder}: {options.strategy} on {', '.join(session.config.data)}")
-    print(f"trains {total:,} of {whole:,} parameters ({parts})")
-    print(
-        f"{len(session.train)} training and {len(session.val)} validation cases, {plan.steps} steps in "
-        f"{plan.epochs} epochs; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
-        f"prompt {prompts}, input {options.image_size} x {options.image_size}, "
-        f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    )
-
-
-PARTS = ("lora", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder", "mask_decoder")
-
-
-def parameter_counts(state: nnx.State) -> dict[str, int]:
-    """Parameters of each part of the model, buffers left out; LoRA, cross-slice and patch embedding stand apart."""
-    counts: dict[str, int] = {}
-    for path, leaf in nnx.to_flat_state(state):
-        if isinstance(leaf, Buffer):
-            continue
-        part = next(name for name in PARTS if name in path)
-        counts[part] = counts.get(part, 0) + int(np.prod(leaf.shape))
-    return dict(sorted(counts.items(), key=lambda item: PARTS.index(item[0])))
+        trained["average"] = before | to_flat(state.average, period)
+    return trained

@@ -103,19 +103,30 @@ def answer_clicks(
     return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
 
 
-def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
-    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity."""
+def augmented(
+    batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and its pixels that are not padding.
+
+    Each sample is augmented with a key of its own. The pixels are (b, 1, N, N) bool.
+    """
     # Channels first: pca2d knows a pixel by its place in the scan.
-    images, labels = objective.channels(batch["images"]), batch["labels"]
-    keys = sample_keys(key, batch)
-    if objective.augmentation is not None:
+    images, labels = channels(batch["images"]), batch["labels"]
+    if augmentation is not None:
+        keys = sample_keys(key, batch).augment
         images, labels = jax.vmap(augment, in_axes=(0, 0, 0, 0, None))(
-            keys.augment, images, labels, batch["extent"], objective.augmentation
+            keys, images, labels, batch["extent"], augmentation
         )
     # The warp may carry tissue into the padding, where there is no slice.
     pixels = inside(batch["extent"], images.shape[2])[:, None]
-    images = jnp.where(pixels[..., None], images, 0)
-    masks = roi_mask(labels, objective.roi) & pixels
+    return jnp.where(pixels[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
+
+
+def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
+    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity."""
+    images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+    masks = roi_mask(labels, objective.roi)
+    keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
     embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])

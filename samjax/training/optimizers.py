@@ -66,24 +66,26 @@ class Averaging:
         return not self.cycle or (step - self.start + 1) % self.cycle == 0
 
 
-def make_averaging(options: TrainOptions, steps: int) -> Averaging:
-    """The averaging of a run of so many steps."""
+def make_averaging(options: TrainOptions, steps: int, lr: float) -> Averaging:
+    """The averaging of a run of so many steps at learning rate `lr`."""
     start = int(options.swa_start * steps)
     if not options.swa or start >= steps:
-        return Averaging(None, options.lr)
-    return Averaging(start, options.lr if options.swa_lr is None else options.swa_lr, options.swa_cycle)
+        return Averaging(None, 0.0)
+    default = lr / 10 if options.schedule == "cosine" else lr
+    return Averaging(start, default if options.swa_lr is None else options.swa_lr, options.swa_cycle)
 
 
-def make_schedule(options: TrainOptions, steps: int, averaging: Averaging) -> Schedule:
-    """The learning rate of each step (from 0)."""
+def make_schedule(options: TrainOptions, steps: int, lr: float) -> Schedule:
+    """The learning rate of each step (from 0) of a run of so many, with `lr` as its highest before the averaging."""
+    averaging = make_averaging(options, steps, lr)
     if options.schedule == "cosine":
         before = steps if averaging.start is None else averaging.start
         warmup = min(options.warmup_steps, max(before - 1, 0))
-        main = optax.warmup_cosine_decay_schedule(0.0, options.lr, warmup, max(before, warmup + 1))
+        main = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, max(before, warmup + 1), averaging.rate)
         # The first step of a warm-up from 0 would change nothing.
         shifted = 1 if warmup else 0
     else:
-        main, shifted = optax.constant_schedule(options.lr), 0
+        main, shifted = optax.constant_schedule(lr), 0
 
     def rate(step: int) -> float:
         if not averaging.active(step):

@@ -2,12 +2,19 @@
 
 import json
 import math
+import resource
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
+import jax
+import numpy as np
+from flax import nnx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from samjax.models.prompt_encoder import Buffer
 
 QUIET_SECONDS = 10
 """Seconds between lines where the terminal cannot show a bar."""
@@ -89,3 +96,38 @@ class TrainingDisplay:
     def say(self, text: str) -> None:
         """A line above the bar."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def memory_in_use() -> int:
+    """The most memory in bytes that the first device has held, or this process where the device does not say."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "peak_bytes_in_use" in statistics:
+        return int(statistics["peak_bytes_in_use"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def what_trains(trainable: nnx.State, frozen: nnx.State) -> str:
+    """How many parameters train, in all and of each part of the model."""
+    counts = parameter_counts(trainable)
+    total = sum(counts.values())
+    whole = total + sum(parameter_counts(frozen).values())
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return f"trains {total:,} of {whole:,} parameters ({parts})"
+
+
+PARTS = (
+    "lora", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder", "mask_decoder", "encoder", "decoder",
+    "heads",
+)  # fmt: skip
+
+
+def parameter_counts(state: nnx.State) -> dict[str, int]:
+    """Parameters of each part of the model, buffers left out; LoRA, cross-slice and patch embedding stand apart."""
+    counts: dict[str, int] = {}
+    for path, leaf in nnx.to_flat_state(state):
+        if isinstance(leaf, Buffer):
+            continue
+        part = next(name for name in PARTS if name in path)
+        counts[part] = counts.get(part, 0) + int(np.prod(leaf.shape))
+    return dict(sorted(counts.items(), key=lambda item: PARTS.index(item[0])))

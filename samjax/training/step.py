@@ -6,7 +6,9 @@ they should. Random numbers depend on the seed, the step and the sample alone: o
 update.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -34,10 +36,9 @@ class TrainState(NamedTuple):
     """How many did, int32."""
 
 
-def initial_state(trainable: nnx.State, transform: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
-    zero = np.zeros((), np.int32)
-    return TrainState(zero, trainable, transform.init(trainable), trainable, zero)
+def initial_state(trainable: nnx.State, transform: optax.GradientTransformation, step: int = 0) -> TrainState:
+    """The state before the first step, which may count from a later number."""
+    return TrainState(np.int32(step), trainable, transform.init(trainable), trainable, np.int32(0))
 
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
@@ -112,6 +113,30 @@ def make_train_step(
         return TrainState(state.step + 1, trainable, optimizer, average, state.averaged + enters), metrics
 
     return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """A training step that is compiled: `report` says what that took, and the memory that XLA expects it to need."""
+
+    call: TrainStep
+    report: str
+
+    def __call__(self, *arguments: object) -> tuple[TrainState, dict[str, jax.Array]]:
+        return self.call(*arguments)
+
+
+def compile_step(step: TrainStep, state: TrainState, frozen: nnx.State, batch: Batch) -> CompiledStep:
+    """Compiles a step for replicated states and a sharded batch like these, before its first call."""
+    begin = time.perf_counter()
+    compiled = step.lower(state, frozen, batch, *per_device(np.float32(0), np.bool_(False))).compile()
+    report = f"compiled the step in {time.perf_counter() - begin:.1f} s"
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        # Donated outputs take the place of arguments.
+        needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        report += f"; by XLA's analysis it needs {needed / 2**30:.2f} GiB on each device"
+    return CompiledStep(compiled, report)
 
 
 def _choose(condition: jax.Array, new: object, old: object) -> object:

@@ -1,6 +1,7 @@
 """Dice on the validation patients after each epoch, and a picture of what goes in and comes out."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,20 +11,12 @@ from flax import nnx
 from samjax.data.cache import CachedCase
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
-from samjax.data.prompts import PromptMix
 from samjax.data.samples import covering_set
 from samjax.data.slices import enough_pixels
 from samjax.files import replacing
+from samjax.training.session import Session
 from samjax.training.step import ScoringStep, shard
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Mean Dice over the validation cases, in 3-D and over the slices that were scored."""
-
-    dice: float
-    dice_slice: float
-    cases: int
+from samjax.training.task import Scores
 
 
 @dataclass(frozen=True)
@@ -38,49 +31,57 @@ class Example:
 
 @dataclass(frozen=True)
 class Validator:
-    """The pmapped scoring step and the cases it scores, each slice once.
+    """The pmapped scoring step on a run's validation cases, each slice once.
 
     With prompts from the labels, windows without ROI are not run and slices without ROI are background;
     prompt-free, every slice is run.
     """
 
     step: ScoringStep
-    cases: tuple[CachedCase, ...]
-    roi: str
-    depth: int
-    native: int
-    batch: int
-    kind: PromptMix
-
-    @property
-    def prompt_free(self) -> bool:
-        return self.kind.kinds == ("none",)
+    session: Session
+    kind: str
+    """Of prompt."""
 
     @property
     def prompt_source(self) -> str:
-        return "none" if self.prompt_free else "ground truth"
+        return "none" if self.kind == "none" else "ground truth"
 
-    def score(self, states: tuple[nnx.State, ...]) -> tuple[Scores, Example]:
-        """Scores a model given as replicated states; also the slice with the largest ROI."""
-        keep = None if self.prompt_free else [enough_pixels(case.counts, self.roi, 1) for case in self.cases]
-        totals = np.zeros((len(self.cases), 3), np.int64)
+    def score(self, states: tuple[nnx.State, ...]) -> Scores:
+        """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices."""
+        cases, roi, depth = self.session.val, self.session.options.roi, self.session.options.depth
+        keep = None if self.kind == "none" else [enough_pixels(case.counts, roi, 1) for case in cases]
+        batch = self.session.options.batch_size * jax.local_device_count()
+        totals = np.zeros((len(cases), 3), np.int64)
         slice_dice: list[np.ndarray] = []
         best: tuple[int, Example] | None = None
-        data = covering_set(self.cases, self.depth, self.native, self.batch * jax.local_device_count(), keep)
-        for host in data.to_iter(epochs=1):
+        for host in covering_set(cases, depth, self.session.config.native, batch, keep).to_iter(epochs=1):
             results = jax.device_get(self.step(states, shard(host)))
-            counted = results.counted.reshape(-1, self.depth)
+            counted = results.counted.reshape(-1, depth)
             both, pred, true = (
-                np.where(counted, results.overlap[name].reshape(-1, self.depth), 0) for name in ("both", "pred", "true")
+                np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")
             )
             np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
             slice_dice.append(_dice(both[counted], pred[counted], true[counted]))
             if best is None or true.max() > best[0]:
                 sample, z = np.unravel_index(true.argmax(), true.shape)
                 predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
-                best = int(true.max()), _example(self.cases, host, sample, z, predicted, self.roi)
-        scores = Scores(float(_dice(*totals.T).mean()), float(np.concatenate(slice_dice).mean()), len(self.cases))
-        return scores, best[1]
+                best = int(true.max()), _example(cases, host, sample, z, predicted, roi)
+        return self._scores(float(_dice(*totals.T).mean()), float(np.concatenate(slice_dice).mean()), best[1])
+
+    def _scores(self, dice: float, dice_slice: float, example: Example) -> Scores:
+        number = len(self.session.val)
+        return Scores(
+            values={
+                "dice": dice, "dice_slice": dice_slice, "cases": number, "prompt": self.kind,
+                "prompt_source": self.prompt_source,
+            },
+            text=(
+                f"validation Dice {dice:.3f} by volume, {dice_slice:.3f} by slice (n = {number}, "
+                f"prompt {self.kind} from {self.prompt_source})"
+            ),
+            best=dice,
+            draw=partial(save_example, example=example, channels=self.session.channels),
+        )  # fmt: skip
 
 
 def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:

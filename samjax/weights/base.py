@@ -9,20 +9,21 @@ from samjax.weights.architecture import expected_shapes
 from samjax.weights.files import Weights, load_weights
 
 TINY = "tiny"
+RANDOM = "random"
 
 
 def load_base(weights: str) -> Weights:
     """Base weights by name or path.
 
-    "tiny" is the small model with random parameters.
+    "tiny" is the small model with the weights that are shipped, "random" the same without any training.
 
     Raises:
         UserError: as `load_weights`.
     """
-    if weights == TINY:
+    if weights in (TINY, RANDOM):
         config = PRESETS[TINY]
         return Weights(initial_values(expected_shapes(config), seed=0), config, "random-tiny-0")
     path = Path(weights).expanduser()
     if not path.exists():
-        raise UserError(f"--weights {weights}: no such file; give a checkpoint or '{TINY}'")
+        raise UserError(f"--weights {weights}: no such file; give a checkpoint, '{TINY}' or '{RANDOM}'")
     return load_weights(path)

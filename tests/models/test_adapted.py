@@ -23,7 +23,7 @@ FOUR_CHANNELS = replace(VIT_B, in_channels=4)
 def trainable(config, adaptation, *patterns: str) -> int:
     """The number of values that train where these patterns of paths do."""
     model = abstract_sam(config, adaptation)
-    _, chosen, _ = nnx.split(model, trains(replace(STRATEGIES["lora"], trains=patterns)), ...)
+    _, chosen, _ = nnx.split(model, trains(replace(STRATEGIES["lora"], stages=(patterns,))), ...)
     return sum(leaf.size for leaf in jax.tree.leaves(chosen))
 
 
@@ -35,10 +35,10 @@ def trainable(config, adaptation, *patterns: str) -> int:
         (FOUR_CHANNELS, Adaptation(), (PATCH_EMBEDDING,), 787_200),
         (VIT_B, Adaptation(), (MASK_DECODER,), 4_058_340),
         (VIT_B, Adaptation(slices=4), (CROSS_SLICE,), 3_551_472),
-        (FOUR_CHANNELS, replace(RANK_4, slices=4), STRATEGIES["lora4ch"].trains, 8_986_836),
+        (FOUR_CHANNELS, replace(RANK_4, slices=4), STRATEGIES["lora4ch"].stages[0], 8_986_836),
         (VIT_B, Adaptation(), (".*",), 93_735_472),
-        (VIT_B, Adaptation(), STRATEGIES["decoder"].trains, 4_058_340),
-        (VIT_B, replace(RANK_4, slices=4), STRATEGIES["lora"].trains, 589_824 + 3_551_472 + 4_058_340),
+        (VIT_B, Adaptation(), STRATEGIES["decoder"].stages[0], 4_058_340),
+        (VIT_B, replace(RANK_4, slices=4), STRATEGIES["lora"].stages[0], 589_824 + 3_551_472 + 4_058_340),
     ],
     ids=["lora", "lora q,v,mlp", "patches", "decoder", "cross-slice", "lora4ch", "all", "A", "B"],
 )
@@ -48,7 +48,7 @@ def test_trainable_parameters_of_vit_b(config, adaptation, patterns, count):
 
 def test_the_gaussian_matrix_never_trains():
     model = abstract_sam(VIT_B)
-    *_, rest = nnx.split(model, trains(replace(STRATEGIES["lora"], trains=(".*",))), ...)
+    *_, rest = nnx.split(model, trains(replace(STRATEGIES["lora"], stages=(,)(".*",))), ...)
     buffers = [path for path, leaf in nnx.to_flat_state(rest) if isinstance(leaf, Buffer)]
     assert ["/".join(path) for path in buffers] == ["prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"]
     assert len(nnx.to_flat_state(rest)) == 1

@@ -1,0 +1,186 @@
+"""The learning-rate finder: a sweep of rising rates, one step at each, and the rate that its losses suggest.
+
+Smith 2017, "Cyclical learning rates for training neural networks"; paper A runs it every 5 epochs.
+"""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samjax.errors import UserError
+from samjax.files import replacing
+
+BETA = 0.8
+"""Of the smoothing, which runs there and back: about 11 steps count, 0.8 of a decade in the default sweep."""
+
+RISE = 4.0
+"""A sweep ends where the smoothed loss is so many times its best."""
+
+SETTLE = 10
+"""Steps before the smoothed loss can end a sweep: one lucky first batch must not."""
+
+FLOOR = 0.1
+"""How far below the lowest smoothed loss the floor is put, as a share of the whole fall."""
+
+CAUTION = 2.0
+"""The suggestion is so many times below the middle of steepest and lowest: too high a rate diverges."""
+
+SIGNIFICANT = 0.9
+"""A fall smaller than so many standard deviations of the batch losses is taken for noise."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep saw, up to where it ended.
+
+    Attributes:
+        rates: (S,) float64, the learning rates tried, rising.
+        losses: (S,) float64, the loss of the batch before the step at each rate; finite.
+        smoothed: (S,) float64, the losses smoothed without lag; those of the divergence are cut down first.
+        suggestion: the learning rate to train with; None where the loss did not fall.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float | None
+
+
+def sweep(lowest: float = 1e-7, highest: float = 1.0, steps: int = 100) -> np.ndarray:
+    """Learning rates (steps,) float64 from lowest to highest, each the same multiple of the one before."""
+    return np.geomspace(lowest, highest, steps)
+
+
+def find_rate(measure: Callable[[float], float], rates: np.ndarray) -> Sweep:
+    """Trains one step at each rate in turn and suggests one to train with.
+
+    It ends early where the loss is not finite (that step is left out) or its trailing average, after the first
+    `SETTLE` steps, is `RISE` times its best.
+
+    Args:
+        measure: takes one training step at the given rate and returns the loss before it.
+        rates: (S,), rising, as `sweep` makes them.
+    """
+    losses: list[float] = []
+    for rate in rates:
+        loss = float(measure(float(rate)))
+        if not np.isfinite(loss):
+            break
+        losses.append(loss)
+        settled = moving_average(np.array(losses))[SETTLE - 1 :]
+        if settled.size and settled[-1] > RISE * settled.min():
+            break
+    tried, seen = np.array(rates[: len(losses)], np.float64), np.array(losses)
+    smoothed = smooth(_capped(seen))
+    return Sweep(tried, seen, smoothed, _suggest(tried, seen, smoothed))
+
+
+def chosen_rate(found: Sweep, curve: Path) -> float:
+    """The suggestion of a sweep that was saved as `curve`.
+
+    Raises:
+        UserError: there is none, since the loss did not fall.
+    """
+    if found.suggestion is not None:
+        return found.suggestion
+    if len(found.losses) <= SETTLE:
+        raise UserError(
+            f"{curve}: the sweep ended after {len(found.losses)} finite losses; more than {SETTLE} are needed, so no "
+            "learning rate can be suggested; check the data for broken scans, or give a rate with --lr"
+        )
+    raise UserError(
+        f"{curve}: the loss did not fall between learning rates {found.rates[0]:.1e} and {found.rates[-1]:.1e} "
+        f"(from {found.smoothed[0]:.4g} to {found.smoothed.min():.4g} at its lowest, which is within the noise), so "
+        "none can be suggested; give one with --lr and leave out the learning-rate finder"
+    )
+
+
+def moving_average(values: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """Exponential moving average (S,) with bias correction (Kingma & Ba 2015, section 3); it lags behind."""
+    averages, total, weight = np.empty(len(values)), 0.0, 0.0
+    for index, value in enumerate(values):
+        total = beta * total + value
+        weight = beta * weight + 1
+        averages[index] = total / weight
+    return averages
+
+
+def smooth(values: np.ndarray, beta: float = BETA) -> np.ndarray:
+    """The moving average (S,) of the moving average, backwards, which takes the lag away again."""
+    return moving_average(moving_average(values, beta)[::-1], beta)[::-1]
+
+
+def _capped(losses: np.ndarray) -> np.ndarray:
+    """Losses no higher than before the fall ended: smoothing would spread one huge loss over the whole curve."""
+    if len(losses) <= SETTLE:
+        return losses
+    lowest = SETTLE + int(moving_average(losses)[SETTLE:].argmin())
+    return np.minimum(losses, losses[: lowest + 1].max())
+
+
+def _suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:
+    """Between the steepest fall and the lowest loss, on the logarithmic axis; None where nothing falls.
+
+    The fall is taken relative to what is left of it above a floor. The plain slope would be steepest too early: a
+    sweep takes few steps at each rate, so much of the loss is gone before the rate is one to train with.
+    """
+    if len(losses) <= SETTLE:
+        return None
+    lowest = SETTLE + int(smoothed[SETTLE:].argmin())
+    start = losses[: max(SETTLE, len(losses) // 4)]
+    fall = start.mean() - smoothed[lowest]
+    rounding = 1e-6 * abs(start.mean())
+    if fall <= max(SIGNIFICANT * _noise(losses[: max(lowest + 1, 2 * SETTLE)]), rounding):
+        return None
+    before = smoothed[: lowest + 1]
+    steepness = -np.gradient(before, np.log(rates[: lowest + 1])) / (before - smoothed[lowest] + FLOOR * fall)
+    begin = np.flatnonzero(before > smoothed[lowest] + 0.9 * fall).max(initial=0)
+    steepest = begin + int(steepness[begin:].argmax())
+    return float(np.sqrt(rates[steepest] * rates[lowest]) / CAUTION)
+
+
+def _noise(losses: np.ndarray) -> float:
+    """Standard deviation of the noise, from the differences of neighbours, which a slow fall hardly touches."""
+    return float(np.median(np.abs(np.diff(losses))) / 0.9539)
+
+
+def save_sweep(folder: Path, name: str, found: Sweep) -> None:
+    """Writes name.csv (step, rate, loss, smoothed; the suggestion in a comment above) and the drawing name.png."""
+    with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
+        file.write(f"# suggestion: {'none' if found.suggestion is None else repr(found.suggestion)}\n")
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("step", "rate", "loss", "smoothed"))
+        columns = (values.tolist() for values in (found.rates, found.losses, found.smoothed))
+        table.writerows((step, *row) for step, row in enumerate(zip(*columns, strict=True), start=1))
+    _draw(folder / f"{name}.png", found)
+
+
+def _draw(path: Path, found: Sweep) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    if len(found.losses):
+        axis.plot(found.rates, found.losses, ".", color="#999999", markersize=5, label="loss of a batch")
+        axis.plot(found.rates, found.smoothed, color="#0072b2", linewidth=2, label="smoothed")
+        axis.set_xscale("log")
+        # Down to the lowest loss; of the divergence only its begin.
+        shown = found.losses[: found.smoothed.argmin() + 1]
+        low, high = found.losses.min(), max(shown.max(), found.smoothed.max())
+        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+        axis.set_ylim(low - margin, high + margin)
+    if found.suggestion is None:
+        axis.set_title("no suggestion", fontsize=10)
+    else:
+        axis.axvline(found.suggestion, color="#d55e00", linestyle="--", label=f"suggestion {found.suggestion:.1e}")
+        axis.legend(frameon=False, fontsize=9)
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    axis.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

@@ -1,0 +1,38 @@
+"""Ending a run on request: Ctrl-C or SIGTERM let the step finish, save a checkpoint and end."""
+
+import signal
+from types import FrameType, TracebackType
+
+from samjax.errors import Stopped
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopRequest:
+    """While entered, the first SIGTERM or Ctrl-C is noted; a second one ends the program at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._former: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+
+    def raise_if_requested(self, text: str) -> None:
+        """Raises `Stopped` with `text` if a signal has come."""
+        if self.signal is not None:
+            raise Stopped(text, self.signal)

@@ -1,0 +1,21 @@
+"""From a run to its data and its task, by the strategy's family."""
+
+from flax import nnx
+
+from samjax.data.pipeline import MapDataset
+from samjax.training.fine_tuning import fine_tuning_task, window_data
+from samjax.training.picture_scores import picture_data, pretraining_task
+from samjax.training.session import Session
+from samjax.training.task import Task
+from samjax.training.unet_task import unet_task
+
+
+def make_data(session: Session) -> MapDataset:
+    """The training batches of this host."""
+    return picture_data(session) if session.strategy.family == "pictures" else window_data(session)
+
+
+def make_task(session: Session, graphdef: nnx.GraphDef) -> Task:
+    """Loss and scores of a run's model."""
+    makers = {"sam": fine_tuning_task, "pictures": pretraining_task, "unet": unet_task}
+    return makers[session.strategy.family](session, graphdef)

@@ -232,7 +232,7 @@ def final_of(trained: Trained) -> dict[str, np.ndarray]:
 def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
     """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`.
 
-    Pretraining also leaves weights.safetensors, which `--weights` takes.
+    Pretraining also leaves weights.safetensors in half precision, which `--weights` takes.
     """
     metadata = {
         "format": "samjax-run",
@@ -246,7 +246,13 @@ def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
     }
     _write_trained(folder / FINAL, trained, metadata)
     if find_strategy(config.options.strategy).family == "pictures":
-        save_weights(folder / WEIGHTS, load_base_of(config, folder).flat | final_of(trained), config.architecture)
+        flat = load_base_of(config, folder).flat | final_of(trained)
+        save_weights(folder / WEIGHTS, {path: _halved(path, x) for path, x in flat.items()}, config.architecture)
+
+
+def _halved(path: str, x: np.ndarray) -> np.ndarray:
+    """In float16, but for the frequencies of positions: these make large phases."""
+    return x if path.endswith("gaussian_matrix") else x.astype(np.float16)
 
 
 def _write_trained(path: Path, trained: Trained, metadata: dict[str, str]) -> None:

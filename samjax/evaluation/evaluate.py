@@ -8,7 +8,7 @@ from samjax.config import EvalOptions
 from samjax.data.cache import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
-from samjax.data.labels import roi_codes, roi_value
+from samjax.data.labels import roi_codes
 from samjax.data.layouts import shared_patients
 from samjax.data.splits import PARTS, Splits, split_cases
 from samjax.data.volumes import write_labels
@@ -136,25 +136,17 @@ def _score(
     scores = []
     for prediction in track(predictions, total=len(cases), description=f"scoring {segmenter.name}"):
         case = prediction.case
-        scores.append(
-            score_case(
-                case,
-                prediction.mask,
-                run=segmenter.name,
-                roi=segmenter.roi,
-                prompt=segmenter.asked,
-                rule=rule,
-            )
-        )
+        for roi in segmenter.rois:
+            mask = segmenter.mask(prediction.predicted, roi)
+            scores.append(score_case(case, mask, run=segmenter.name, roi=roi, prompt=segmenter.asked, rule=rule))
         if options.save_predictions:
-            value = roi_value(case.case.scheme, segmenter.roi)
             folder = output / "predictions"
             if options.strategy is not None or len(options.run) > 1:
                 folder = folder / segmenter.name
             folder.mkdir(parents=True, exist_ok=True)
             write_labels(
                 folder / f"{case.case.id}.nii.gz",
-                prediction.mask.astype("uint8") * value,
+                segmenter.label_map(prediction.predicted, case.case.scheme),
                 case.case,
                 case.geometry,
             )
@@ -183,13 +175,15 @@ def _summary(segmenter: Segmenter, scores: list[CaseScores], rule: SliceRule) ->
     slices = "all" if segmenter.prompt == "none" else "oracle"
     data = {}
     for domain in domains:
-        chosen = [case for case in scores if case.volume.domain == domain]
-        scopes = {}
-        for scope in SCOPES:
-            found = summarise_rows(of_scope(chosen, scope))
-            scopes[scope] = _cell(found["dice"], found["hd95"]) | {"slices": slices}
-        scopes["slice"]["rule"] = str(rule)
-        data[domain] = {"roi": {segmenter.roi: scopes}}
+        regions = {}
+        for roi in segmenter.rois:
+            chosen = [case for case in scores if (case.volume.domain, case.volume.roi) == (domain, roi)]
+            regions[roi] = {}
+            for scope in SCOPES:
+                found = summarise_rows(of_scope(chosen, scope))
+                regions[roi][scope] = _cell(found["dice"], found["hd95"]) | {"slices": slices}
+            regions[roi]["slice"]["rule"] = str(rule)
+        data[domain] = {"roi": regions}
     return {"prompt": segmenter.asked, "prompt_source": segmenter.prompt_source, "data": data}
 
 

@@ -12,6 +12,7 @@ from flax import nnx
 
 from samjax.data.cache import CachedCase
 from samjax.data.channels import PCA2D, Channels, parse_channels
+from samjax.data.labels import ROIS, from_canonical, roi_mask, roi_value
 from samjax.data.prompts import KINDS, PromptMix
 from samjax.data.samples import covering_set, largest_square
 from samjax.data.slices import enough_pixels
@@ -19,12 +20,15 @@ from samjax.errors import UserError
 from samjax.models.adapted import adapt
 from samjax.models.presets import Adaptation, Compute
 from samjax.models.sam import Sam, from_flat
+from samjax.models.unet import UNet
 from samjax.runs import build_model, channels_of, load_trained
 from samjax.training.objective import Objective, slice_results
-from samjax.training.step import make_scoring_step, replicate, shard
+from samjax.training.step import SliceFunction, make_scoring_step, precision_of, replicate, shard
+from samjax.training.unet_task import ClassObjective, class_results
 from samjax.weights.base import load_base
 
 ZEROSHOT = "zeroshot"
+WHOLE = "whole-tumor"
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,19 @@ class Segmenter:
     """A model and how it is to be asked."""
 
     name: str
-    model: Sam
-    roi: str
+    model: Sam | UNet
+    rois: tuple[str, ...]
+    """What it predicts: one region, or all at once."""
     channels: Channels
     depth: int
-    image_size: int
+    image_size: int | None
+    """Side of the model's input; None: slices go in as they are."""
     prompt: str
     """The kind of prompt: box, point or none."""
     clicks: int = 1
     """Clicks on a slice where the prompt is point."""
+    dtype: str = "float32"
+    """That the run was trained to compute in."""
 
     @property
     def asked(self) -> str:
@@ -50,6 +58,24 @@ class Segmenter:
     @property
     def prompt_source(self) -> str:
         return "none" if self.prompt == "none" else "ground truth"
+
+    def mask(self, predicted: np.ndarray, roi: str) -> np.ndarray:
+        """One region of a prediction, as bool."""
+        return predicted if predicted.dtype == bool else roi_mask(predicted, roi)
+
+    def label_map(self, predicted: np.ndarray, scheme: str) -> np.ndarray:
+        """A prediction in a scheme's values: of a single region, the value that stands for it."""
+        if predicted.dtype == bool:
+            return predicted.astype(np.uint8) * roi_value(scheme, self.rois[0])
+        return from_canonical(predicted, scheme)
+
+    def results(self) -> SliceFunction:
+        """What the compiled step computes of a batch."""
+        if isinstance(self.model, UNet):
+            return partial(class_results, objective=ClassObjective(WHOLE, self.channels))
+        mix = PromptMix.parse(self.prompt)
+        objective = Objective(self.rois[0], self.channels, mix, self.image_size, self.clicks)
+        return partial(slice_results, objective=objective)
 
 
 def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clicks: int, average: bool) -> Segmenter:
@@ -72,12 +98,13 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clic
     return Segmenter(
         name=folder.resolve().name,
         model=model,
-        roi=options.roi,
+        rois=tuple(ROIS) if isinstance(model, UNet) else (options.roi,),
         channels=channels_of(folder, config),
         depth=options.depth,
         image_size=options.image_size,
         prompt=prompt or trained.prompts[0],
         clicks=clicks,
+        dtype=options.dtype,
     )
 
 
@@ -94,7 +121,7 @@ def zeroshot_segmenter(
     return Segmenter(
         name=ZEROSHOT,
         model=adapt(base.config, base.flat, Adaptation(), Compute()),
-        roi=roi,
+        rois=(roi,),
         channels=chosen,
         depth=1,
         image_size=image_size or base.config.image_size,
@@ -105,10 +132,10 @@ def zeroshot_segmenter(
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A case's prediction: `mask` (Z, rows, columns) bool in our axes, native size."""
+    """A case's prediction (Z, rows, columns) in our axes, native size: a region as bool, or canonical codes, uint8."""
 
     case: CachedCase
-    mask: np.ndarray
+    predicted: np.ndarray
 
 
 def segment(
@@ -123,37 +150,32 @@ def segment(
         seed: of the prompts; the same for models that are to be compared.
     """
     depth = segmenter.depth
-    objective = Objective(
-        segmenter.roi, segmenter.channels, PromptMix.parse(segmenter.prompt), segmenter.image_size, segmenter.clicks
-    )
     graphdef, state = nnx.split(segmenter.model)
-    step = make_scoring_step(graphdef, partial(slice_results, objective=objective), seed)
+    step = make_scoring_step(graphdef, segmenter.results(), seed)
     states = (replicate(state),)
     prompted = segmenter.prompt != KINDS[-1]
-    keep = [enough_pixels(case.counts, segmenter.roi, 1) for case in cases] if prompted else None
+    keep = [enough_pixels(case.counts, segmenter.rois[0], 1) for case in cases] if prompted else None
     batch = max(1, slices // depth) * jax.local_device_count()
     data = covering_set(cases, depth, largest_square(cases), batch, keep)
 
+    dtype = np.uint8 if isinstance(segmenter.model, UNet) else np.bool_
     masks: dict[int, np.ndarray] = {}
 
     def finished(first: int, stop: int) -> Iterator[Segmentation]:
         for number in range(first, stop):
-            mask = masks.pop(number) if number in masks else _background(cases[number])
-            yield Segmentation(cases[number], mask)
+            empty = np.zeros(cases[number].shape, dtype)
+            yield Segmentation(cases[number], masks.pop(number, empty))
 
     done = 0
     with data.to_iter(workers=workers, epochs=1) if data.length(0) else nullcontext(()) as batches:
         for host in batches:
-            predicted = jax.device_get(step(states, shard(host)).predicted)
+            with jax.default_matmul_precision(precision_of(segmenter.dtype)):
+                predicted = jax.device_get(step(states, shard(host)).predicted)
             upto = int(host["case"][host["valid"]].min())
             yield from finished(done, upto)
             done = upto
             _place(masks, cases, host, predicted.reshape(-1, *predicted.shape[2:]))
     yield from finished(done, len(cases))
-
-
-def _background(case: CachedCase) -> np.ndarray:
-    return np.zeros(case.shape, bool)
 
 
 def _place(
@@ -167,7 +189,7 @@ def _place(
         if valid:
             case = cases[number]
             if number not in masks:
-                masks[int(number)] = _background(case)
+                masks[int(number)] = np.zeros(case.shape, predicted.dtype)
             mask = masks[int(number)]
             rows, columns = case.shape[1:]
             stop = min(start + len(window), case.shape[0])

@@ -40,6 +40,7 @@ from samjax.training.step import (
     initial_state,
     make_train_step,
     per_device,
+    precision_of,
     replicate,
     shard,
 )
@@ -56,14 +57,13 @@ def train(options: TrainOptions) -> Path:
         Stopped: a signal asked for the end; a checkpoint was saved.
     """
     session = resumed_session(options) if options.resume else new_session(options)
-    with locked(session.folder), jax.default_matmul_precision(_precision(session.options)), StopRequest() as stop:
+    with (
+        locked(session.folder),
+        jax.default_matmul_precision(precision_of(session.options.dtype)),
+        StopRequest() as stop,
+    ):
         _train(session, stop)
     return session.folder
-
-
-def _precision(options: TrainOptions) -> str:
-    """float32 means float32: without this a GPU would multiply in TF32."""
-    return "highest" if options.dtype == "float32" else "default"
 
 
 @dataclass(frozen=True)
@@ -258,11 +258,8 @@ def _ask_finder(
     folder = tools.session.folder / SWEEPS
     folder.mkdir(exist_ok=True)
     save_sweep(folder, f"step-{step}", found)
-    if progress.lr is None:
-        rate = chosen_rate(found, folder / f"step-{step}.png")
-    else:
-        # A model that has learnt may show no clear fall; that is no reason to end the run.
-        rate = found.suggestion or progress.lr
+    # A model that has learnt may show no clear fall; that is no reason to end a run that has a rate.
+    rate = found.suggestion or progress.lr or chosen_rate(found, folder / f"step-{step}.png")
     tools.log.write("finder", step, progress.epoch, lr=rate, suggestion=found.suggestion, steps=len(found.losses))
     tools.display.say(f"step {step}: learning rate {rate:.1e} by the finder ({folder})")
     return rate

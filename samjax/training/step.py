@@ -66,6 +66,11 @@ def first(tree: object) -> object:
     return jax.tree.map(lambda x: np.array(x.addressable_data(0)).reshape(x.shape[1:]), tree)
 
 
+def precision_of(dtype: str) -> str:
+    """Of matrix products: float32 means float32, where a GPU would else multiply in TF32."""
+    return "highest" if dtype == "float32" else "default"
+
+
 def per_device(*scalars: np.generic) -> list[np.ndarray]:
     """Each scalar once for every local device."""
     return [np.full(jax.local_device_count(), scalar) for scalar in scalars]
@@ -136,7 +141,8 @@ def compile_step(step: TrainStep, state: TrainState, frozen: nnx.State, batch: B
         # Donated outputs take the place of arguments.
         needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         report += f"; by XLA's analysis it needs {needed / 2**30:.2f} GiB on each device"
-    return CompiledStep(compiled, report)
+    # Not `compiled` itself: of several processes none has the global arrays that it takes. The pmapped step finds it.
+    return CompiledStep(step, report)
 
 
 def _choose(condition: jax.Array, new: object, old: object) -> object:

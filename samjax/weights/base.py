@@ -10,6 +10,7 @@ from samjax.weights.files import Weights, load_weights
 
 TINY = "tiny"
 RANDOM = "random"
+SHIPPED = Path(__file__).with_name("tiny.safetensors")
 
 
 def load_base(weights: str) -> Weights:
@@ -20,6 +21,8 @@ def load_base(weights: str) -> Weights:
     Raises:
         UserError: as `load_weights`.
     """
+    if weights == TINY and SHIPPED.exists():
+        return load_weights(SHIPPED)
     if weights in (TINY, RANDOM):
         config = PRESETS[TINY]
         return Weights(initial_values(expected_shapes(config), seed=0), config, "random-tiny-0")

@@ -48,7 +48,7 @@ def test_trainable_parameters_of_vit_b(config, adaptation, patterns, count):
 
 def test_the_gaussian_matrix_never_trains():
     model = abstract_sam(VIT_B)
-    *_, rest = nnx.split(model, trains(replace(STRATEGIES["lora"], stages=(,)(".*",))), ...)
+    *_, rest = nnx.split(model, trains(replace(STRATEGIES["lora"], stages=((".*",),))), ...)
     buffers = [path for path, leaf in nnx.to_flat_state(rest) if isinstance(leaf, Buffer)]
     assert ["/".join(path) for path in buffers] == ["prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"]
     assert len(nnx.to_flat_state(rest)) == 1

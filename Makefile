@@ -7,7 +7,7 @@ RUN ?= runs/demo
 
 demo: .venv/demo
 	$(BIN)/python train.py --strategy lora4ch --run $(RUN)
-	$(BIN)/python eval.py --run $(RUN) --save-predictions
+	$(BIN)/python eval.py --run $(RUN) --strategy zeroshot --prompt point --save-predictions
 
 test: .venv/test
 	$(BIN)/python -m pytest

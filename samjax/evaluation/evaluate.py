@@ -14,6 +14,7 @@ from samjax.data.splits import PARTS, Splits, split_cases
 from samjax.data.volumes import write_labels
 from samjax.errors import UserError
 from samjax.evaluation.inference import Segmenter, segment, segmenter_of_run, zeroshot_segmenter
+from samjax.evaluation.overlays import Shown, draw_overlays, largest_slice
 from samjax.evaluation.scoring import (
     SCOPES,
     CaseScores,
@@ -43,10 +44,13 @@ def evaluate(options: EvalOptions) -> Path:
     cases = select_cases(options, runs)
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     scores: dict[str, list[CaseScores]] = {}
+    shown: list[Shown] = []
     segmenters = _segmenters(options, runs)
     for segmenter in segmenters:
-        scores[segmenter.name] = _score(segmenter, cases, options, rule, output)
+        scores[segmenter.name] = _score(segmenter, cases, options, rule, output, shown)
     _write(output, segmenters, scores, rule)
+    (output / "figures").mkdir(exist_ok=True)
+    draw_overlays(output / "figures" / "overlays.png", shown)
     return output
 
 
@@ -128,8 +132,14 @@ def _splits(options: EvalOptions, runs: list[Path], cases: list[Case]) -> Splits
 
 
 def _score(
-    segmenter: Segmenter, cases: list[CachedCase], options: EvalOptions, rule: SliceRule, output: Path
+    segmenter: Segmenter,
+    cases: list[CachedCase],
+    options: EvalOptions,
+    rule: SliceRule,
+    output: Path,
+    shown: list[Shown],
 ) -> list[CaseScores]:
+    """Scores one model on all cases; adds to `shown` what its pictures need."""
     from rich.progress import track
 
     predictions = segment(segmenter, cases, slices=options.batch_size, workers=options.workers, seed=options.seed)
@@ -139,6 +149,8 @@ def _score(
         for roi in segmenter.rois:
             mask = segmenter.mask(prediction.predicted, roi)
             scores.append(score_case(case, mask, run=segmenter.name, roi=roi, prompt=segmenter.asked, rule=rule))
+        roi = options.roi if options.roi in segmenter.rois else segmenter.rois[0]
+        shown.append(largest_slice(case, segmenter.mask(prediction.predicted, roi), segmenter.name, roi))
         if options.save_predictions:
             folder = output / "predictions"
             if options.strategy is not None or len(options.run) > 1:

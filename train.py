@@ -14,12 +14,15 @@ def main() -> None:
 
     options = tyro.cli(TrainOptions)
 
+    from samjax.distributed import is_writer, start
     from samjax.doors import use_compilation_cache
     from samjax.training.loop import train
 
+    start(options.coordinator, options.processes, options.process_index)
     use_compilation_cache(options.cache_dir)
     folder = train(options)
-    print(f"\nfinished: {folder}\nscore it on its test patients: python eval.py --run {folder}")
+    if is_writer():
+        print(f"\nfinished: {folder}\nscore it on its test patients: python eval.py --run {folder}")
 
 
 if __name__ == "__main__":

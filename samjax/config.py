@@ -45,8 +45,9 @@ class TrainOptions:
     min_pixels: int = 1
     """A training window is used if one of its slices holds at least so many pixels of the ROI."""
 
-    empty_share: float = 0.0
-    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
+    empty_share: float | None = None
+    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them. Default: 0; of
+    unet 0.25."""
 
     epochs: int | None = None
     """Default: 25. Of lora4ch-2step, of each step."""
@@ -120,6 +121,14 @@ class TrainOptions:
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of an epoch saves one too."""
 
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes train together and no launcher (SLURM, mpirun, Kubernetes) says
+    so. They share --run, --data and --cache-dir."""
+    processes: int | None = None
+    """How many processes train together. Default: what the launcher says; 1 trains alone."""
+    process_index: int | None = None
+    """Which of them this one is, from 0."""
+
 
 @dataclass(frozen=True)
 class EvalOptions:
@@ -167,3 +176,43 @@ class EvalOptions:
     workers: int = 1
     cache: bool = True
     cache_dir: Path = DEFAULT_CACHE
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Segment scans that have no labels. A label that lies beside a scan is not opened."""
+
+    input: tuple[Path, ...]
+    """A folder of cases, a case's folder, or files of cases."""
+    output: Path
+    """Folder for <case>.nii.gz, in the space of the source, uint8. Cases that it holds already are skipped."""
+    run: Annotated[tuple[Path, ...], UseAppendAction] = ()
+    """Run folder; repeat to merge regions into one label map: whole-tumor first, then tumor-core, edema, non-enhancing
+    and enhancing over it. Default: runs/latest."""
+    weights: str | None = None
+    """Where the run's base weights have moved to."""
+    prompt: Literal["none"] | None = None
+    """none: every slice, without prompts. The default where neither --boxes nor --points is given."""
+    boxes: Path | None = None
+    """JSON {"CASE": [[i0, j0, k0, i1, j1, k1], ...]}: first and last voxel of each box in the source array. A box
+    prompts every axial slice that it spans; the others stay background."""
+    points: Path | None = None
+    """JSON {"CASE": [[i, j, k, label], ...]}: voxels of the source array, label 1 inside, 0 outside. All of an axial
+    slice are one prompt; slices without any stay background."""
+    propagate: bool = False
+    """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
+    5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
+    mask has fewer than 10 pixels or a predicted IoU below 0.5."""
+    overwrite: bool = False
+    """Predict anew what --output holds already."""
+    layout: str | None = None
+    """Layout of --input: brats, msd or nnunet. Default: recognised."""
+    labels: str | None = None
+    """Scheme of the values written: brats2021, brats2023, ... Default: what the names of the input tell, else that of
+    the first domain that the run was trained on."""
+    workers: int = 1
+    """Threads that read the next cases; 0 reads each when its turn comes."""
+    batch_size: int = 8
+    """Slices that go through the encoder together."""
+    cache_dir: Path = DEFAULT_CACHE
+    """Compiled programs are kept here."""

@@ -7,6 +7,7 @@ nothing waits and nothing is sent.
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,8 +72,8 @@ def _check(coordinator: str | None, count: int | None, index: int | None) -> Non
             raise UserError(f"--coordinator {coordinator}: expected HOST:PORT, the address of process 0")
     if count is not None and count < 1:
         raise UserError(f"--processes {count}: expected at least 1")
-    if index is not None and not 0 <= index < (count or index + 1):
-        raise UserError(f"--process-index {index}: expected 0 to {count - 1}" if count else f"--process-index {index}")
+    if index is not None and (index < 0 or (count is not None and index >= count)):
+        raise UserError(f"--process-index {index}: expected 0 {'and up' if count is None else f'to {count - 1}'}")
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,10 @@ def _launch() -> _Launch | None:
     """In JAX's own order; from the variables that tell tasks from allocations, which JAX does not."""
     environment = os.environ
     if (count := int(environment.get("OMPI_COMM_WORLD_SIZE", 1))) > 1:
-        alone = environment["OMPI_COMM_WORLD_LOCAL_SIZE"] == "1"
+        alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
         return _Launch("mpirun", count, int(environment["OMPI_COMM_WORLD_RANK"]), alone)
     if (count := int(environment.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
-        alone = count == int(environment["SLURM_STEP_NUM_NODES"])
+        alone = environment.get("SLURM_STEP_NUM_NODES") == str(count)
         return _Launch("SLURM", count, int(environment["SLURM_PROCID"]), alone)
     if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys() and find_spec("kubernetes"):
         return _Launch("Kubernetes", None, None, True)
@@ -102,6 +103,8 @@ def _launch() -> _Launch | None:
 
 def _meet(coordinator: str | None, count: int | None, index: int | None, launch: _Launch | None) -> None:
     """Runs jax.distributed.initialize in a thread: at its own timeout JAX would abort the process."""
+    if coordinator is not None and index == 0:
+        _check_port(coordinator)
     # None gives a process the GPU of its place on the machine, [] leaves it all GPUs that it sees.
     shares = launch is not None and not launch.alone and "," in os.environ.get("CUDA_VISIBLE_DEVICES", ",")
     errors: list[Exception] = []
@@ -130,11 +133,21 @@ def _meet(coordinator: str | None, count: int | None, index: int | None, launch:
             "the coordinator's host, and let its port through the firewall; --processes 1 trains alone"
         )
     if errors:
-        reason = str(errors[0]).splitlines()[0]
+        reason = str(errors[0]).strip().split("\n")[0]
         raise UserError(
             f"{where} ({who}): JAX cannot join the processes ({reason}); give --coordinator HOST:PORT with a free port "
             "of process 0, or --processes 1 to train alone"
         ) from errors[0]
+
+
+def _check_port(coordinator: str) -> None:
+    """JAX may crash where the port is taken."""
+    try:
+        socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
+    except OSError as error:
+        raise UserError(
+            f"--coordinator {coordinator}: process 0 cannot open this port ({error.strerror}); take another"
+        ) from error
 
 
 def _check_devices() -> None:

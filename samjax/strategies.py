@@ -36,6 +36,7 @@ COMMON: Mapping[str, Any] = MappingProxyType(
         "schedule": "constant",
         "clicks": 1,
         "box_jitter": 0.0,
+        "empty_share": 0.0,
     }
 )
 """Options that a strategy may give another default."""
@@ -108,7 +109,14 @@ STRATEGIES: dict[str, Strategy] = {
             name="unet",
             source="paper A, the nnU-Net column",
             stages=((EVERYTHING,),),
-            options={"channels": ALL_FOUR, "prompt": "none", "lr": 1e-3, "batch_size": 4, "schedule": "cosine"},
+            options={
+                "channels": ALL_FOUR,
+                "prompt": "none",
+                "empty_share": 0.25,
+                "lr": 1e-3,
+                "batch_size": 4,
+                "schedule": "cosine",
+            },
             family="unet",
         ),
         Strategy(

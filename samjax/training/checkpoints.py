@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from samjax.distributed import broadcast, errors_shared, from_writer, is_writer
 from samjax.errors import UserError
 from samjax.training.step import TrainState
 
@@ -26,7 +27,13 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
+        self._folder = folder
+        if not is_writer():
+            return
+        folder.mkdir(parents=True, exist_ok=True)  # Orbax makes none where not all processes take part
         options = ocp.CheckpointManagerOptions(
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(KEEP),
@@ -36,11 +43,12 @@ class Checkpoints:
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
         )
-        self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, state: TrainState, host: Host, score: float | None = None) -> None:
         """Saves a state without device axis under its step; a step that is there already is left as it is."""
+        if not is_writer():
+            return
         step = int(state.step)
         if step not in self._manager.all_steps():
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), host=ocp.args.JsonSave(host))
@@ -57,6 +65,16 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but none can be read.
         """
+        found = None
+        with errors_shared():
+            if is_writer():
+                found = self._newest(like)
+        host = from_writer(lambda: None if found is None else found[1])
+        if host is None:
+            return None
+        return broadcast(like(host) if found is None else found[0]), host
+
+    def _newest(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -82,12 +100,14 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits for what is being saved."""
-        self._manager.wait_until_finished()
+        if is_writer():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being saved, and frees what saving needs."""
         self.wait()
-        self._manager.close()
+        if is_writer():
+            self._manager.close()
 
 
 def _score(metrics: dict[str, float]) -> float:

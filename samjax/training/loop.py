@@ -1,6 +1,10 @@
 """Training from start to end, top to bottom."""
 
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,6 +13,8 @@ from flax import nnx
 
 from samjax.config import TrainOptions
 from samjax.data.pipeline import MapDataset
+from samjax.distributed import Vote, barrier, broadcast, errors_shared, is_writer
+from samjax.errors import Stopped
 from samjax.models.sam import from_flat, to_flat
 from samjax.runs import (
     CHECKPOINTS,
@@ -57,12 +63,12 @@ def train(options: TrainOptions) -> Path:
         Stopped: a signal asked for the end; a checkpoint was saved.
     """
     session = resumed_session(options) if options.resume else new_session(options)
-    with (
-        locked(session.folder),
-        jax.default_matmul_precision(precision_of(session.options.dtype)),
-        StopRequest() as stop,
-    ):
-        _train(session, stop)
+    with ExitStack() as stack:
+        with errors_shared():
+            if is_writer():
+                stack.enter_context(locked(session.folder))
+        stack.enter_context(jax.default_matmul_precision(precision_of(session.options.dtype)))
+        _train(session, stack.enter_context(StopRequest()))
     return session.folder
 
 
@@ -117,6 +123,7 @@ class _Tools:
     log: MetricsLog
     display: TrainingDisplay
     stop: StopRequest
+    vote: Vote
 
 
 def _train(session: Session, stop: StopRequest) -> None:
@@ -130,17 +137,25 @@ def _train(session: Session, stop: StopRequest) -> None:
     done = 0 if state is None else int(state.step)
     log = MetricsLog(folder / METRICS, done)
     with TrainingDisplay(stages[-1].end_step, done) as display:
-        tools = _Tools(session, data, checkpoints, log, display, stop)
+        tools = _Tools(session, data, checkpoints, log, display, stop, Vote())
         trained: Trained = load_stage(folder, host["stage"])
         for stage in stages[host["stage"] :]:
             resumed = (state, Progress(**host)) if state is not None else None
             trained = _train_stage(tools, stage, trained, resumed)
             state = None
             if stage is not stages[-1]:
-                save_stage(folder, stage.number + 1, trained)
+                _on_writer(partial(save_stage, folder, stage.number + 1, trained))
+        display.say(f"most memory held: {memory_in_use() / 2**30:.2f} GiB")
     checkpoints.close()
     log.close()
-    save_final(folder, trained, session.config)
+    _on_writer(partial(save_final, folder, trained, session.config))
+
+
+def _on_writer(write: Callable[[], None]) -> None:
+    """Lets one process write, and all go on when it is done."""
+    if is_writer():
+        write()
+    barrier("written")
 
 
 def _state_of(session: Session, stage: Stage) -> TrainState:
@@ -165,7 +180,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     )
     tools.display.say(f"{stage_title(session, stage)}: {stage.steps} steps; {task.describe}")
     tools.display.say(what_trains(trainable, frozen))
-    state, frozen = replicate(state), replicate(frozen)
+    state, frozen = replicate(broadcast(state)), replicate(broadcast(frozen))
     example = shard(tools.data.get(progress.epoch, progress.index))
     run = compile_step(make_train_step(graphdef, task.results, transform, options.seed), state, frozen, example)
     tools.display.say(run.report)
@@ -200,15 +215,17 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
                 if progress.best is None or score > progress.best:
                     progress = replace(progress, best=score, best_step=step)
                 meter.restart()
-            stopping = tools.stop.signal is not None
+            stopping = tools.vote(tools.stop.signal is not None)
             if epoch_ends or stopping or step % options.checkpoint_every == 0:
                 meter.flush()
                 tools.checkpoints.save(first(state), asdict(progress), score)
             if stopping:
                 tools.checkpoints.close()
-                tools.stop.raise_if_requested(
+                barrier("stopped")
+                raise Stopped(
                     f"{folder} after step {step} of {stage.end_step}, saved; go on with python train.py --resume "
-                    f"--run {folder}"
+                    f"--run {folder}",
+                    tools.stop.signal or signal.SIGTERM,
                 )
     return _all_trained(earlier, first(state), session)
 
@@ -256,8 +273,9 @@ def _ask_finder(
 
         found = find_rate(measure, sweep())
     folder = tools.session.folder / SWEEPS
-    folder.mkdir(exist_ok=True)
-    save_sweep(folder, f"step-{step}", found)
+    if is_writer():
+        folder.mkdir(exist_ok=True)
+        save_sweep(folder, f"step-{step}", found)
     # A model that has learnt may show no clear fall; that is no reason to end a run that has a rate.
     rate = found.suggestion or progress.lr or chosen_rate(found, folder / f"step-{step}.png")
     tools.log.write("finder", step, progress.epoch, lr=rate, suggestion=found.suggestion, steps=len(found.losses))
@@ -275,9 +293,10 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
         tools.log.write("validation", step, epoch, weights=name, memory_bytes=memory_in_use(), **scores.values)
         tools.display.say(f"epoch {epoch + 1}, step {step}, {name} weights: {scores.text}")
     folder = tools.session.folder
-    if not (folder / EXAMPLE).exists():
-        scores.draw(folder / EXAMPLE)
-    draw_curves(folder / METRICS, folder / CURVES)
+    if is_writer():
+        if not (folder / EXAMPLE).exists():
+            scores.draw(folder / EXAMPLE)
+        draw_curves(folder / METRICS, folder / CURVES)
     return scores.best
 
 

@@ -14,6 +14,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from samjax.distributed import is_writer
 from samjax.models.prompt_encoder import Buffer
 
 QUIET_SECONDS = 10
@@ -21,10 +22,13 @@ QUIET_SECONDS = 10
 
 
 class MetricsLog:
-    """Rows in metrics.jsonl and the same numbers as TensorBoard scalars."""
+    """Rows in metrics.jsonl and the same numbers as TensorBoard scalars; only the process that writes logs."""
 
     def __init__(self, path: Path, resumed_step: int):
         """Opens the log; rows beyond `resumed_step`, which will be trained again, are dropped."""
+        self._writes = is_writer()
+        if not self._writes:
+            return
         from tensorboardX import SummaryWriter
 
         rows = path.read_text().splitlines() if path.exists() else []
@@ -35,6 +39,8 @@ class MetricsLog:
 
     def write(self, kind: str, step: int, epoch: int, **values: object) -> None:
         """One row; numbers also go to TensorBoard as kind/name."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -42,8 +48,10 @@ class MetricsLog:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        """Closes the files."""
+        if self._writes:
+            self._file.close()
+            self._board.close()
 
 
 def _step_of(row: str) -> float:
@@ -55,10 +63,14 @@ def _step_of(row: str) -> float:
 
 
 class TrainingDisplay:
-    """A bar with loss, learning rate, slices per second and time left; plain lines where there is no terminal."""
+    """A bar with loss, learning rate, slices per second and time left; plain lines where there is no terminal.
+
+    Only the process that writes shows anything.
+    """
 
     def __init__(self, total: int, done: int):
-        self.console = Console()
+        self._silent = not is_writer()
+        self.console = Console(quiet=self._silent)
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),
@@ -86,7 +98,7 @@ class TrainingDisplay:
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._progress.update(self._task, completed=step, loss=self._loss, lr=lr, rate=rate)
         now = time.monotonic()
-        if self._progress.disable and (now - self._shown > QUIET_SECONDS or step == self._total):
+        if self._progress.disable and not self._silent and (now - self._shown > QUIET_SECONDS or step == self._total):
             self._shown = now
             begin, done = self._first
             left = (now - begin) / max(step - done, 1) * (self._total - step)

@@ -9,12 +9,13 @@ import numpy as np
 
 from samjax.config import TrainOptions
 from samjax.data.cache import CachedCase
-from samjax.data.channels import PCA2D, Channels, fit_pca2d, parse_channels
+from samjax.data.channels import PCA2D, Channels, Pca2d, fit_pca2d, parse_channels
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.labels import roi_codes
 from samjax.data.prompts import PromptMix
 from samjax.data.samples import RegionSlices, largest_square
 from samjax.data.splits import Splits, only_patient, split_cases
+from samjax.distributed import barrier, errors_shared, from_writer, is_writer
 from samjax.errors import UserError
 from samjax.models.presets import SamConfig
 from samjax.runs import (
@@ -60,34 +61,40 @@ class Session:
 
 
 def new_session(options: TrainOptions) -> Session:
-    """Reads weights and data and creates the run folder with config.json and split.json."""
-    strategy = find_strategy(options.strategy)
-    base = base_weights(options, strategy)
-    options = resolve(options, strategy, base.config if base else None)
-    cases, folders = [], {}
-    if strategy.family != "pictures":
-        folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
-        cases = _labelled_cases(folders, options)
-    splits = _splits(cases, options)
-    config = RunConfig(
-        options,
-        {name: str(folder) for name, folder in folders.items()},
-        _absolute(options.weights) if base else "",
-        base.sha256 if base else "",
-        base.config if base else None,
-        largest_square(cases) if cases else options.image_size,
-    )
-    pca = None
-    if options.channels == PCA2D:
-        train = of_part(cases, splits, "train")
-        pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
-    folder = new_run_folder(options.run, options.strategy)
+    """Reads weights and data; process 0 creates the run folder with config.json and split.json."""
+    with errors_shared():
+        strategy = find_strategy(options.strategy)
+        base = base_weights(options, strategy)
+        options = resolve(options, strategy, base.config if base else None)
+        cases, folders = [], {}
+        if strategy.family != "pictures":
+            folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
+            cases = _labelled_cases(folders, options)
+        splits = _splits(cases, options)
+        config = RunConfig(
+            options,
+            {name: str(folder) for name, folder in folders.items()},
+            _absolute(options.weights) if base else "",
+            base.sha256 if base else "",
+            base.config if base else None,
+            largest_square(cases) if cases else options.image_size,
+        )
+        pca = None
+        if options.channels == PCA2D:
+            train = of_part(cases, splits, "train")
+            pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
+    folder = Path(from_writer(lambda: str(_written_run(config, splits, pca))))
+    return _session(folder, config, base, cases, splits)
+
+
+def _written_run(config: RunConfig, splits: Splits, pca: Pca2d | None) -> Path:
+    folder = new_run_folder(config.options.run, config.options.strategy)
     if pca is not None:
         pca.save(folder / PCA)
     write_text(folder / SPLIT, json.dumps(splits.to_json(), indent=2) + "\n")
     write_text(folder / CONFIG, config.to_json())
     point_latest(folder)
-    return _session(folder, config, base, cases, splits)
+    return folder
 
 
 def resumed_session(options: TrainOptions) -> Session:
@@ -96,15 +103,18 @@ def resumed_session(options: TrainOptions) -> Session:
     Raises:
         UserError: other options are given than it started with, and `allow_changes` is not.
     """
-    folder = find_run(options.run)
-    config = read_config(folder)
-    config = replace(config, options=continued_options(config.options, options, folder))
-    strategy = find_strategy(config.options.strategy)
-    base = load_base_of(config, folder) if strategy.family != "unet" else None
-    folders = {name: Path(path) for name, path in config.data.items()}
-    cases = _labelled_cases(folders, config.options) if folders else []
-    session = replace(_session(folder, config, base, cases, read_splits(folder)), resumed=True)
-    write_text(folder / CONFIG, config.to_json())
+    with errors_shared():
+        folder = find_run(options.run)
+        config = read_config(folder)
+        config = replace(config, options=continued_options(config.options, options, folder))
+        strategy = find_strategy(config.options.strategy)
+        base = load_base_of(config, folder) if strategy.family != "unet" else None
+        folders = {name: Path(path) for name, path in config.data.items()}
+        cases = _labelled_cases(folders, config.options) if folders else []
+        session = replace(_session(folder, config, base, cases, read_splits(folder)), resumed=True)
+    barrier("resumed")  # before config.json changes under another process
+    if is_writer():
+        write_text(folder / CONFIG, config.to_json())
     return session
 
 
@@ -126,7 +136,7 @@ def continued_options(started: TrainOptions, given: TrainOptions, folder: Path) 
     Raises:
         UserError: an option is given that cannot change, or one that may only with `allow_changes`.
     """
-    own = ("run", "resume", "allow_changes")
+    own = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")
     default = TrainOptions()
     changed: dict[str, Any] = {}
     for name in (field.name for field in fields(TrainOptions) if field.name not in own):

@@ -38,7 +38,9 @@ class TrainState(NamedTuple):
 
 def initial_state(trainable: nnx.State, transform: optax.GradientTransformation, step: int = 0) -> TrainState:
     """The state before the first step, which may count from a later number."""
-    return TrainState(np.int32(step), trainable, transform.init(trainable), trainable, np.int32(0))
+    # Arrays, not NumPy scalars, which Orbax does not restore.
+    first_step, none = np.array(step, np.int32), np.zeros((), np.int32)
+    return TrainState(first_step, trainable, transform.init(trainable), trainable, none)
 
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]

@@ -3,8 +3,6 @@
 import signal
 from types import FrameType, TracebackType
 
-from samjax.errors import Stopped
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -31,8 +29,3 @@ class StopRequest:
     def _restore(self) -> None:
         for number, former in self._former.items():
             signal.signal(number, former)
-
-    def raise_if_requested(self, text: str) -> None:
-        """Raises `Stopped` with `text` if a signal has come."""
-        if self.signal is not None:
-            raise Stopped(text, self.signal)

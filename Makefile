@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test parity parity-full lint clean
+.PHONY: demo test test-slow parity parity-full lint clean
 
 demo: .venv/demo
 	$(BIN)/python train.py --strategy lora4ch --run $(RUN)
@@ -11,6 +11,10 @@ demo: .venv/demo
 
 test: .venv/test
 	$(BIN)/python -m pytest
+
+# Every strategy killed and resumed, and one run killed again and again: a quarter of an hour.
+test-slow: .venv/test
+	$(BIN)/python -m pytest -m slow
 
 # The official PyTorch code as the oracle, on a small model.
 parity: .venv/parity

@@ -1,7 +1,20 @@
-"""Tables for the terminal and for Markdown."""
+"""Tables for the terminal, Markdown, LaTeX and CSV."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from samjax.files import replacing
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≥": r"$\geq$", "×": r"$\times$",
+        "−": "$-$", "<": "$<$", ">": "$>$",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -11,10 +24,33 @@ class Table:
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    bold: frozenset[tuple[int, int]] = frozenset()
+    """(row, column) of the cells that stand out."""
 
     def to_markdown(self) -> str:
         lines = [f"**{self.caption}**", "", _line(self.header), _line(["---"] * len(self.header))]
-        return "\n".join([*lines, *map(_line, self.rows)]) + "\n"
+        return "\n".join([*lines, *map(_line, self._marked("**", "**"))]) + "\n"
+
+    def to_latex(self) -> str:
+        """A table environment that needs no package."""
+        rows = [" & ".join(cell.translate(_LATEX) for cell in self.header), r"\hline"]
+        for i, row in enumerate(self.rows):
+            cells = (cell.translate(_LATEX) for cell in row)
+            rows.append(" & ".join(rf"\textbf{{{c}}}" if (i, j) in self.bold else c for j, c in enumerate(cells)))
+        body = "\n".join(row if row == r"\hline" else row + r" \\" for row in rows)
+        columns = "l" + "r" * (len(self.header) - 1)
+        caption = self.caption.translate(_LATEX)
+        return (
+            f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n"
+            f"{body}\n\\end{{tabular}}\n\\end{{table}}\n"
+        )
+
+    def to_csv(self) -> str:
+        """The caption as a comment, then header and rows."""
+        text = io.StringIO()
+        text.write(f"# {self.caption}\n")
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        return text.getvalue()
 
     def show(self) -> None:
         """Prints it to the terminal."""
@@ -24,12 +60,30 @@ class Table:
         table = RichTable(title=self.caption, title_justify="left", title_style="bold")
         for index, name in enumerate(self.header):
             table.add_column(name, justify="left" if index < 4 else "right")
-        for row in self.rows:
+        for row in self._marked("[bold]", "[/bold]"):
             table.add_row(*row)
         console = Console()
         if not console.is_terminal:
             console = Console(width=120)
         console.print(table)
+
+    def _marked(self, before: str, after: str) -> list[tuple[str, ...]]:
+        return [
+            tuple(f"{before}{cell}{after}" if (i, j) in self.bold else cell for j, cell in enumerate(row))
+            for i, row in enumerate(self.rows)
+        ]
+
+
+def write_tables(stem: Path, tables: Iterable[Table]) -> None:
+    """Writes stem.md, stem.tex and stem.csv, one table after the other."""
+    tables = list(tables)
+    for suffix, texts in (
+        (".md", [table.to_markdown() for table in tables]),
+        (".tex", [table.to_latex() for table in tables]),
+        (".csv", [table.to_csv() for table in tables]),
+    ):
+        with replacing(stem.with_suffix(suffix)) as temporary:
+            temporary.write_text("\n".join(texts), encoding="utf-8")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ class PredictOptions:
     propagate: bool = False
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
-    mask has fewer than 10 pixels or a predicted IoU below 0.5."""
+    mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
     overwrite: bool = False
     """Predict anew what --output holds already."""
     layout: str | None = None

@@ -1,0 +1,26 @@
+"""Segments scans that have no labels: python predict.py --help."""
+
+import os
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+from samjax.errors import run_door
+
+
+def main() -> None:
+    import tyro
+
+    from samjax.config import PredictOptions
+
+    options = tyro.cli(PredictOptions)
+
+    from samjax.doors import use_compilation_cache
+    from samjax.evaluation.predict import predict
+
+    use_compilation_cache(options.cache_dir)
+    outcome = predict(options)
+    print(f"predictions: {outcome.folder} ({outcome})")
+
+
+if __name__ == "__main__":
+    run_door(main)

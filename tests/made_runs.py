@@ -1,0 +1,45 @@
+"""Finished runs that nobody trained: small models with noise for weights, in the folders that training leaves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from samjax.config import TrainOptions
+from samjax.models.adapted import random_sam
+from samjax.models.sam import to_flat
+from samjax.runs import CONFIG, RunConfig, build_model, save_final
+from samjax.strategies import find_strategy
+from samjax.weights.files import load_weights, save_weights
+from tests.training import small
+
+
+def write_base(path: Path) -> Path:
+    """The small SAM's base weights."""
+    save_weights(path, to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_period), small.CONFIG)
+    return path
+
+
+def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int = 32, **options: object) -> Path:
+    """A run on `base` (of the U-Net, without), all of whose weights were shaken, so that no part of it is idle."""
+    options = TrainOptions(**({"strategy": "lora4ch", "lora_rank": 2, "image_size": 64} | options))
+    strategy = find_strategy(options.strategy)
+    missing = {name: value for name, value in strategy.defaults.items() if getattr(options, name) is None}
+    options = replace(options, **missing)
+    if strategy.family == "unet":
+        options = replace(options, image_size=None)
+        weights, config = {}, RunConfig(options, {"demo": str(data)}, "", "", None, native)
+    else:
+        weights, config_of, sha256 = load_weights(base)
+        config = RunConfig(options, {"demo": str(data)}, str(base), sha256, config_of, native)
+    rng = np.random.default_rng(seed)
+    flat = to_flat(nnx.state(build_model(config, weights)), config.block_period)
+    folder.mkdir(parents=True)
+    (folder / CONFIG).write_text(config.to_json())
+    save_final(folder, {"last": {name: _shaken(x, rng) for name, x in flat.items()}}, config)
+    return folder
+
+
+def _shaken(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return x + rng.normal(0, 0.1, x.shape).astype(np.float32)

@@ -114,6 +114,11 @@ class TrainOptions:
     cache: bool = True
     """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
+    cache_embeddings: int | None = None
+    """Run the frozen encoder once: keep the embeddings of so many augmented variants of each slice in --cache-dir;
+    epochs show them in turn. 1 with --no-augment. Only of --strategy decoder."""
+    embeddings_budget: float = 50.0
+    """GB that all embeddings in --cache-dir may take."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations and matrix products; parameters, norms, softmax and loss stay float32."""
     remat: bool = False

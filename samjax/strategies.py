@@ -65,6 +65,11 @@ class Strategy:
         """Of every option that depends on the strategy."""
         return {**COMMON, **self.options}
 
+    @property
+    def encoder_frozen(self) -> bool:
+        """Whether SAM's image encoder stays as the base weights have it."""
+        return self.family == "sam" and all(stage == (MASK_DECODER,) for stage in self.stages)
+
 
 STRATEGIES: dict[str, Strategy] = {
     row.name: row

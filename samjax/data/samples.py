@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from samjax.data.cache import CachedCase
+from samjax.data.embeddings import EmbeddingStore
 from samjax.data.pipeline import MapDataset
-from samjax.data.slices import empty_windows, enough_pixels, evaluation_windows, windows
+from samjax.data.slices import empty_windows, enough_pixels, evaluation_windows, roi_pixels, windows
 from samjax.errors import UserError
 
 Window = tuple[int, int]
@@ -39,6 +40,17 @@ class TrainingWindows:
         """(case, first slice) of each window, in the order of the cases."""
         rng = np.random.default_rng((self.seed, _OFFSETS, epoch))
         return [(number, int(start)) for number, case in enumerate(self.cases) for start in self._starts(case, rng)]
+
+    def shown(self) -> list[np.ndarray]:
+        """Of each case, the slices int64 (n,) that any epoch can show; for windows of one slice."""
+        return [np.flatnonzero(self._can_show(case)) for case in self.cases]
+
+    def _can_show(self, case: CachedCase) -> np.ndarray:
+        found = enough_pixels(case.counts, self.roi, self.min_pixels)
+        if self.empty_share:
+            first, last = case.box.start[0], case.box.stop[0]
+            found[first:last] |= roi_pixels(case.counts, self.roi)[first:last] == 0
+        return found
 
     def _starts(self, case: CachedCase, rng: np.random.Generator) -> np.ndarray:
         offset = int(rng.integers(self.depth))
@@ -79,6 +91,44 @@ class ReadWindow:
 
 
 @dataclass(frozen=True)
+class VariantWindows:
+    """The windows of each epoch, with the variant of their augmentation that it shows; the variants take turns."""
+
+    windows: TrainingWindows
+    variants: int
+
+    def epoch(self, epoch: int) -> list[tuple[Window, int]]:
+        return [(window, epoch % self.variants) for window in self.windows.epoch(epoch)]
+
+
+@dataclass(frozen=True)
+class ReadVariant:
+    """Reads a window as `ReadWindow`, with its variant: a number that its augmentation is drawn from."""
+
+    read: ReadWindow
+
+    def __call__(self, item: tuple[Window, int]) -> dict[str, np.ndarray]:
+        window, variant = item
+        return {**self.read(window), "variant": np.int32(variant)}
+
+
+@dataclass(frozen=True)
+class ReadEmbedding:
+    """Reads a window of one slice with its variant and embedding (1, h, w, c) float16, with or without its images."""
+
+    read: ReadVariant
+    store: EmbeddingStore
+    images: bool
+
+    def __call__(self, item: tuple[Window, int]) -> dict[str, np.ndarray]:
+        (number, start), variant = item
+        sample = self.read(item)
+        if not self.images:
+            del sample["images"]
+        return {**sample, "embeddings": self.store.read(self.read.read.cases[number], variant, start)[None]}
+
+
+@dataclass(frozen=True)
 class RegionSlices:
     """Of each case in turn, the slices that show enough of the ROI: (n, N, N, 4) uint8. Can be gone over again."""
 
@@ -95,8 +145,15 @@ class RegionSlices:
                 yield case.read(first, int(chosen[-1]) + 1, self.size)[0][chosen - first]
 
 
-def training_set(source: TrainingWindows, size: int, batch: int, host: tuple[int, int] = (0, 1)) -> MapDataset:
-    """Shuffled batches of training samples for host (index, count).
+def training_set(
+    source: TrainingWindows,
+    size: int,
+    batch: int,
+    host: tuple[int, int] = (0, 1),
+    embeddings: EmbeddingStore | None = None,
+) -> MapDataset:
+    """Shuffled batches of training samples for host (index, count); where there are `embeddings`, with these in place
+    of the images.
 
     Raises:
         UserError: no window of any case holds enough of the ROI.
@@ -106,17 +163,31 @@ def training_set(source: TrainingWindows, size: int, batch: int, host: tuple[int
             f"no training case has a window with --min-pixels {source.min_pixels} of the ROI in one slice; "
             "lower it or check --roi and --labels"
         )
-    read = ReadWindow(source.cases, source.depth, size)
-    return MapDataset.source(source).seed(source.seed).shuffle().shard(*host).map(read).batch(batch)
+    shown, read = source, ReadWindow(source.cases, source.depth, size)
+    if embeddings is not None:
+        shown = VariantWindows(source, embeddings.variants)
+        read = ReadEmbedding(ReadVariant(read), embeddings, images=False)
+    return MapDataset.source(shown).seed(source.seed).shuffle().shard(*host).map(read).batch(batch)
+
+
+def scored_slices(cases: Sequence[CachedCase], roi: str, kind: str) -> list[np.ndarray]:
+    """Of each case, bool (Z,), the slices that a prompt of this kind can be scored on: those with ROI, or all."""
+    return [np.ones(len(case.counts), bool) if kind == "none" else enough_pixels(case.counts, roi, 1) for case in cases]
 
 
 def covering_set(
-    cases: Sequence[CachedCase], depth: int, size: int, batch: int, keep: Sequence[np.ndarray] | None = None
+    cases: Sequence[CachedCase],
+    depth: int,
+    size: int,
+    batch: int,
+    keep: Sequence[np.ndarray] | None = None,
+    embeddings: EmbeddingStore | None = None,
 ) -> MapDataset:
     """Batches of samples that cover whole volumes once, in order.
 
     Args:
         keep: for each case (Z,) bool; windows without any such slice are left out. None keeps all.
+        embeddings: of the slices kept; samples then have these and their images.
     """
     chosen = [
         (number, int(start))
@@ -124,4 +195,8 @@ def covering_set(
         for start in evaluation_windows(case.shape[0], depth)
         if keep is None or keep[number][start : start + depth].any()
     ]
-    return MapDataset.source(chosen).map(ReadWindow(tuple(cases), depth, size)).batch(batch)
+    read = ReadWindow(tuple(cases), depth, size)
+    if embeddings is not None:
+        chosen = [(window, 0) for window in chosen]
+        read = ReadEmbedding(ReadVariant(read), embeddings, images=True)
+    return MapDataset.source(chosen).map(read).batch(batch)

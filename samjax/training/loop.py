@@ -52,7 +52,7 @@ from samjax.training.step import (
 )
 from samjax.training.stop import StopRequest
 from samjax.training.task import Task
-from samjax.training.tasks import make_data, make_task
+from samjax.training.tasks import make_data, make_task, prepare
 
 
 def train(options: TrainOptions) -> Path:
@@ -129,6 +129,7 @@ class _Tools:
 def _train(session: Session, stop: StopRequest) -> None:
     options, folder = session.options, session.folder
     data = make_data(session)
+    prepare(session, stop)
     stages = plan_stages(data, options, len(session.strategy.stages))
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     state, host = None, {"stage": 0}

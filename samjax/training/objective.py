@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.augment import Augmentation, augment
+from samjax.data.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
 from samjax.data.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt
@@ -18,7 +18,10 @@ from samjax.training.losses import overlap, slice_loss
 Batch = dict[str, jax.Array]
 """Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
 columns that are not padding; `slices` (b, Z) bool, False for padding slices; `valid` (b,) bool, False for padding
-samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them."""
+samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them.
+
+Samples of a frozen encoder may hold `embeddings` (b, 1, h, w, c) float16 in place of `images`, and then `variant`
+(b,) int32, which names the augmentation that they were computed with."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Objective:
     clicks: int = 1
     """Rounds of a sample prompted by clicks; every further click answers the prediction before it."""
     augmentation: Augmentation | None = None
+    seed: int = 0
+    """Of the augmentation of samples with a variant."""
 
 
 class SliceResults(NamedTuple):
@@ -103,17 +108,25 @@ def answer_clicks(
     return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
 
 
+def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
+    """Keys (b,): with a variant from `seed`, the case, the slice and the variant alone, and not from `key`."""
+    if "variant" not in batch:
+        return sample_keys(key, batch).augment
+    fixed = sample_keys(jax.random.key(seed), batch).augment
+    return jax.vmap(jax.random.fold_in)(fixed, batch["variant"])
+
+
 def augmented(
-    batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None
+    batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None, seed: int = 0
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and its pixels that are not padding.
 
-    Each sample is augmented with a key of its own. The pixels are (b, 1, N, N) bool.
+    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, 1, N, N) bool.
     """
     # Channels first: pca2d knows a pixel by its place in the scan.
     images, labels = channels(batch["images"]), batch["labels"]
     if augmentation is not None:
-        keys = sample_keys(key, batch).augment
+        keys = augmentation_keys(key, batch, seed)
         images, labels = jax.vmap(augment, in_axes=(0, 0, 0, 0, None))(
             keys, images, labels, batch["extent"], augmentation
         )
@@ -122,19 +135,48 @@ def augmented(
     return jnp.where(pixels[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
 
 
+def augmented_labels(
+    batch: Batch, key: jax.Array, augmentation: Augmentation | None, seed: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """The labels and pixels that `augmented` gives, of a batch that may be without images."""
+    labels = batch["labels"]
+    if augmentation is not None:
+
+        def warped(key: jax.Array, labels: jax.Array, extent: jax.Array) -> jax.Array:
+            field = coordinate_field(key, labels.shape[1], extent, augmentation)
+            return jnp.moveaxis(warp_nearest(jnp.moveaxis(labels, 0, 2), field), 2, 0)
+
+        labels = jax.vmap(warped)(augmentation_keys(key, batch, seed), labels, batch["extent"])
+    pixels = inside(batch["extent"], labels.shape[2])[:, None]
+    return jnp.where(pixels, labels, 0), pixels
+
+
+def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax.Array:
+    """The embeddings (b, Z, h, w, c) float16 of augmented samples, for the cache."""
+    images, _, _ = augmented(batch, key, objective.channels, objective.augmentation, objective.seed)
+    return model.encode(to_input(images, objective.image_size), batch["slices"]).astype(jnp.float16)
+
+
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
-    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity."""
-    images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity.
+
+    Where the batch holds embeddings the encoder does not run.
+    """
+    if "embeddings" in batch:
+        labels, pixels = augmented_labels(batch, key, objective.augmentation, objective.seed)
+        embeddings = batch["embeddings"].astype(jnp.float32)
+    else:
+        images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+        embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
+    embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
     masks = roi_mask(labels, objective.roi)
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
-    embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
-    embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
     losses = []
     for slot in range(1, objective.clicks + 1):
         logits, iou = model.decode(embeddings, prompts)
-        logits = to_native(logits[:, 0, 0], objective.image_size, images.shape[2]).reshape(masks.shape)
+        logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
         losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
         fixed = jax.lax.stop_gradient(logits)
         if slot < objective.clicks:

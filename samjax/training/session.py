@@ -108,6 +108,7 @@ def resumed_session(options: TrainOptions) -> Session:
         config = read_config(folder)
         config = replace(config, options=continued_options(config.options, options, folder))
         strategy = find_strategy(config.options.strategy)
+        _check_embeddings(config.options, strategy)
         base = load_base_of(config, folder) if strategy.family != "unet" else None
         folders = {name: Path(path) for name, path in config.data.items()}
         cases = _labelled_cases(folders, config.options) if folders else []
@@ -118,7 +119,7 @@ def resumed_session(options: TrainOptions) -> Session:
     return session
 
 
-FREE = ("workers", "cache", "cache_dir", "checkpoint_every")
+FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget")
 """Options that change how a run is computed but not what: a resumed run takes what is given."""
 BOUND = (
     "strategy", "data", "weights", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha",
@@ -204,7 +205,7 @@ def of_part(cases: list[CachedCase], splits: Splits, part: str) -> tuple[CachedC
 
 _COUNTS = (
     "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
-    "checkpoint_every", "accumulate", "lr_finder_every",
+    "checkpoint_every", "accumulate", "lr_finder_every", "cache_embeddings",
 )  # fmt: skip
 
 
@@ -234,6 +235,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
         raise UserError(f"--lora-targets: unknown '{sorted(unknown)[0]}'; expected any of q, k, v, mlp")
     roi_codes(options.roi)
     _check_family(options, strategy)
+    _check_embeddings(options, strategy)
     return options
 
 
@@ -269,3 +271,23 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
             f"--channels {options.channels}: {count} channels, but --strategy {name} keeps the "
             "pretrained patch embedding, which takes 3"
         )
+
+
+def _check_embeddings(options: TrainOptions, strategy: Strategy) -> None:
+    """Embeddings are kept of a frozen encoder's single slices, each variant another one."""
+    variants = options.cache_embeddings
+    if variants is None:
+        return
+    flag = f"--cache-embeddings {variants}"
+    if not strategy.encoder_frozen:
+        raise UserError(f"{flag}: --strategy {strategy.name} trains the encoder; take decoder, or leave it out")
+    if options.depth != 1:
+        raise UserError(f"{flag}: --depth {options.depth} lets slices see each other; leave one of the two out")
+    if not options.cache:
+        raise UserError(f"{flag}: embeddings lie on the disk beside the slices; leave out --no-cache")
+    if options.augment and variants == 1:
+        raise UserError(f"{flag}: one variant would be one fixed deformation; give 2 or more, or --no-augment")
+    if not options.augment and variants > 1:
+        raise UserError(f"{flag}: without augmentation all variants are the same; give 1")
+    if options.max_steps is None and variants > options.epochs:
+        raise UserError(f"{flag}: {options.epochs} epochs show one variant each; give no more than that")

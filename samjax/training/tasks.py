@@ -3,11 +3,24 @@
 from flax import nnx
 
 from samjax.data.pipeline import MapDataset
+from samjax.training.embedding_cache import compute_embeddings
 from samjax.training.fine_tuning import fine_tuning_task, window_data
 from samjax.training.picture_scores import picture_data, pretraining_task
 from samjax.training.session import Session
+from samjax.training.stop import StopRequest
 from samjax.training.task import Task
 from samjax.training.unet_task import unet_task
+
+
+def prepare(session: Session, stop: StopRequest) -> None:
+    """What a run computes once, before its first step.
+
+    Raises:
+        UserError: it does not fit on the disk.
+        Stopped: a signal asked for the end; what is done is kept.
+    """
+    if session.options.cache_embeddings is not None:
+        compute_embeddings(session, stop)
 
 
 def make_data(session: Session) -> MapDataset:

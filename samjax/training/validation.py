@@ -10,9 +10,9 @@ from flax import nnx
 
 from samjax.data.cache import CachedCase
 from samjax.data.channels import Channels
+from samjax.data.embeddings import EmbeddingStore
 from samjax.data.labels import roi_mask
-from samjax.data.samples import covering_set
-from samjax.data.slices import enough_pixels
+from samjax.data.samples import covering_set, scored_slices
 from samjax.files import replacing
 from samjax.training.session import Session
 from samjax.training.step import ScoringStep, shard
@@ -41,6 +41,8 @@ class Validator:
     session: Session
     kind: str
     """Of prompt."""
+    embeddings: EmbeddingStore | None = None
+    """Where those of the scored slices lie."""
 
     @property
     def prompt_source(self) -> str:
@@ -49,12 +51,13 @@ class Validator:
     def score(self, states: tuple[nnx.State, ...]) -> Scores:
         """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices."""
         cases, roi, depth = self.session.val, self.session.options.roi, self.session.options.depth
-        keep = None if self.kind == "none" else [enough_pixels(case.counts, roi, 1) for case in cases]
+        keep = scored_slices(cases, roi, self.kind)
         batch = self.session.options.batch_size * jax.local_device_count()
         totals = np.zeros((len(cases), 3), np.int64)
         slice_dice: list[np.ndarray] = []
         best: tuple[int, Example] | None = None
-        for host in covering_set(cases, depth, self.session.config.native, batch, keep).to_iter(epochs=1):
+        data = covering_set(cases, depth, self.session.config.native, batch, keep, self.embeddings)
+        for host in data.to_iter(epochs=1):
             results = jax.device_get(self.step(states, shard(host)))
             counted = results.counted.reshape(-1, depth)
             both, pred, true = (

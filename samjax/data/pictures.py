@@ -7,8 +7,8 @@ import numpy as np
 from samjax.data.dead_leaves import DeadLeavesOptions, dead_leaves, visible_regions
 from samjax.data.pipeline import MapDataset
 
-SMALLEST_SHARE = 1 / 256
-"""Of the picture: the smallest visible region that serves as a target, a patch of 16 x 16 in 256 x 256."""
+SMALLEST_SHARE = 1 / 100
+"""Of the picture: the smallest visible region that serves as a target, 26 x 26 pixels in 256 x 256."""
 _HELD_OUT = 1  # tells these pictures from the training ones of the same seed
 
 

@@ -18,7 +18,7 @@ from samjax.training.step import ScoringStep, make_scoring_step, shard
 from samjax.training.task import HostBatch, Scores, Task
 
 PICTURES_PER_EPOCH = 4000
-TARGETS = 4
+TARGETS = 8
 """Shapes of a picture that are asked for."""
 HELD_OUT = 64
 CLICKS = 5

@@ -142,7 +142,9 @@ class EvalOptions:
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """Run folder; repeat to compare. Default: runs/latest."""
     strategy: Literal["zeroshot"] | None = None
-    """zeroshot scores --weights without any training."""
+    """zeroshot scores --weights without any training; beside runs, for each region and channels that they have."""
+    predictions: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Folder of NIfTI predictions of any method, one <case>.nii.gz a case, as DIR or NAME=DIR; repeat to compare."""
     weights: str | None = None
     """Base weights for zeroshot, or where a run's base weights have moved to."""
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
@@ -152,10 +154,10 @@ class EvalOptions:
     for other data."""
     prompt: Literal["box", "point", "none"] | None = None
     """Prompt to score with. Default: the run's own first kind; box for zeroshot."""
-    roi: str = "whole-tumor"
-    """Region for zeroshot; a run knows its own."""
-    channels: str = "flair,t1gd,t2"
-    """Channels for zeroshot; a run knows its own."""
+    roi: str | None = None
+    """Region for zeroshot and --predictions (all: every region); a run knows its own. Default: whole-tumor."""
+    channels: str | None = None
+    """Channels for zeroshot; a run knows its own. Default: flair,t1gd,t2."""
     image_size: int | None = None
     """Side of the model's input for zeroshot. Default: what the weights were trained at."""
     protocol: Literal["decathlon"] | None = None
@@ -165,7 +167,11 @@ class EvalOptions:
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
     output: Path | None = None
-    """Where tables and CSV files go. Default: eval/ in the first run's folder."""
+    """Where tables, figures and the report go. Default: eval/ in the first run's folder."""
+    lora_distance: bool = False
+    """Compare the LoRA updates of the first two runs, layer by layer (paper B, fig. 8)."""
+    embeddings: bool = False
+    """Map the first model's image embeddings by domain (paper B, fig. 9)."""
     save_predictions: bool = False
     """Write predictions/<case>.nii.gz in the space of the source."""
     batch_size: int = 8

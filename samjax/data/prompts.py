@@ -99,6 +99,11 @@ def to_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
     return (coords + 0.5) * (size / native) - 0.5
 
 
+def from_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
+    """The inverse of `to_input_pixels`."""
+    return (coords + 0.5) * (native / size) - 0.5
+
+
 def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
     """The index in `KINDS` of one sample's prompt."""
     chances = jnp.array([dict(mix.shares).get(kind, 0.0) for kind in KINDS])

@@ -22,7 +22,7 @@ from samjax.models.presets import Adaptation, Compute
 from samjax.models.sam import Sam, from_flat
 from samjax.models.unet import UNet
 from samjax.runs import build_model, channels_of, load_trained
-from samjax.training.objective import Objective, slice_results
+from samjax.training.objective import Objective, Rounds, slice_results
 from samjax.training.step import SliceFunction, make_scoring_step, precision_of, replicate, shard
 from samjax.training.unet_task import ClassObjective, class_results
 from samjax.weights.base import load_base
@@ -59,10 +59,6 @@ class Segmenter:
     def prompt_source(self) -> str:
         return "none" if self.prompt == "none" else "ground truth"
 
-    def mask(self, predicted: np.ndarray, roi: str) -> np.ndarray:
-        """One region of a prediction, as bool."""
-        return predicted if predicted.dtype == bool else roi_mask(predicted, roi)
-
     def label_map(self, predicted: np.ndarray, scheme: str) -> np.ndarray:
         """A prediction in a scheme's values: of a single region, the value that stands for it."""
         if predicted.dtype == bool:
@@ -87,6 +83,8 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clic
         UserError: the run is not finished, its base weights are missing, or it never saw such a prompt.
     """
     config, trained = load_trained(folder, weights, average)
+    if config.architecture is None:
+        prompt = None  # a U-Net takes none, whatever the models beside it are asked with
     if prompt is not None and prompt not in trained.prompts:
         raise UserError(
             f"--prompt {prompt}: {folder} was trained with {', '.join(trained.prompts)} only; "
@@ -109,9 +107,9 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clic
 
 
 def zeroshot_segmenter(
-    weights: str, roi: str, channels: str, prompt: str | None, clicks: int, image_size: int | None
+    weights: str, roi: str, channels: str, prompt: str | None, clicks: int, image_size: int | None, name: str = ZEROSHOT
 ) -> Segmenter:
-    """Base weights as they are, asked with `prompt` or a box."""
+    """Base weights as they are, called `name` and asked with `prompt` or a box."""
     base = load_base(weights)
     chosen = parse_channels(channels)
     if chosen.text == PCA2D:
@@ -119,7 +117,7 @@ def zeroshot_segmenter(
     if chosen.count != base.config.in_channels:
         raise UserError(f"--channels {channels}: {chosen.count} channels; zeroshot needs {base.config.in_channels}")
     return Segmenter(
-        name=ZEROSHOT,
+        name=name,
         model=adapt(base.config, base.flat, Adaptation(), Compute()),
         rois=(roi,),
         channels=chosen,
@@ -130,12 +128,43 @@ def zeroshot_segmenter(
     )
 
 
+def region(predicted: np.ndarray, roi: str) -> np.ndarray:
+    """One region of a prediction, as bool."""
+    return predicted if predicted.dtype == bool else roi_mask(predicted, roi)
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """A case's prediction (Z, rows, columns) in our axes, native size: a region as bool, or canonical codes, uint8."""
 
     case: CachedCase
     predicted: np.ndarray
+    answers: "Answers | None" = None
+    """Of a model that was asked with prompts, or without any."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a promptable model said of each of Z slices, in K rounds of prompts."""
+
+    asked: np.ndarray
+    """(Z,) bool: the others were not run."""
+    iou: np.ndarray
+    """(K, Z) float32, as predicted."""
+    counts: np.ndarray
+    """(K, Z, 3) int32: pixels of prediction and label together, of the prediction, of the label."""
+    click: np.ndarray
+    """(Z, 2) float32 the first click's pixel (x, y); meaningless without clicks."""
+
+    @classmethod
+    def of(cls, slices: int, rounds: int) -> "Answers":
+        """Of a volume of which nothing has been asked yet."""
+        return cls(
+            np.zeros(slices, bool),
+            np.zeros((rounds, slices), np.float32),
+            np.zeros((rounds, slices, 3), np.int32),
+            np.zeros((slices, 2), np.float32),
+        )
 
 
 def segment(
@@ -158,39 +187,59 @@ def segment(
     batch = max(1, slices // depth) * jax.local_device_count()
     data = covering_set(cases, depth, largest_square(cases), batch, keep)
 
-    dtype = np.uint8 if isinstance(segmenter.model, UNet) else np.bool_
-    masks: dict[int, np.ndarray] = {}
+    open_cases: dict[int, Segmentation] = {}
 
     def finished(first: int, stop: int) -> Iterator[Segmentation]:
         for number in range(first, stop):
-            empty = np.zeros(cases[number].shape, dtype)
-            yield Segmentation(cases[number], masks.pop(number, empty))
+            yield open_cases.pop(number) if number in open_cases else _nothing(segmenter, cases[number])
 
     done = 0
     with data.to_iter(workers=workers, epochs=1) if data.length(0) else nullcontext(()) as batches:
         for host in batches:
             with jax.default_matmul_precision(precision_of(segmenter.dtype)):
-                predicted = jax.device_get(step(states, shard(host)).predicted)
+                results = step(states, shard(host))
+                found = jax.device_get((results.predicted, results.counted, results.rounds))
             upto = int(host["case"][host["valid"]].min())
             yield from finished(done, upto)
             done = upto
-            _place(masks, cases, host, predicted.reshape(-1, *predicted.shape[2:]))
+            for sample in np.flatnonzero(host["valid"]):
+                number = int(host["case"][sample])
+                if number not in open_cases:
+                    open_cases[number] = _nothing(segmenter, cases[number])
+                _place(open_cases[number], int(host["start"][sample]), _of_sample(found, int(sample)))
     yield from finished(done, len(cases))
 
 
-def _place(
-    masks: dict[int, np.ndarray],
-    cases: Sequence[CachedCase],
-    host: dict[str, np.ndarray],
-    predicted: np.ndarray,
-) -> None:
-    """Puts the predicted windows of a batch into their volumes."""
-    for number, start, valid, window in zip(host["case"], host["start"], host["valid"], predicted, strict=True):
-        if valid:
-            case = cases[number]
-            if number not in masks:
-                masks[int(number)] = np.zeros(case.shape, predicted.dtype)
-            mask = masks[int(number)]
-            rows, columns = case.shape[1:]
-            stop = min(start + len(window), case.shape[0])
-            mask[start:stop] = window[: stop - start, :rows, :columns]
+def _nothing(segmenter: Segmenter, case: CachedCase) -> Segmentation:
+    """A prediction of background, to be filled in."""
+    if isinstance(segmenter.model, UNet):
+        return Segmentation(case, np.zeros(case.shape, np.uint8))
+    return Segmentation(case, np.zeros(case.shape, bool), Answers.of(case.shape[0], segmenter.clicks))
+
+
+Found = tuple[np.ndarray, np.ndarray, Rounds | None]
+
+
+def _of_sample(found: Found, sample: int) -> Found:
+    """One sample's (Z, N, N) prediction, (Z,) counted and (K, Z) rounds, of all devices' (devices, samples, ...)."""
+    predicted, counted, rounds = found
+    device, place = divmod(sample, predicted.shape[1])
+    if rounds is not None:
+        iou, overlap = jax.tree.map(lambda x: x[device][:, place], (rounds.iou, rounds.overlap))
+        rounds = Rounds(iou, overlap, rounds.click[device, place])
+    return predicted[device, place], counted[device, place], rounds
+
+
+def _place(into: Segmentation, start: int, found: Found) -> None:
+    """Puts a window into its volume; slices beyond the end are padding."""
+    predicted, counted, rounds = found
+    stop = min(start + len(predicted), into.case.shape[0])
+    rows, columns = into.case.shape[1:]
+    into.predicted[start:stop] = predicted[: stop - start, :rows, :columns]
+    if rounds is not None:
+        answers, inside = into.answers, slice(0, stop - start)
+        answers.asked[start:stop] = counted[inside]
+        answers.iou[:, start:stop] = rounds.iou[:, inside]
+        counts = np.stack([rounds.overlap[name] for name in ("both", "pred", "true")], axis=-1)
+        answers.counts[:, start:stop] = counts[:, inside]
+        answers.click[start:stop] = rounds.click[inside]

@@ -1,6 +1,7 @@
 """Rows of scores, one a slice and one a volume, and what they come to."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,11 +11,25 @@ import numpy as np
 from samjax.data.cache import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.data.slices import decathlon_slices, enough_pixels
-from samjax.evaluation.metrics import score, score_slices
+from samjax.evaluation.lesions import lesion_scores
+from samjax.evaluation.metrics import (
+    precision,
+    score,
+    score_slices,
+    sensitivity,
+    surface_dice,
+    volume_similarity,
+)
 from samjax.evaluation.summary import Summary, summarise
 from samjax.files import replacing
 
 SCOPES = ("slice", "slice_all", "volume")
+SCOPE_NAMES = {"slice": "by slice", "slice_all": "by slice, empty ones included", "volume": "by volume (3-D)"}
+TOLERANCE_MM = 1.0
+"""Of the surface Dice."""
+VOLUME_METRICS = (
+    "surface_dice", "volume_similarity", "sensitivity", "precision", "lesion_dice", "lesion_hd95",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,14 @@ class Row:
     pred_pixels: int
     dice: float
     hd95: float
+    surface_dice: float | None = None
+    """Normalised, at `TOLERANCE_MM`; this and what follows are of volumes only."""
+    volume_similarity: float | None = None
+    sensitivity: float | None = None
+    precision: float | None = None
+    lesion_dice: float | None = None
+    """Lesion-wise as in BraTS 2023."""
+    lesion_hd95: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,27 @@ def score_case(
         Row(**about, slice=z, **{name: column[z].item() for name, column in columns.items()}) for z in range(len(true))
     )
     chosen = tuple(bool(x) for x in rule.chosen(case, roi))
-    return CaseScores(slices, chosen, Row(**about, slice=None, **score(predicted, true, spacing)))
+    volume = Row(**about, slice=None, **score(predicted, true, spacing), **_volume_scores(predicted, true, case))
+    return CaseScores(slices, chosen, volume)
+
+
+def _volume_scores(predicted: np.ndarray, true: np.ndarray, case: CachedCase) -> dict[str, float]:
+    spacing = case.geometry.spacing
+    lesions = lesion_scores(predicted, true, spacing, challenge_of(case.case.id))
+    return {
+        "surface_dice": surface_dice(predicted, true, spacing, TOLERANCE_MM),
+        "volume_similarity": volume_similarity(predicted, true),
+        "sensitivity": sensitivity(predicted, true),
+        "precision": precision(predicted, true),
+        "lesion_dice": lesions.dice,
+        "lesion_hd95": lesions.hd95,
+    }
+
+
+def challenge_of(case: str) -> str:
+    """The BraTS 2023 challenge whose lesion-wise rules a case goes by: by its name, GLI where that tells nothing."""
+    found = re.search(r"BraTS-(GLI|SSA|PED|MEN|MET)\b", case)
+    return found[1] if found else "GLI"
 
 
 def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
@@ -95,18 +138,18 @@ def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
     ]
 
 
-def summarise_rows(rows: Sequence[Row]) -> dict[str, Summary]:
-    """Dice and HD95 over rows; the intervals resample patients."""
+def summarise_rows(rows: Sequence[Row], metrics: Sequence[str] = ("dice", "hd95")) -> dict[str, Summary]:
+    """Metrics over rows; the intervals resample patients."""
     nonempty = [row.true_pixels > 0 for row in rows]
     patients = [f"{row.domain}/{row.patient}" for row in rows]
-    return {
-        metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in ("dice", "hd95")
-    }
+    return {metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in metrics}
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes rows as CSV; numbers in full, so that they can be checked."""
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows as CSV, without the columns that none of them has; numbers in full, so that they can be checked."""
+    names = [field.name for field in fields(Row)]
+    kept = [name for name in names if name not in VOLUME_METRICS or any(getattr(row, name) is not None for row in rows)]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(file, kept, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

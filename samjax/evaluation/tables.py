@@ -59,7 +59,7 @@ class Table:
 
         table = RichTable(title=self.caption, title_justify="left", title_style="bold")
         for index, name in enumerate(self.header):
-            table.add_column(name, justify="left" if index < 4 else "right")
+            table.add_column(name, justify="left" if index < 4 else "right", overflow="fold")
         for row in self._marked("[bold]", "[/bold]"):
             table.add_row(*row)
         console = Console()

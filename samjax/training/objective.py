@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from samjax.data.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.channels import Channels
 from samjax.data.labels import roi_mask
-from samjax.data.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt
+from samjax.data.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, from_input_pixels
 from samjax.models.prompt_encoder import Prompts
 from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.sam import Sam
@@ -39,6 +39,17 @@ class Objective:
     """Of the augmentation of samples with a variant."""
 
 
+class Rounds(NamedTuple):
+    """What a prompted model answered after each of K rounds, of each slice; for evaluation."""
+
+    iou: jax.Array
+    """(K, b, Z) float32, as predicted."""
+    overlap: dict[str, jax.Array]
+    """(K, b, Z) pixel counts."""
+    click: jax.Array
+    """(b, Z, 2) the first click's native pixel (x, y); meaningless where the prompt has none."""
+
+
 class SliceResults(NamedTuple):
     """Of each slice, (b, Z): its loss, whether it counts, its pixel counts; and the prediction (b, Z, N, N) bool."""
 
@@ -46,6 +57,8 @@ class SliceResults(NamedTuple):
     counted: jax.Array
     overlap: dict[str, jax.Array]
     predicted: jax.Array
+    rounds: Rounds | None = None
+    """Of promptable models."""
 
 
 class SampleKeys(NamedTuple):
@@ -173,12 +186,15 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
-    losses = []
+    losses, ious, overlaps = [], [], []
+    click = from_input_pixels(prompts.coords[:, 0, 0], labels.shape[2], objective.image_size)
     for slot in range(1, objective.clicks + 1):
         logits, iou = model.decode(embeddings, prompts)
         logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
-        losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
+        ious.append(iou.reshape(masks.shape[:2]))
+        losses.append(slice_loss(logits, ious[-1], masks, pixels))
         fixed = jax.lax.stop_gradient(logits)
+        overlaps.append(overlap(fixed, masks, pixels))
         if slot < objective.clicks:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
 
@@ -188,6 +204,9 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     return SliceResults(
         loss=sum(losses) / len(losses),
         counted=counted,
-        overlap=overlap(fixed, masks, pixels),
+        overlap=overlaps[-1],
         predicted=(fixed > 0) & pixels & counted[..., None, None],
+        rounds=Rounds(
+            jnp.stack(ious), jax.tree.map(lambda *x: jnp.stack(x), *overlaps), click.reshape(*masks.shape[:2], 2)
+        ),
     )

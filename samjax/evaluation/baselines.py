@@ -1,0 +1,42 @@
+"""What a prompt alone is worth: the masks that one could draw from it without looking at the picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samjax.data.cache import CachedCase
+from samjax.data.labels import roi_codes
+
+FILLED_BOX, ELLIPSE, DISK = "filled box", "inscribed ellipse", "disk at the click"
+
+
+def median_area(cases: Sequence[CachedCase], roi: str) -> float:
+    """Pixels of the ROI in the median slice that shows it."""
+    areas = np.concatenate([case.counts[:, list(roi_codes(roi))].sum(axis=1) for case in cases])
+    return float(np.median(areas[areas > 0])) if areas.any() else 0.0
+
+
+def of_boxes(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """The tight box of each slice, filled, and the ellipse that fits in it; truth (Z, rows, columns) bool."""
+    masks = {FILLED_BOX: np.zeros_like(truth), ELLIPSE: np.zeros_like(truth)}
+    for z in np.flatnonzero(truth.any((1, 2))):
+        rows, columns = (np.flatnonzero(truth[z].any(axis)) for axis in (1, 0))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        masks[FILLED_BOX][z][box] = True
+        y, x = (2 * (np.arange(height) + 0.5) / height - 1)[:, None], 2 * (np.arange(width) + 0.5) / width - 1
+        masks[ELLIPSE][z][box] = x**2 + y**2 <= 1
+    return masks
+
+
+def of_clicks(truth: np.ndarray, click: np.ndarray, area: float) -> dict[str, np.ndarray]:
+    """A disk of `area` pixels around each slice's click, (Z, 2) as (x, y), where the slice shows the ROI.
+
+    With the median area of the very slices that are scored, which no user would know: it flatters the baseline.
+    """
+    rows, columns = (np.arange(size) for size in truth.shape[1:])
+    disks = np.zeros_like(truth)
+    for z in np.flatnonzero(truth.any((1, 2))):
+        x, y = click[z]
+        disks[z] = np.pi * ((rows[:, None] - y) ** 2 + (columns - x) ** 2) <= area
+    return {DISK: disks}

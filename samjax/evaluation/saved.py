@@ -1,0 +1,50 @@
+"""Predictions of any method, read from a folder of NIfTI files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samjax.data.cache import CachedCase
+from samjax.data.cases import Source
+from samjax.data.geometry import same_grid
+from samjax.data.labels import to_canonical
+from samjax.data.volumes import read_scan
+from samjax.errors import UserError
+from samjax.evaluation.inference import Segmentation
+
+
+@dataclass(frozen=True)
+class SavedPredictions:
+    """A folder that holds <case>.nii.gz for every case, in the case's space and label values.
+
+    What it was prompted with is not known; it is scored as prompt-free, on every slice.
+    """
+
+    name: str
+    folder: Path
+    rois: tuple[str, ...]
+    prompt: str = "none"
+    clicks: int = 1
+    asked: str = "none"
+    prompt_source: str = "none"
+
+    def segment(self, cases: Sequence[CachedCase]) -> Iterator[Segmentation]:
+        """The saved predictions in the order of the cases, as canonical codes.
+
+        Raises:
+            UserError: a file is missing, lies on another grid, or has values that are not of the case's scheme.
+        """
+        for case in cases:
+            path = self._path(case.case.id)
+            scan = read_scan(Source(path, None), {})
+            if scan.geometry.shape != case.shape or not same_grid(scan.geometry, case.geometry):
+                raise UserError(f"{path}: not on the grid of {case.case.id}; save it in the space of the scans")
+            yield Segmentation(case, to_canonical(scan.array, case.case.scheme, path).astype(np.uint8))
+
+    def _path(self, case: str) -> Path:
+        for suffix in (".nii.gz", ".nii"):
+            if (self.folder / f"{case}{suffix}").is_file():
+                return self.folder / f"{case}{suffix}"
+        raise UserError(f"--predictions {self.folder}: no {case}.nii.gz there; expected one file for each scored case")

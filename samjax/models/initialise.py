@@ -1,7 +1,8 @@
 """Initial values drawn by path with NumPy, for parameters that no weight file gives.
 
-With the mean and deviation of the modules' own initialisers, but without compiling a program to draw them: a run starts
-seconds earlier. Each value depends on the seed and its own path alone, whatever else is drawn.
+With the mean and deviation of the modules' own initialisers (the encoder's blocks apart), but without compiling a
+program to draw them: a run starts seconds earlier. Each value depends on the seed and its own path alone, whatever
+else is drawn.
 """
 
 import re
@@ -31,6 +32,9 @@ _RULES: tuple[tuple[str, Draw], ...] = (
         r"(encoder|decoder)/\d+/convs/\d+/conv/kernel|heads/\d+/kernel",
         _normal(lambda shape: (2 / (1 + 0.01**2) / float(np.prod(shape[:-1]))) ** 0.5),
     ),
+    # As ViT's (Dosovitskiy et al. 2021): larger weights drown the patches in what all tokens share, and a SAM that is
+    # trained from here then learns to do without the picture.
+    (r"image_encoder/blocks/\d+/(attn|mlp)/\w+/kernel", _normal(lambda shape: 0.02)),
     (r".*/kernel", _normal(lambda shape: float(np.prod(shape[:-1])) ** -0.5)),
     (r".*/scale", _constant(1)),
     (r".*/pos_embed", _normal(lambda shape: 0.02)),

@@ -1,5 +1,7 @@
 """Values drawn by path against the modules' own initialisers."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -46,15 +48,24 @@ def test_constants_are_the_same(modules, drawn):
     assert all(np.array_equal(drawn[path], modules[path]) for path in constant)
 
 
+BLOCKS = re.compile(r"image_encoder/blocks/\d+/(attn|mlp)/\w+/kernel")
+
+
 def test_mean_and_deviation_are_the_same(modules, drawn):
-    """Within six standard errors of a normal sample of that size."""
+    """Within six standard errors of a normal sample of that size; but for the encoder's blocks."""
     for path, expected in modules.items():
-        if np.ptp(expected) == 0:
+        if np.ptp(expected) == 0 or BLOCKS.fullmatch(path):
             continue
         found, count = drawn[path], expected.size
         assert found.dtype == np.float32
         assert abs(found.mean() - expected.mean()) < 6 * (2 / count) ** 0.5 * expected.std(), path
         assert abs(np.log(found.std() / expected.std())) < 6 / count**0.5, path
+
+
+def test_the_blocks_begin_small_so_that_the_picture_shows_in_the_embedding(drawn):
+    kernels = [value for path, value in drawn.items() if BLOCKS.fullmatch(path)]
+    assert len(kernels) == 4
+    assert all(value.std() == pytest.approx(0.02, rel=0.05) for value in kernels)
 
 
 def test_each_path_has_its_own_values_and_they_depend_on_the_seed_and_path_alone(drawn):

@@ -1,5 +1,6 @@
 """The exceptions that are no faults of the program, and how the commands show them."""
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -18,9 +19,9 @@ class Stopped(Exception):
     The commands print the message and exit with 128 + the signal's number, as shells expect.
     """
 
-    def __init__(self, message: str, signal: int):
+    def __init__(self, message: str, number: int):
         super().__init__(message)
-        self.signal = signal
+        self.signal = number
 
 
 def run_door(main: Callable[[], None]) -> None:
@@ -30,6 +31,9 @@ def run_door(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: at once, by Ctrl-C; a run goes on from its last checkpoint with --resume", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signal)

@@ -76,6 +76,15 @@ def find_described(
     return cases, problems
 
 
+def scheme_of(description: Path) -> str | None:
+    """The scheme that the `labels` of a dataset.json spell; None if they do not name all compartments.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    return _scheme(_read(description), description, required=False)
+
+
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 

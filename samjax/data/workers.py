@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # The parallelism is in the number of workers: a pool of BLAS threads in each would fight over the cores.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 class WorkerError(RuntimeError):
     """A worker failed or died; the message holds the element's place and the worker's own traceback."""
@@ -159,8 +161,8 @@ def _started(chain: int, slots: list[int]) -> _Worker:
     ours, theirs = socket.socketpair()
     # The path comes first and by itself: all else that the worker imports is found through it.
     code = f"import sys; sys.path[:] = {sys.path!r}; from samjax.data import workers; workers.serve"
-    # A blocked signal stays blocked in the new program, so Ctrl-C cannot hit it before it ignores it.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # A blocked signal stays blocked in the new program, so none can hit it before it ignores it.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", f"{code}({theirs.fileno()}, {chain})"],
@@ -200,7 +202,9 @@ def serve(connection: int, chain: int) -> None:
         connection: descriptor of the socket for requests and replies.
         chain: descriptor of the file that holds the pickled chain.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Ctrl-C and SIGTERM, which clusters send to every process, are the parent's to handle: it still needs data.
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     parent = Connection(connection)
     requests: queue.SimpleQueue[tuple[int, int, int]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(parent, requests), daemon=True).start()

@@ -8,7 +8,7 @@ import numpy as np
 from samjax.data.cache import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.evaluation.baselines import median_area, of_boxes, of_clicks
-from samjax.evaluation.inference import Segmentation, Segmenter, region
+from samjax.evaluation.inference import WHOLE, Segmentation, Segmenter, region
 from samjax.evaluation.overlays import Shown, largest_slice
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import CaseScores, SliceRule, score_case
@@ -30,7 +30,7 @@ class Collected:
     baselines: dict[str, list[CaseScores]] = field(default_factory=dict)
     """Of what the prompts alone are worth, by name."""
     shown: list[Shown] = field(default_factory=list)
-    """The slice of each case with most of the first region."""
+    """The slice of each case with most of the region that pictures show."""
     viewed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """Of the first cases, the regions predicted."""
     predicted_iou: list[np.ndarray] = field(default_factory=list)
@@ -40,6 +40,11 @@ class Collected:
     patients: list[str] = field(default_factory=list)
     """Of each column of `slice_dice`."""
 
+    @property
+    def roi(self) -> str:
+        """The region that pictures show."""
+        return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
+
     def add(self, prediction: Segmentation, rule: SliceRule, area: float) -> None:
         """Scores one case; `area` is that of the disk at the click."""
         case, model = prediction.case, self.model
@@ -47,7 +52,7 @@ class Collected:
         masks = {roi: region(prediction.predicted, roi) for roi in model.rois}
         for roi, mask in masks.items():
             self.scores.append(score_case(case, mask, run=model.name, roi=roi, **about))
-        self.shown.append(largest_slice(case, masks[model.rois[0]], model.name, model.rois[0]))
+        self.shown.append(largest_slice(case, masks[self.roi], model.name, self.roi))
         if len(self.viewed) < VIEWED:
             self.viewed[case.case.id] = masks
         if prediction.answers is None or model.prompt_source == "none":

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from samjax.config import EvalOptions
+from samjax.config import EvalOptions, TrainOptions
 from samjax.data.cache import CachedCase
+from samjax.data.channels import PCA2D, parse_channels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
 from samjax.data.volumes import write_labels
 from samjax.errors import UserError
@@ -80,15 +81,19 @@ def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[Segmenter
     weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
     channels = options.channels or DEFAULT_CHANNELS
     wanted = [
-        (options.roi or config.options.roi, options.channels or config.options.channels)
-        for config in configs
-        if config.architecture and config.options.depth == 1 and config.options.channels != "pca2d"
-    ] or [(options.roi or next((config.options.roi for config in configs), DEFAULT_ROI), channels)]
+        (options.roi or run.roi, run.channels if _fits_base(run) and not options.channels else channels)
+        for run in (config.options for config in configs if config.architecture)
+    ] or [(options.roi or DEFAULT_ROI, channels)]
     found = []
     for roi, text in dict.fromkeys(wanted):
         name = ZEROSHOT if len(set(wanted)) == 1 else f"{ZEROSHOT}-{roi}-{text.replace(',', '+')}"
         found.append(zeroshot_segmenter(weights, roi, text, options.prompt, options.clicks, options.image_size, name))
     return found
+
+
+def _fits_base(run: TrainOptions) -> bool:
+    """Whether base weights take the run's channels."""
+    return run.channels != PCA2D and parse_channels(run.channels).count == 3
 
 
 def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[Segmentation]:

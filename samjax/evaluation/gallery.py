@@ -35,7 +35,7 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
 
     prompts = {found.model.name: found.model.asked for found in collected}
     shown = [item for found in collected for item in found.shown]
-    regions = ", ".join(dict.fromkeys(found.model.rois[0] for found in collected))
+    regions = ", ".join(dict.fromkeys(found.roi for found in collected))
     text = f"the slice of each case that shows most of the {regions}"
     draw_overlays(path("overlays", f"Predictions over {text}, in the colours of paper A."), shown)
     extremes(shown, prompts, path("extremes", f"Worst, median and best of {text}."))
@@ -66,11 +66,12 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
 def draw_panels(path: Path, collected: Sequence[Collected], cases: Sequence[CachedCase], prompts: dict) -> None:
     """Paper B, figure 7: the four modalities of a slice, its label and every model's prediction."""
     panels = []
+    collected = [found for found in collected if found.roi == collected[0].roi]
     for number, case in enumerate(cases[:MOST_PANELS]):
         items = [found.shown[number] for found in collected]
         z = items[0].slice
         images, labels = case.read(z, z + 1)
-        truth = roi_mask(labels[0], collected[0].model.rois[0])
+        truth = roi_mask(labels[0], collected[0].roi)
         predicted = {item.run: item.predicted for item in items if item.slice == z}
         if len(predicted) == len(items):
             panels.append(Panel(case.case.id, z, images[0], truth, predicted))

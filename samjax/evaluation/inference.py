@@ -101,7 +101,7 @@ def segmenter_of_run(folder: Path, weights: str | None, prompt: str | None, clic
         depth=options.depth,
         image_size=options.image_size,
         prompt=prompt or trained.prompts[0],
-        clicks=clicks,
+        clicks=clicks if (prompt or trained.prompts[0]) == "point" else 1,
         dtype=options.dtype,
     )
 
@@ -124,7 +124,7 @@ def zeroshot_segmenter(
         depth=1,
         image_size=image_size or base.config.image_size,
         prompt=prompt or "box",
-        clicks=clicks,
+        clicks=clicks if prompt == "point" else 1,
     )
 
 

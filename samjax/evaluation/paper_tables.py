@@ -15,13 +15,14 @@ from samjax.evaluation.scoring import CaseScores, of_scope, summarise_rows
 from samjax.evaluation.summary import Summary
 from samjax.evaluation.tables import Table, number
 
+# Adult glioma last: the other names may hold "brats" or "glioma" too.
 _DOMAIN_NAMES = {
-    "adult glioma": r"adult|gli|glioma|hgg|lgg|phantom|brats(18|20|21|23)?",
     "meningioma": r"men|meningioma",
     "paediatric": r"ped|peds|p(a)?ediatric",
     "sub-Saharan": r"ssa|afr|africa|sub.?saharan",
+    "adult glioma": r"adult|gli|glioma|hgg|lgg|phantom|brats(18|20|21|23)?",
 }
-_WORDS = re.compile(r"[a-z]+\d*|sub.?saharan")
+_WORDS = re.compile(r"sub.?saharan|[a-z]+\d*")
 
 MODELS_A = {"zeroshot": "pretrained", "decoder": "fine-tuned", "unet": "unet"}
 HEADS_A = {"pretrained": "pretrained SAM", "fine-tuned": "decoder fine-tuned", "unet": "U-Net, no prompt"}
@@ -56,8 +57,10 @@ def domain_of(name: str) -> str | None:
 
 def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
     """Those of the papers' tables that the runs fill at least in one cell."""
-    tables = [_table_a(runs, channels) for channels in PAPER_A]
-    tables += [_table_b(runs, caption, rows) for caption, rows in _tables_b()]
+    prompted, free = ([run for run in runs if (run.prompt != "none") == asked] for asked in (True, False))
+    tables = [_table_a([*prompted, *(run for run in free if run.strategy == "unet")], channels) for channels in PAPER_A]
+    for chosen, source in ((prompted, "prompts from ground truth"), (free, "no prompts, every slice run")):
+        tables += [_table_b(chosen, f"{caption}; {source}", rows) for caption, rows in _tables_b()]
     return [table for table in tables if table is not None]
 
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from samjax.data.cache import CachedCase
 from samjax.data.cases import Source
+from samjax.data.dataset_json_layout import DESCRIPTION, scheme_of
 from samjax.data.geometry import same_grid
 from samjax.data.labels import to_canonical
 from samjax.data.volumes import read_scan
@@ -17,9 +16,10 @@ from samjax.evaluation.inference import Segmentation
 
 @dataclass(frozen=True)
 class SavedPredictions:
-    """A folder that holds <case>.nii.gz for every case, in the case's space and label values.
+    """A folder that holds <case>.nii.gz for every case, in the case's space.
 
-    What it was prompted with is not known; it is scored as prompt-free, on every slice.
+    Its label values are those that a dataset.json beside them says, as nnU-Net leaves one there; without one, those
+    of each case's own scheme. What it was prompted with is not known; it is scored as prompt-free, on every slice.
     """
 
     name: str
@@ -34,14 +34,27 @@ class SavedPredictions:
         """The saved predictions in the order of the cases, as canonical codes.
 
         Raises:
-            UserError: a file is missing, lies on another grid, or has values that are not of the case's scheme.
+            UserError: a file is missing, lies on another grid, or has values that are not of the scheme.
         """
+        described = self._scheme()
         for case in cases:
             path = self._path(case.case.id)
             scan = read_scan(Source(path, None), {})
             if scan.geometry.shape != case.shape or not same_grid(scan.geometry, case.geometry):
                 raise UserError(f"{path}: not on the grid of {case.case.id}; save it in the space of the scans")
-            yield Segmentation(case, to_canonical(scan.array, case.case.scheme, path).astype(np.uint8))
+            yield Segmentation(case, to_canonical(scan.array, described or case.case.scheme, path))
+
+    def _scheme(self) -> str | None:
+        """The scheme that the folder's dataset.json spells; None without one."""
+        description = self.folder / DESCRIPTION
+        if not description.is_file():
+            return None
+        if scheme := scheme_of(description):
+            return scheme
+        raise UserError(
+            f"{description}: its labels do not name edema, non-enhancing and enhancing tumour; "
+            "remove it if the predictions have the label values of the scans"
+        )
 
     def _path(self, case: str) -> Path:
         for suffix in (".nii.gz", ".nii"):

@@ -33,7 +33,13 @@ def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:
         raise UserError(f"--split {' '.join(options.split) or default}: holds no case of {', '.join(folders)}")
     if options.data:
         _warn_of_shared_patients(runs, cases)
-    return require_labels(prepare(cases[: options.limit], options.cache_dir if options.cache else None))
+    return require_labels(prepare(_first(cases, options.limit), options.cache_dir if options.cache else None))
+
+
+def _first(cases: list[Case], limit: int | None) -> list[Case]:
+    """The first so many cases of each domain."""
+    domains = dict.fromkeys(case.domain for case in cases)
+    return [case for name in domains for case in [case for case in cases if case.domain == name][:limit]]
 
 
 def parse_parts(texts: tuple[str, ...], domains: tuple[str, ...], default: str) -> dict[str, str]:
@@ -63,13 +69,14 @@ def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
 def _splits(options: EvalOptions, runs: list[Path], cases: list[Case]) -> Splits:
     """The split of the runs, which must agree; one by the seed where no run has one for these domains."""
     domains = {case.domain for case in cases}
-    found = [splits for splits in map(read_splits, runs) if domains <= set(splits.domains)]
+    known = [(run, splits) for run in runs if domains <= set((splits := read_splits(run)).domains)]
+    found = [splits for _, splits in known]
     if not found:
         return split_cases(cases, options.seed)
-    for splits, run in zip(found[1:], runs[1:], strict=False):
+    for run, splits in known[1:]:
         if any(splits.domains[name] != found[0].domains[name] for name in domains):
             raise UserError(
-                f"--run {run}: another split than {runs[0]}, so one would be scored on its training patients; "
+                f"--run {run}: another split than {known[0][0]}, so one would be scored on its training patients; "
                 "compare runs of one --seed and --fold, or score other data"
             )
     return found[0]

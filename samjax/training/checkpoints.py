@@ -1,11 +1,16 @@
 """Checkpoints of a run, written by Orbax."""
 
+import json
+import logging
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -19,6 +24,17 @@ KEEP = 2
 Host = dict[str, Any]
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax's other reads, which a failed one leaves behind, from writing tracebacks on stderr."""
+    former = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = former
+
+
 class Checkpoints:
     """The checkpoints of a run: saved without holding up training, complete or absent.
 
@@ -30,29 +46,32 @@ class Checkpoints:
         self._folder = folder
         if not is_writer():
             return
+        for name in ("absl", "asyncio"):  # Orbax's chatter: what matters comes as an exception
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._best = _Best()
         folder.mkdir(parents=True, exist_ok=True)  # Orbax makes none where not all processes take part
         options = ocp.CheckpointManagerOptions(
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(KEEP),
-                    policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(KEEP), self._best]),
             enable_async_checkpointing=True,
             cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def save(self, state: TrainState, host: Host, score: float | None = None) -> None:
-        """Saves a state without device axis under its step; a step that is there already is left as it is."""
+    def save(self, state: TrainState, host: Host) -> None:
+        """Saves a state without device axis under its step; a step that is there already is left as it is.
+
+        Of the host state, `best_step` names the checkpoint that is kept for its validation.
+        """
         if not is_writer():
             return
-        step = int(state.step)
+        step, plain = int(state.step), _plain(state)
+        self._best.step = host["best_step"]
         if step not in self._manager.all_steps():
-            arguments = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), host=ocp.args.JsonSave(host))
-            self._manager.save(step, args=arguments, metrics=None if score is None else {"score": score})
+            content = {"host": host, "crc32": _checksum(plain, host)}
+            arguments = ocp.args.Composite(state=ocp.args.StandardSave(plain), host=ocp.args.JsonSave(content))
+            self._manager.save(step, args=arguments)
 
     def restore(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
         """The newest checkpoint that can be read: its state and host state; None if there is none at all.
@@ -74,6 +93,7 @@ class Checkpoints:
             return None
         return broadcast(like(host) if found is None else found[0]), host
 
+    @_quiet()
     def _newest(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -91,12 +111,15 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host]:
-        host = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+        content = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+        host = content["host"]
         template = like(host)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        leaves = jax.tree.leaves(self._manager.restore(step, args=arguments)["state"])
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), host
+        plain = self._manager.restore(step, args=arguments)["state"]
+        if _checksum(plain, host) != content["crc32"]:
+            raise ValueError("not what was saved, by its checksum")
+        return jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(plain)), host
 
     def wait(self) -> None:
         """Waits for what is being saved."""
@@ -110,8 +133,22 @@ class Checkpoints:
             self._manager.close()
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics["score"]
+class _Best:
+    """An Orbax preservation policy: keeps the checkpoint of one step."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
+def _checksum(plain: dict[str, Any], host: Host) -> int:
+    """CRC-32 of all that a checkpoint holds: what Orbax stores does not show a flipped bit by itself."""
+    value = zlib.crc32(json.dumps(host, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(plain):
+        value = zlib.crc32(np.ascontiguousarray(leaf), value)
+    return value
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from samjax.runs import (
     Trained,
     build_model,
     final_of,
+    find_run,
     load_stage,
     locked,
     save_final,
@@ -62,14 +63,16 @@ def train(options: TrainOptions) -> Path:
         UserError: the options, weights or data cannot be used.
         Stopped: a signal asked for the end; a checkpoint was saved.
     """
-    session = resumed_session(options) if options.resume else new_session(options)
+    session = None if options.resume else new_session(options)
     with ExitStack() as stack:
         with errors_shared():
+            folder = session.folder if session else find_run(options.run)
             if is_writer():
-                stack.enter_context(locked(session.folder))
+                stack.enter_context(locked(folder))
+        session = session or resumed_session(options)
         stack.enter_context(jax.default_matmul_precision(precision_of(session.options.dtype)))
         _train(session, stack.enter_context(StopRequest()))
-    return session.folder
+    return folder
 
 
 @dataclass(frozen=True)
@@ -131,25 +134,30 @@ def _train(session: Session, stop: StopRequest) -> None:
     data = make_data(session)
     prepare(session, stop)
     stages = plan_stages(data, options, len(session.strategy.stages))
-    checkpoints = Checkpoints(folder / CHECKPOINTS)
-    state, host = None, {"stage": 0}
-    if session.resumed:
-        state, host = checkpoints.restore(lambda host: _state_of(session, stages[host["stage"]])) or (state, host)
-    done = 0 if state is None else int(state.step)
-    log = MetricsLog(folder / METRICS, done)
-    with TrainingDisplay(stages[-1].end_step, done) as display:
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(closing(Checkpoints(folder / CHECKPOINTS)))
+        state, host = None, {"stage": 0}
+        if session.resumed:
+            state, host = checkpoints.restore(lambda host: _state_of(session, stages[host["stage"]])) or (state, host)
+        done = 0 if state is None else int(state.step)
+        log = stack.enter_context(closing(MetricsLog(folder / METRICS, done)))
+        display = stack.enter_context(TrainingDisplay(stages[-1].end_step, done))
         tools = _Tools(session, data, checkpoints, log, display, stop, Vote())
         trained: Trained = load_stage(folder, host["stage"])
         for stage in stages[host["stage"] :]:
-            resumed = (state, Progress(**host)) if state is not None else None
+            resumed = (state, _with_given_rate(Progress(**host), options)) if state is not None else None
             trained = _train_stage(tools, stage, trained, resumed)
             state = None
             if stage is not stages[-1]:
                 _on_writer(partial(save_stage, folder, stage.number + 1, trained))
         display.say(f"most memory held: {memory_in_use() / 2**30:.2f} GiB")
-    checkpoints.close()
-    log.close()
     _on_writer(partial(save_final, folder, trained, session.config))
+
+
+def _with_given_rate(progress: Progress, options: TrainOptions) -> Progress:
+    """The learning rate of the options, which --allow-changes may have changed, where no finder decides."""
+    fixed = options.lr != "auto" and options.lr_finder_every is None
+    return replace(progress, lr=options.lr) if fixed else progress
 
 
 def _on_writer(write: Callable[[], None]) -> None:
@@ -219,9 +227,9 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             stopping = tools.vote(tools.stop.signal is not None)
             if epoch_ends or stopping or step % options.checkpoint_every == 0:
                 meter.flush()
-                tools.checkpoints.save(first(state), asdict(progress), score)
+                tools.checkpoints.save(first(state), asdict(progress))
             if stopping:
-                tools.checkpoints.close()
+                tools.checkpoints.wait()
                 barrier("stopped")
                 raise Stopped(
                     f"{folder} after step {step} of {stage.end_step}, saved; go on with python train.py --resume "

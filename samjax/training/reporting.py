@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samjax.distributed import is_writer
+from samjax.files import replacing
 from samjax.models.prompt_encoder import Buffer
 
 QUIET_SECONDS = 10
@@ -33,7 +34,8 @@ class MetricsLog:
 
         rows = path.read_text().splitlines() if path.exists() else []
         kept = [row for row in rows if _step_of(row) <= resumed_step]
-        path.write_text("".join(row + "\n" for row in kept))
+        with replacing(path) as temporary:
+            temporary.write_text("".join(row + "\n" for row in kept))
         self._file = open(path, "a")  # noqa: SIM115
         self._board = SummaryWriter(str(path.parent), purge_step=resumed_step + 1 if resumed_step else None)
 
@@ -55,9 +57,13 @@ class MetricsLog:
 
 
 def _step_of(row: str) -> float:
-    """The step of a row; beyond every step for a row cut off when a run was killed."""
+    """The step that a row came with: of the finder's the next one, before which it asks again.
+
+    Beyond every step for a row cut off when a run was killed.
+    """
     try:
-        return json.loads(row)["step"]
+        content = json.loads(row)
+        return content["step"] + (content["kind"] == "finder")
     except (ValueError, KeyError):
         return math.inf
 

@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).with_name("tiny.safetensors")
 def load_base(weights: str) -> Weights:
     """Base weights by name or path.
 
-    "tiny" is the small model with the weights that are shipped, "random" the same without any training.
+    "tiny" is the small model with the weights beside this file, if there are any, "random" the same without training.
 
     Raises:
         UserError: as `load_weights`.

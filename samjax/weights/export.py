@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from samjax.errors import UserError
 from samjax.files import replacing
-from samjax.models.presets import SamConfig
+from samjax.models.adapted import PATCH_KERNEL
+from samjax.models.lora import merge_lora
+from samjax.models.presets import Adaptation, SamConfig
+from samjax.models.resizing import resize_matrix
 from samjax.weights.names import from_ours
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import write_safetensors
@@ -84,3 +89,38 @@ def transformers_config(config: SamConfig) -> dict[str, object]:
             "layer_norm_eps": 1e-5,
         },
     }
+
+
+def plain_sam(
+    where: object, flat: Mapping[str, np.ndarray], config: SamConfig, adaptation: Adaptation, image_size: int
+) -> tuple[dict[str, np.ndarray], SamConfig]:
+    """A fine-tuned model as a SAM of the original architecture, which gives the same masks, to rounding.
+
+    LoRA is merged into the base weights, and position tables are interpolated to the side that the model is used at,
+    which PyTorch's code does not do. A patch embedding for other than three channels stays one.
+
+    Args:
+        where: the run, for the error.
+        flat: base and trained parameters by stored path.
+        config: the base weights' architecture.
+        image_size: side in pixels of the model's input.
+
+    Raises:
+        UserError: it attends across slices, which no original SAM can.
+    """
+    crossing = sorted({path.rpartition("/cross_slice/")[0] for path in flat if "/cross_slice/" in path})
+    if crossing:
+        raise UserError(
+            f"{where}: its {len(crossing)} blocks attend across {adaptation.slices} slices (cross_slice), which Meta's "
+            "architecture has no place for; train with --depth 1, or export it with samjax.evaluation.deployment"
+        )
+    config = replace(config, in_channels=flat[PATCH_KERNEL].shape[2], image_size=image_size)
+    merged = merge_lora(flat, adaptation)
+    tokens = config.table_tokens
+    positions = merged["image_encoder/pos_embed"]
+    across = resize_matrix(tokens, positions.shape[1])
+    merged["image_encoder/pos_embed"] = np.einsum("ai,bj,nijc->nabc", across, across, positions)
+    for block, axis in product(config.global_attn_indexes, "hw"):
+        path = f"image_encoder/blocks/{block}/attn/rel_pos_{axis}"
+        merged[path] = resize_matrix(2 * tokens - 1, merged[path].shape[0]) @ merged[path]
+    return merged, config

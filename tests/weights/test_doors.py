@@ -9,6 +9,7 @@ from samjax.weights.files import file_sha256, load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors
+from tests.made_runs import write_base, write_run
 from tests.weights.checkpoints import SMALL, random_named, same
 
 ROOT = Path(__file__).parents[2]
@@ -62,3 +63,24 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path):
         assert result.stderr.startswith("error: ")
         assert part in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_are_written_for_pytorch(tmp_path):
+    base = write_base(tmp_path / "base.safetensors")
+    good = write_run(tmp_path / "good", base, tmp_path, depth=1)
+    result = run("flax_to_torch.py", good / "final.safetensors", tmp_path / "merged.pth")
+    assert result.returncode == 0, result.stderr
+    merged = load_weights(tmp_path / "merged.pth")
+    assert (merged.config.in_channels, merged.config.image_size) == (4, 64)
+    assert file_sha256(good / "final.safetensors") in result.stdout
+    assert "in_chans=4" in result.stdout
+    refused = (
+        (write_run(tmp_path / "deep", base, tmp_path, depth=2), "attend across 2 slices"),
+        (write_run(tmp_path / "unet", base, tmp_path, strategy="unet", lora_rank=8), "a run of the U-Net"),
+    )
+    for folder, part in refused:
+        result = run("flax_to_torch.py", folder, tmp_path / "no.pth")
+        assert result.returncode == 2
+        assert result.stderr.count("\n") == 1
+        assert part in result.stderr
+    assert not (tmp_path / "no.pth").exists()

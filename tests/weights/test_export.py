@@ -2,14 +2,22 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from samjax.errors import UserError
-from samjax.weights.export import save_meta, save_transformers
+from samjax.models.presets import Adaptation
+from samjax.models.prompt_encoder import make_prompts
+from samjax.models.sam import Sam, abstract_sam, from_flat
+from samjax.runs import build_model, load_trained
+from samjax.weights.export import plain_sam, save_meta, save_transformers
 from samjax.weights.files import load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
+from tests.made_runs import write_base, write_run
 from tests.weights.checkpoints import SMALL, random_named, same
 
 
@@ -53,3 +61,38 @@ def test_refuses_to_write_where_something_else_lies(tmp_path):
     with pytest.raises(UserError, match="run: exists and is no empty folder"):
         save_transformers(tmp_path / "run", weights.flat, weights.config)
     assert (tmp_path / "run" / "config.json").read_text() == "precious"
+
+
+def masks_of(model: Sam, size: int) -> np.ndarray:
+    """What a model says of a box and a click on noise of its input's size."""
+    channels = model.config.in_channels
+    images = np.random.default_rng(0).integers(0, 256, (1, 1, size, size, channels)).astype(np.float32)
+    prompts = make_prompts(
+        jnp.array([[[[9.0, 30.0]]]]), jnp.ones((1, 1, 1), int), jnp.array([[[2.0, 3.0, 40.0, 50.0]]])
+    )
+    return np.asarray(jax.jit(model.__call__)(images, prompts)[0])
+
+
+# 4 tokens a side as the base weights, fewer and more.
+@pytest.mark.parametrize(("strategy", "size"), [("lora", 64), ("lora4ch", 48), ("lora", 96)])
+def test_a_run_becomes_a_plain_sam_that_gives_the_same_masks(tmp_path, strategy, size):
+    base = write_base(tmp_path / "base.safetensors")
+    run = write_run(tmp_path / "run", base, tmp_path, strategy=strategy, depth=1, image_size=size)
+    config, trained = load_trained(run)
+    fine_tuned = build_model(config, trained.base)
+    from_flat(fine_tuned, trained.trained)
+    flat, architecture = plain_sam(
+        run, trained.base | trained.trained, config.architecture, config.adaptation, config.options.image_size
+    )
+    assert (architecture.image_size, architecture.in_channels) == (size, 4 if strategy == "lora4ch" else 3)
+    plain = abstract_sam(architecture, Adaptation())
+    from_flat(plain, flat)
+    expected = masks_of(fine_tuned, size)
+    assert np.abs(masks_of(plain, size) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_what_attends_across_slices_is_refused(tmp_path):
+    base = write_base(tmp_path / "base.safetensors")
+    config, trained = load_trained(write_run(tmp_path / "run", base, tmp_path, depth=2))
+    with pytest.raises(UserError, match="run: its 2 blocks attend across 2 slices"):
+        plain_sam("run", trained.base | trained.trained, config.architecture, config.adaptation, 64)

@@ -7,11 +7,15 @@ import pytest
 
 from samjax.errors import UserError
 from samjax.models.presets import PRESETS
+from samjax.models.prompt_encoder import make_prompts
+from samjax.models.sam import from_flat, normalise
+from samjax.runs import build_model, load_trained
 from samjax.weights.architecture import deduce, expected_shapes
-from samjax.weights.export import save_meta, save_transformers, transformers_config
+from samjax.weights.export import plain_sam, save_meta, save_transformers, transformers_config
 from samjax.weights.files import load_weights
 from samjax.weights.names import spelling_of, to_ours
 from samjax.weights.pth import read_pth
+from tests.made_runs import write_base, write_run
 from tests.weights.checkpoints import GOLDEN, SMALL, TORCH_SAVE, random_flat, same
 
 try:
@@ -189,3 +193,32 @@ def test_both_spellings_are_the_same_model(tmp_path):
         theirs = other(pixel_values=image, input_points=points[None], input_labels=torch.ones(1, 1, 1), input_boxes=box)
     assert (theirs.pred_masks[0, 0] - masks[0]).abs().max() < 1e-4 * masks.abs().max()
     assert (theirs.iou_scores[0, 0] - iou[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("lora", 64), ("lora4ch", 96)])
+def test_a_run_with_lora_gives_its_masks_in_meta_s_code(tmp_path, strategy, size):
+    """Merged and, where the size differs from the base weights', with interpolated positions."""
+    base = write_base(tmp_path / "base.safetensors")
+    run = write_run(tmp_path / "run", base, tmp_path, strategy=strategy, depth=1, image_size=size)
+    config, trained = load_trained(run)
+    ours = build_model(config, trained.base)
+    from_flat(ours, trained.trained)
+    flat, architecture = plain_sam(
+        run, trained.base | trained.trained, config.architecture, config.adaptation, config.options.image_size
+    )
+    save_meta(tmp_path / "merged.pth", flat)
+    meta = meta_sam(architecture)
+    meta.load_state_dict(torch.load(tmp_path / "merged.pth", weights_only=True))
+    images = np.random.default_rng(1).integers(0, 256, (1, 1, size, size, architecture.in_channels))
+    click, box = np.float32([[[20.0, 30.0]]]), np.float32([[2.0, 3.0, 40.0, 50.0]])
+    prompts = make_prompts(click[None], np.ones((1, 1, 1), np.int32), box[None])
+    expected, expected_iou = ours(images, prompts, multimask=True)
+    with torch.no_grad():
+        # "+ 0": torch takes no read-only arrays.
+        picture = torch.tensor(np.asarray(normalise(images))[0] + 0).permute(0, 3, 1, 2)
+        points = (torch.tensor(click), torch.ones(1, 1))
+        sparse, dense = meta.prompt_encoder(points=points, boxes=torch.tensor(box), masks=None)
+        embedding = meta.image_encoder(picture)
+        masks, iou = meta.mask_decoder(embedding, meta.prompt_encoder.get_dense_pe(), sparse, dense, True)
+    assert np.abs(masks[0].numpy() - expected[0, 0]).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(iou[0].numpy() - expected_iou[0, 0]).max() < 1e-4 * np.abs(expected_iou).max()

@@ -1,0 +1,29 @@
+"""Labelled cases in memory, made of their labels alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from samjax.data.cache import CachedCase
+from samjax.data.cases import MODALITIES, Case, Source
+from samjax.data.geometry import Geometry
+from samjax.data.volumes import Box, Volume
+
+
+def made_case(labels: np.ndarray, name: str = "case", domain: str = "demo", patient: str | None = None) -> CachedCase:
+    """A case of canonical codes (Z, rows, columns) uint8 over noise, voxels of 1 mm."""
+    images = np.random.default_rng(0).integers(0, 256, (*labels.shape, 4), np.uint8)
+    counts = np.stack([(labels == code).sum((1, 2)) for code in range(4)], axis=1).astype(np.int32)
+    rows = tuple(tuple(row) for row in np.eye(4).tolist())
+    geometry = Geometry(labels.shape, rows, (0, 1, 2), (False, False, False))
+    box = Box((0, 0, 0), labels.shape)
+    sources = {name: Source(Path("absent.nii.gz"), None) for name in MODALITIES}
+    case = Case(name, patient or name, domain, sources, Path("absent.nii.gz"), "brats2023", "brats")
+    return CachedCase(case, counts, box, geometry, memory=Volume(images, labels, counts, box, geometry))
+
+
+def square(shape: tuple[int, int, int], slices: slice, rows: slice, columns: slice, code: int = 1) -> np.ndarray:
+    """Background with one cuboid of a code, uint8."""
+    labels = np.zeros(shape, np.uint8)
+    labels[slices, rows, columns] = code
+    return labels

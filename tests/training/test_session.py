@@ -5,6 +5,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from samjax.config import TrainOptions
@@ -12,8 +14,9 @@ from samjax.data.phantom import PhantomOptions, write_cohort
 from samjax.data.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.presets import PRESETS
-from samjax.runs import read_splits
+from samjax.runs import RunConfig, read_splits
 from samjax.strategies import STRATEGIES
+from samjax.training.optimizers import make_transform
 from samjax.training.session import BOUND, FREE, PHANTOM_STEPS, Session, continued_options, new_session, resolve
 
 TINY = PRESETS["tiny"]
@@ -161,6 +164,18 @@ class TestContinuedOptions:
         assert {*FREE, *BOUND} <= CHANGED.keys() <= known
         assert not set(FREE) & set(BOUND)
         assert len(REST) > 8
+
+    @pytest.mark.parametrize("name", REST)
+    def test_what_may_change_leaves_the_form_of_the_checkpoints(self, name):
+        """The optimiser's state, and what is added to the model."""
+
+        def form(options: TrainOptions) -> tuple:
+            transform = make_transform(options)
+            state = jax.eval_shape(lambda: transform.init({"kernel": np.zeros(3)}))
+            config = RunConfig(options, {}, "", "", TINY, 240)
+            return jax.tree.structure(state), config.adaptation, config.block_period
+
+        assert form(replace(STARTED, **{name: CHANGED[name]})) == form(STARTED)
 
     def test_without_further_options_the_run_goes_on_as_it_started(self):
         assert go_on() == STARTED

@@ -188,14 +188,16 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
 
     losses, ious, overlaps = [], [], []
     click = from_input_pixels(prompts.coords[:, 0, 0], labels.shape[2], objective.image_size)
-    for slot in range(1, objective.clicks + 1):
+    # Without points there is no slot for a click: it would move a box's corner.
+    rounds = objective.clicks if "point" in objective.prompts.kinds else 1
+    for slot in range(1, rounds + 1):
         logits, iou = model.decode(embeddings, prompts)
         logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
         ious.append(iou.reshape(masks.shape[:2]))
         losses.append(slice_loss(logits, ious[-1], masks, pixels))
         fixed = jax.lax.stop_gradient(logits)
         overlaps.append(overlap(fixed, masks, pixels))
-        if slot < objective.clicks:
+        if slot < rounds:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
 
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.

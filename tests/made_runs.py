@@ -1,5 +1,6 @@
 """Finished runs that nobody trained: small models with noise for weights, in the folders that training leaves."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 from flax import nnx
 
 from samjax.config import TrainOptions
+from samjax.data.splits import Split, Splits
 from samjax.models.adapted import random_sam
 from samjax.models.sam import to_flat
-from samjax.runs import CONFIG, RunConfig, build_model, save_final
+from samjax.runs import CONFIG, SPLIT, RunConfig, build_model, save_final
 from samjax.strategies import find_strategy
 from samjax.weights.files import load_weights, save_weights
 from tests.training import small
@@ -22,7 +24,10 @@ def write_base(path: Path) -> Path:
 
 
 def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int = 32, **options: object) -> Path:
-    """A run on `base` (of the U-Net, without), all of whose weights were shaken, so that no part of it is idle."""
+    """A run on `base` (of the U-Net, without), all of whose weights were shaken, so that no part of it is idle.
+
+    All patients of `data`, where it holds any, are in its test part.
+    """
     options = TrainOptions(**({"strategy": "lora4ch", "lora_rank": 2, "image_size": 64} | options))
     strategy = find_strategy(options.strategy)
     missing = {name: value for name, value in strategy.defaults.items() if getattr(options, name) is None}
@@ -37,6 +42,8 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
     flat = to_flat(nnx.state(build_model(config, weights)), config.block_period)
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(config.to_json())
+    patients = tuple(sorted(path.name.rsplit("-", 1)[0] for path in data.glob("BraTS-*")))
+    (folder / SPLIT).write_text(json.dumps(Splits(0, None, {"demo": Split((), (), patients)}).to_json()))
     save_final(folder, {"last": {name: _shaken(x, rng) for name, x in flat.items()}}, config)
     return folder
 

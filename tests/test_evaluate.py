@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,27 @@ def test_the_limit_is_of_each_domain(cohort: Path):
     data = (f"one={cohort}", f"two={cohort}")
     cases = select_cases(EvalOptions(data=data, limit=1, cache=False), [])
     assert [case.case.domain for case in cases] == ["one", "two"]
+    assert [case.case.id.partition("-")[0] for case in cases] == ["one", "two"], "results are named by id"
+
+
+def test_what_a_run_was_trained_on_is_scored_on_its_test_part_alone(place: Path, base: Path, cohort: Path):
+    run = write_run(place / "own", base, cohort, depth=2)
+    first, second = sorted(path.name.rsplit("-", 1)[0] for path in cohort.iterdir() if path.is_dir())
+    split = Splits(0, None, {"demo": Split((first,), (), (second,))})
+    (run / "split.json").write_text(json.dumps(split.to_json()))
+    elsewhere = shutil.copytree(cohort, place / "moved-2023")
+
+    def selected(*data: str, **options: object) -> list[str]:
+        found = select_cases(EvalOptions(data=data, cache=False, **options), [run])
+        return [f"{case.case.domain}:{case.case.patient}" for case in found]
+
+    assert selected() == [f"demo:{second}"]
+    assert selected(f"renamed={cohort}") == [f"renamed:{second}"]
+    assert selected(f"demo={elsewhere}") == [f"demo:{second}"], "the folder was moved"
+    assert selected(f"other={elsewhere}") == [f"other:{first}", f"other:{second}"]
+    both = f"demo={cohort}", f"other={elsewhere}"
+    assert selected(*both) == [f"demo:{second}", f"other:{first}", f"other:{second}"]
+    assert selected(*both, split=("demo=train",)) == [f"demo:{first}", f"other:{first}", f"other:{second}"]
 
 
 def test_runs_of_other_splits_are_named(place: Path, base: Path, cohort: Path):
@@ -160,5 +182,5 @@ def test_runs_of_other_splits_are_named(place: Path, base: Path, cohort: Path):
     for name, domains in splits.items():
         runs.append(write_run(place / name, base, cohort, depth=2))
         (runs[-1] / "split.json").write_text(json.dumps(Splits(0, None, domains).to_json()))
-    with pytest.raises(UserError, match=r"right: another split than .*left,"):
+    with pytest.raises(UserError, match=r"right: another split of demo than .*left,"):
         scored(cohort, place / "never", *runs, split=("test",))

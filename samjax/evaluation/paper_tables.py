@@ -152,14 +152,14 @@ def _table_b(runs: Sequence[ScoredRun], caption: str, specs: list[_RowB]) -> Tab
     rows: list[tuple[str, ...]] = []
     means: dict[int, dict[int, float]] = {}
     for index, (label, fits, dice) in enumerate(specs):
-        cells, asked = [], "-"
+        cells, asked = [], []
         for place, domain in enumerate(DOMAINS_B):
             found = _scores(runs, "slice_all", "whole-tumor", domain, fits)
             if found is not None:
-                asked = found[1]
+                asked.append(found[1])
                 means.setdefault(2 + 2 * place, {})[index] = found[0].mean
             cells += [_cell(found, 100.0, 1), number(dice[place], 1)]
-        rows.append((label, asked, *cells))
+        rows.append((label, " / ".join(dict.fromkeys(asked)) or "-", *cells))
     if not means:
         return None
     bold = {(max(column, key=column.get), place) for place, column in means.items() if len(column) > 1}

@@ -1,6 +1,8 @@
 """Which cases are scored: data, domains, parts of the split."""
 
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from samjax.config import EvalOptions
@@ -8,32 +10,49 @@ from samjax.data.cache import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.layouts import shared_patients
-from samjax.data.splits import PARTS, Splits, split_cases
+from samjax.data.splits import PARTS, Split, Splits, split_cases
 from samjax.errors import UserError
 from samjax.runs import read_config, read_splits
 
 
 def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:
-    """The prepared, labelled cases to score."""
+    """The prepared, labelled cases to score: of domains that a run was trained on its test part, of others all."""
     layout, labels = options.layout, options.labels
     if options.data:
-        folders, default = named_folders(options.data), "all"
+        folders = named_folders(options.data)
     elif runs:
         config = read_config(runs[0])
-        folders, default = {name: Path(path) for name, path in config.data.items()}, "test"
+        folders = {name: Path(path) for name, path in config.data.items()}
         layout, labels = layout or config.options.layout, labels or config.options.labels
     else:
-        folders, default = phantom_cohort(options.cache_dir), "test"
-    parts = parse_parts(options.split, tuple(folders), default)
-    cases = list_cases(folders, layout, labels, None)
-    if set(parts.values()) != {"all"}:
-        splits = _splits(options, runs, cases)
-        cases = [case for name, part in parts.items() for case in splits.select(cases, part) if case.domain == name]
+        folders = phantom_cohort(options.cache_dir)
+    listed = list_cases(folders, layout, labels, None)
+    own = {name: _split_of_runs(runs, name, folder, listed) for name, folder in folders.items()}
+    default = {name: "all" if options.data and split is None else "test" for name, split in own.items()}
+    parts = parse_parts(options.split, default)
+    cases = [case for name, part in parts.items() for case in _part(listed, name, part, own[name], options.seed)]
     if not cases:
-        raise UserError(f"--split {' '.join(options.split) or default}: holds no case of {', '.join(folders)}")
+        asked = " ".join(options.split) or " ".join(f"{name}={part}" for name, part in parts.items())
+        raise UserError(f"--split {asked}: holds no case of {', '.join(folders)}")
     if options.data:
         _warn_of_shared_patients(runs, cases)
-    return require_labels(prepare(_first(cases, options.limit), options.cache_dir if options.cache else None))
+    chosen = _distinct(_first(cases, options.limit))
+    return require_labels(prepare(chosen, options.cache_dir if options.cache else None))
+
+
+def _distinct(cases: list[Case]) -> list[Case]:
+    """The cases, with the domain before the id where another domain has the same: results are named by id."""
+    times = Counter(case.id for case in cases)
+    return [replace(case, id=f"{case.domain}-{case.id}") if times[case.id] > 1 else case for case in cases]
+
+
+def _part(cases: list[Case], domain: str, part: str, split: Split | None, seed: int) -> list[Case]:
+    """The cases of a part of one domain; it is divided by the seed where no run divided it."""
+    within = [case for case in cases if case.domain == domain]
+    if part == "all":
+        return within
+    splits = split_cases(within, seed) if split is None else Splits(seed, None, {domain: split})
+    return splits.select(within, part)
 
 
 def _first(cases: list[Case], limit: int | None) -> list[Case]:
@@ -42,15 +61,15 @@ def _first(cases: list[Case], limit: int | None) -> list[Case]:
     return [case for name in domains for case in [case for case in cases if case.domain == name][:limit]]
 
 
-def parse_parts(texts: tuple[str, ...], domains: tuple[str, ...], default: str) -> dict[str, str]:
-    """The part of each domain that `--split` names: PART for all, NAME=PART for one."""
-    parts = dict.fromkeys(domains, default)
+def parse_parts(texts: tuple[str, ...], default: dict[str, str]) -> dict[str, str]:
+    """The part of each domain: as `--split` names it, PART for all or NAME=PART for one, else the default."""
+    parts = dict(default)
     for text in texts:
         name, found, part = text.rpartition("=")
         if part not in (*PARTS, "all") or (found and name not in parts):
             raise UserError(
                 f"--split {text}: expected {', '.join(PARTS)} or all, or one of these for a domain "
-                f"({', '.join(f'{domain}=test' for domain in domains)})"
+                f"({', '.join(f'{domain}=test' for domain in parts)})"
             )
         parts |= {name: part} if found else dict.fromkeys(parts, part)
     return parts
@@ -66,17 +85,27 @@ def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
             print(f"warning: {run}: {warning}", file=sys.stderr)
 
 
-def _splits(options: EvalOptions, runs: list[Path], cases: list[Case]) -> Splits:
-    """The split of the runs, which must agree; one by the seed where no run has one for these domains."""
-    domains = {case.domain for case in cases}
-    known = [(run, splits) for run in runs if domains <= set((splits := read_splits(run)).domains)]
-    found = [splits for _, splits in known]
-    if not found:
-        return split_cases(cases, options.seed)
-    for run, splits in known[1:]:
-        if any(splits.domains[name] != found[0].domains[name] for name in domains):
+def _split_of_runs(runs: list[Path], domain: str, folder: Path, cases: list[Case]) -> Split | None:
+    """The split of a domain by the runs that were trained on it, which must agree; None where none was."""
+    patients = {case.patient for case in cases if case.domain == domain and case.label is not None}
+    known = [(run, split) for run in runs if (split := _split_of_run(run, domain, folder, patients))]
+    for run, split in known[1:]:
+        if split != known[0][1]:
             raise UserError(
-                f"--run {run}: another split than {known[0][0]}, so one would be scored on its training patients; "
-                "compare runs of one --seed and --fold, or score other data"
+                f"--run {run}: another split of {domain} than {known[0][0]}, so one would be scored on its training "
+                "patients; compare runs of one --seed and --fold, or score other data"
             )
-    return found[0]
+    return known[0][1] if known else None
+
+
+def _split_of_run(run: Path, domain: str, folder: Path, patients: set[str]) -> Split | None:
+    """A run knows a domain by its folder, or, where that was moved, by its name and patients."""
+    splits = read_splits(run).domains
+    for name, path in read_config(run).data.items():
+        split = splits.get(name)
+        if split is None:
+            continue
+        moved = name == domain and patients <= {*split.train, *split.val, *split.test}
+        if moved or Path(path).resolve() == folder.resolve():
+            return split
+    return None

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +29,16 @@ class Table:
 
     def to_markdown(self) -> str:
         lines = [f"**{self.caption}**", "", _line(self.header), _line(["---"] * len(self.header))]
-        return "\n".join([*lines, *map(_line, self._marked("**", "**"))]) + "\n"
+        return "\n".join([*lines, *map(_line, self._styled("**{}**", str))]) + "\n"
 
     def to_latex(self) -> str:
         """A table environment that needs no package."""
-        rows = [" & ".join(cell.translate(_LATEX) for cell in self.header), r"\hline"]
-        for i, row in enumerate(self.rows):
-            cells = (cell.translate(_LATEX) for cell in row)
-            rows.append(" & ".join(rf"\textbf{{{c}}}" if (i, j) in self.bold else c for j, c in enumerate(cells)))
+        rows = [" & ".join(map(_latex, self.header)), r"\hline"]
+        rows += map(" & ".join, self._styled(r"\textbf{{{}}}", _latex))
         body = "\n".join(row if row == r"\hline" else row + r" \\" for row in rows)
         columns = "l" + "r" * (len(self.header) - 1)
-        caption = self.caption.translate(_LATEX)
         return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n"
+            f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(self.caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
             f"{body}\n\\end{{tabular}}\n\\end{{table}}\n"
         )
 
@@ -55,21 +52,23 @@ class Table:
     def show(self) -> None:
         """Prints it to the terminal."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table as RichTable
 
-        table = RichTable(title=self.caption, title_justify="left", title_style="bold")
+        table = RichTable(title=escape(self.caption), title_justify="left", title_style="bold")
         for index, name in enumerate(self.header):
-            table.add_column(name, justify="left" if index < 4 else "right", overflow="fold")
-        for row in self._marked("[bold]", "[/bold]"):
+            table.add_column(escape(name), justify="left" if index < 4 else "right", overflow="fold")
+        for row in self._styled("[bold]{}[/bold]", escape):
             table.add_row(*row)
         console = Console()
         if not console.is_terminal:
             console = Console(width=120)
         console.print(table)
 
-    def _marked(self, before: str, after: str) -> list[tuple[str, ...]]:
+    def _styled(self, bold: str, escaped: Callable[[str], str]) -> list[list[str]]:
+        """The rows as a format spells them; `bold` has {} for the text that stands out."""
         return [
-            tuple(f"{before}{cell}{after}" if (i, j) in self.bold else cell for j, cell in enumerate(row))
+            [bold.format(escaped(cell)) if (i, j) in self.bold else escaped(cell) for j, cell in enumerate(row)]
             for i, row in enumerate(self.rows)
         ]
 
@@ -86,8 +85,12 @@ def write_tables(stem: Path, tables: Iterable[Table]) -> None:
             temporary.write_text("\n".join(texts), encoding="utf-8")
 
 
+def _latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -36,6 +36,11 @@ def test_markdown_marks_what_stands_out():
     ]
 
 
+def test_a_name_with_a_bar_stays_one_cell_of_markdown():
+    table = Table("T", ("run", "Dice"), (("a|b", "0.9"),))
+    assert table.to_markdown().splitlines()[-1] == r"| a\|b | 0.9 |"
+
+
 def test_csv_reads_back_as_it_was():
     first, *rest = TABLE.to_csv().splitlines()
     assert first == "# Dice ± SD, 95 % CI"
@@ -56,9 +61,9 @@ def test_three_files_hold_all_tables(tmp_path: Path):
 
 def test_the_terminal_shows_every_cell(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Console, "is_terminal", False)
-    Table("Title", ("run", "Dice"), (("one", "0.80 [0.70, 0.90] (3)"),), frozenset({(0, 1)})).show()
+    Table("Title", ("run", "Dice"), (("[red]one", "0.80 [0.70, 0.90] (3)"),), frozenset({(0, 1)})).show()
     shown = capsys.readouterr().out
-    for text in ("Title", "run", "one", "0.80 [0.70, 0.90] (3)"):
+    for text in ("Title", "run", "[red]one", "0.80 [0.70, 0.90] (3)"):
         assert text in shown
     assert "bold" not in shown
 

@@ -10,7 +10,7 @@ demo: .venv/demo
 	$(BIN)/python eval.py --run $(RUN) --strategy zeroshot --prompt point --save-predictions
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Every strategy killed and resumed, and one run killed again and again: a quarter of an hour.
 test-slow: .venv/test

@@ -112,11 +112,17 @@ def picture_results(model: Sam, batch: Batch, key: jax.Array, objective: Pretrai
         logits, iou = model.decode(embeddings, prompts, masks=given, has_mask=gets_mask, multimask=None)
         losses = slice_loss(logits, iou, target.coverage[:, :, None], everywhere)
         # Only one click is ambiguous enough for alternatives.
-        total += losses[:, :, 0] + (losses[:, :, 1:].min(axis=2) if slot == 1 else 0.0)
+        total += losses[:, :, 0] + (best_of(losses[:, :, 1:]) if slot == 1 else 0.0)
         given = jax.lax.stop_gradient(logits[:, :, 0])
         if slot < rounds:
             prompts = answer(prompts, slot, keys, given > 0, half, target.present, size)
     return SliceResults(total / (rounds + 1), target.present, overlap(given, half, everywhere), given > 0)
+
+
+def best_of(losses: jax.Array) -> jax.Array:
+    """The least of (..., alternatives). The gradient of `min` is NaN where rounding makes no entry equal the result."""
+    chosen = jax.nn.one_hot(losses.argmin(axis=-1), losses.shape[-1], dtype=losses.dtype)
+    return (losses * chosen).sum(axis=-1)
 
 
 def scored_rounds(model: Sam, batch: Batch, key: jax.Array, kind: str, clicks: int) -> dict[str, jax.Array]:

@@ -229,7 +229,7 @@ class TestLoss:
         assert all(np.isfinite(x).all() for x in small.leaves(gradient))
 
     def test_a_few_steps_on_one_batch_lower_it(self):
-        optimizer, state, losses = optax.adam(3e-3), split_model()[1], []
+        optimizer, state, losses = optax.adam(1e-2), split_model()[1], []
 
         @jax.jit
         def moved(state: nnx.State, moments: optax.OptState, gradient: nnx.State) -> tuple[nnx.State, optax.OptState]:
@@ -241,7 +241,7 @@ class TestLoss:
             (total, _), gradient = compiled()(state, pictures())
             state, moments = moved(state, moments, gradient)
             losses.append(float(total) / present(pictures()).sum())
-        assert np.mean(losses[-3:]) < 0.92 * np.mean(losses[:3])
+        assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
 HEADS = "mask_decoder/output_hypernetworks_mlps"

@@ -57,11 +57,11 @@ class TrainOptions:
     """Samples (of --depth slices) on each device. Default: 1; of unet 4, of pretrain 8."""
     lr: float | Literal["auto"] | None = None
     """Learning rate, or auto: the finder's suggestion before the first step. Default: 1e-4; of unet 1e-3, of pretrain
-    5e-4."""
+    3e-3."""
     lr_finder_every: int | None = None
     """Ask the learning-rate finder anew after so many epochs, up to the averaging (paper A: 5). Default: never."""
-    optimizer: Literal["adam", "adamw"] | None = None
-    """Default: adam; of pretrain adamw."""
+    optimizer: Literal["adam", "adamw", "muon"] | None = None
+    """Default: adam; of pretrain muon."""
     weight_decay: float = 0.01
     """Of adamw; parameters that no loss reaches are left alone."""
     schedule: Literal["constant", "cosine"] | None = None

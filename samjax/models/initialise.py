@@ -1,8 +1,8 @@
 """Initial values drawn by path with NumPy, for parameters that no weight file gives.
 
-With the mean and deviation of the modules' own initialisers (the encoder's blocks apart), but without compiling a
-program to draw them: a run starts seconds earlier. Each value depends on the seed and its own path alone, whatever
-else is drawn.
+Most have the mean and deviation of the modules' own initialisers, but need no program compiled to draw them: a run
+starts seconds earlier. Some differ so that a SAM can be trained from here, which the modules' own could not in the time
+that two cores have. Each value depends on the seed and its own path alone, whatever else is drawn.
 """
 
 import re
@@ -22,6 +22,31 @@ def _constant(value: float) -> Draw:
     return lambda rng, shape: np.full(shape, value, np.float32)
 
 
+def _positions(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Sines and cosines of the row, then of the column, wavelengths from 2 pi tokens on (Vaswani et al. 2017)."""
+    _, height, width, dim = shape
+    frequencies = 10000.0 ** -np.linspace(0, 1, dim // 4, endpoint=False)
+
+    def waves(length: int) -> np.ndarray:
+        angles = np.arange(length)[:, None] * frequencies
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+    rows, columns = np.broadcast_arrays(waves(height)[:, None], waves(width)[None])
+    return np.concatenate([rows, columns], axis=-1)[None].astype(np.float32)
+
+
+def _wavelengths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Frequencies of a normal distribution as SAM's, but some of them lower: where a box begins and ends is smooth."""
+    return rng.standard_normal(shape, np.float32) * np.geomspace(0.08, 1, shape[1], dtype=np.float32)
+
+
+def _identity(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A 3 x 3 convolution that hands each token on, nearly: what a token knows of its place would blur otherwise."""
+    kernel = 0.1 * rng.standard_normal(shape, np.float32) * np.float32(np.prod(shape[:-1]) ** -0.5)
+    kernel[1, 1] += np.eye(*shape[2:], dtype=np.float32)
+    return kernel
+
+
 _RULES: tuple[tuple[str, Draw], ...] = (
     (r".*/lora/\w+/a", _normal(lambda shape: shape[0] ** -0.5)),
     (r".*/lora/\w+/b", _constant(0)),
@@ -35,10 +60,12 @@ _RULES: tuple[tuple[str, Draw], ...] = (
     # As ViT's (Dosovitskiy et al. 2021): larger weights drown the patches in what all tokens share, and a SAM that is
     # trained from here then learns to do without the picture.
     (r"image_encoder/blocks/\d+/(attn|mlp)/\w+/kernel", _normal(lambda shape: 0.02)),
+    (r"image_encoder/neck/2/kernel", _identity),
     (r".*/kernel", _normal(lambda shape: float(np.prod(shape[:-1])) ** -0.5)),
     (r".*/scale", _constant(1)),
-    (r".*/pos_embed", _normal(lambda shape: 0.02)),
-    (r".*/embedding|.*/positional_encoding_gaussian_matrix", _normal(lambda shape: 1.0)),
+    (r".*/pos_embed", _positions),
+    (r".*/positional_encoding_gaussian_matrix", _wavelengths),
+    (r".*/embedding", _normal(lambda shape: 1.0)),
     (r".*/bias|.*/rel_pos_[hw]", _constant(0)),
 )
 

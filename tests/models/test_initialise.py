@@ -1,5 +1,6 @@
 """Values drawn by path against the modules' own initialisers."""
 
+import itertools
 import re
 
 import jax
@@ -49,12 +50,17 @@ def test_constants_are_the_same(modules, drawn):
 
 
 BLOCKS = re.compile(r"image_encoder/blocks/\d+/(attn|mlp)/\w+/kernel")
+OWN = {
+    "image_encoder/pos_embed",
+    "image_encoder/neck/2/kernel",
+    "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix",
+}
 
 
 def test_mean_and_deviation_are_the_same(modules, drawn):
-    """Within six standard errors of a normal sample of that size; but for the encoder's blocks."""
+    """Within six standard errors of a normal sample of that size; but for those that begin otherwise."""
     for path, expected in modules.items():
-        if np.ptp(expected) == 0 or BLOCKS.fullmatch(path):
+        if np.ptp(expected) == 0 or BLOCKS.fullmatch(path) or path in OWN:
             continue
         found, count = drawn[path], expected.size
         assert found.dtype == np.float32
@@ -66,6 +72,27 @@ def test_the_blocks_begin_small_so_that_the_picture_shows_in_the_embedding(drawn
     kernels = [value for path, value in drawn.items() if BLOCKS.fullmatch(path)]
     assert len(kernels) == 4
     assert all(value.std() == pytest.approx(0.02, rel=0.05) for value in kernels)
+
+
+def test_positions_are_told_apart_and_near_ones_are_alike(drawn):
+    row = drawn["image_encoder/pos_embed"][0, 3]
+    near = [float(row[0] @ row[place]) for place in range(len(row))]
+    assert near[0] == pytest.approx(row.shape[-1] / 2, rel=1e-5)
+    assert all(before > after for before, after in itertools.pairwise(near[:4]))
+
+
+def test_the_neck_hands_tokens_on(drawn):
+    kernel = drawn["image_encoder/neck/2/kernel"]
+    tokens = np.random.default_rng(0).normal(size=(500, kernel.shape[2]))
+    passed = tokens @ kernel[1, 1]
+    assert np.corrcoef(passed.ravel(), tokens.ravel())[0, 1] > 0.95
+
+
+def test_frequencies_reach_from_far_below_the_modules_own_to_these(modules, drawn):
+    path = "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"
+    found = drawn[path]
+    assert found[:, : found.shape[1] // 4].std() < 0.25 * modules[path].std()
+    assert found[:, -found.shape[1] // 4 :].std() > 0.5 * modules[path].std()
 
 
 def test_each_path_has_its_own_values_and_they_depend_on_the_seed_and_path_alone(drawn):

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -51,6 +52,31 @@ def test_adamw_decays_what_a_loss_reaches_and_nothing_else():
     updates, _ = transform.update(gradients, transform.init(params), params)
     assert float(updates["unreached"][0]) == 0
     assert float(updates["reached"][0]) == pytest.approx(1.0 + 0.2, rel=1e-3)
+
+
+def test_muon_orthogonalises_each_kernel_and_each_block_of_a_stack():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "neck": {"kernel": (3, 3, 4, 8)},
+        "image_encoder": {"blocks": {"0": {"kernel": (2, 8, 8), "bias": (2, 8)}}},
+    }
+    gradients = jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(0, 1e-3, shape), jnp.float32), shapes, is_leaf=_is_shape
+    )
+    transform = make_transform(replace(OPTIONS, optimizer="muon"))
+    updates, _ = transform.update(gradients, transform.init(gradients), gradients)
+    stack = updates["image_encoder"]["blocks"]["0"]
+    for matrix in (updates["neck"]["kernel"].reshape(-1, 8), *stack["kernel"]):
+        values = np.linalg.svd(matrix, compute_uv=False)
+        assert values.max() / values.min() < 2, "Newton-Schulz brings every singular value near the same"
+        assert np.sqrt(np.mean(np.square(matrix))) == pytest.approx(0.2, rel=0.2), "as large as Adam's updates"
+    bias, gradient = stack["bias"], gradients["image_encoder"]["blocks"]["0"]["bias"]
+    np.testing.assert_array_equal(np.sign(bias), np.sign(gradient))
+    np.testing.assert_allclose(np.abs(bias), np.abs(bias).max(), rtol=1e-2, err_msg="Adam's are of one size")
+
+
+def _is_shape(x: object) -> bool:
+    return isinstance(x, tuple)
 
 
 def test_accumulated_steps_update_once_with_the_mean_gradient():

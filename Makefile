@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow parity parity-full lint clean
+.PHONY: demo test test-slow oracles parity parity-full lint clean
 
 demo: .venv/demo
 	$(BIN)/python train.py --strategy lora4ch --run $(RUN)
@@ -15,6 +15,10 @@ test: .venv/test
 # Every strategy killed and resumed, and one run killed again and again: a quarter of an hour.
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow
+
+# Metrics against MONAI, MedPy and surface-distance; on real labels too where SAMJAX_REAL_DATA names their folder.
+oracles: .venv/oracles
+	$(BIN)/python -m pytest -m oracles
 
 # The official PyTorch code as the oracle, on a small model.
 parity: .venv/parity
@@ -41,6 +45,10 @@ clean:
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.venv/oracles: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[oracles]'
 	touch $@
 
 # Meta's code asks for torchvision, which nothing compared here uses; hence --no-deps.

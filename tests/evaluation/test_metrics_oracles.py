@@ -1,4 +1,4 @@
-"""Equality with MONAI, MedPy and surface-distance, where they are installed.
+"""Equality with MONAI, MedPy and surface-distance (`make oracles`).
 
 The real labels are wanted in SAMJAX_REAL_DATA (a folder with brats18/).
 """
@@ -15,6 +15,7 @@ from samjax.evaluation import metrics
 from samjax.evaluation.lesions import RULES, lesion_scores
 from tests.evaluation.masks import SPACINGS, ellipsoid, empty, pairs
 
+pytestmark = pytest.mark.oracles
 CASES = [(ndim, name) for ndim in (2, 3) for name in pairs(ndim)]
 REAL = Path(os.environ.get("SAMJAX_REAL_DATA", "/nonexistent")) / "brats18"
 
@@ -33,7 +34,7 @@ def quietly(function):
 @pytest.fixture(scope="module")
 def monai():
     """(hd95, dice) of a pair, in float32 as MONAI has it."""
-    torch, package = (quietly(pytest.importorskip)(name) for name in ("torch", "monai.metrics"))
+    torch, package = (quietly(importlib.import_module)(name) for name in ("torch", "monai.metrics"))
 
     def score(pred, true, spacing):
         pred, true = (torch.from_numpy(np.ascontiguousarray(mask))[None, None].float() for mask in (pred, true))
@@ -45,12 +46,12 @@ def monai():
 
 @pytest.fixture(scope="module")
 def medpy():
-    return quietly(pytest.importorskip)("medpy.metric.binary")
+    return quietly(importlib.import_module)("medpy.metric.binary")
 
 
 @pytest.fixture(scope="module")
 def surface_distance():
-    package = quietly(pytest.importorskip)("surface_distance")
+    package = quietly(importlib.import_module)("surface_distance")
 
     def distances(pred, true, spacing):
         return package.compute_surface_distances(true, pred, spacing)
@@ -150,7 +151,7 @@ def perturbed(true, rng):
 @pytest.mark.skipif(not REAL.is_dir(), reason="SAMJAX_REAL_DATA is not set")
 @pytest.mark.parametrize("place", range(10))
 def test_real_labels_perturbed(place, monai, medpy, surface_distance):
-    nibabel = pytest.importorskip("nibabel")
+    nibabel = importlib.import_module("nibabel")
     path = sorted(REAL.glob("*/*_seg.nii*"))[place]
     label = np.asarray(nibabel.load(path).dataobj).T
     rng = np.random.default_rng(place)

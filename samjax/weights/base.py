@@ -1,6 +1,10 @@
 """What `--weights` names: a file, or the small model."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from samjax.errors import UserError
 from samjax.models.initialise import initial_values
@@ -25,8 +29,18 @@ def load_base(weights: str) -> Weights:
         return load_weights(SHIPPED)
     if weights in (TINY, RANDOM):
         config = PRESETS[TINY]
-        return Weights(initial_values(expected_shapes(config), seed=0), config, "random-tiny-0")
+        values = initial_values(expected_shapes(config), seed=0)
+        return Weights(values, config, _sha256(values))
     path = Path(weights).expanduser()
     if not path.exists():
         raise UserError(f"--weights {weights}: no such file; give a checkpoint, '{TINY}' or '{RANDOM}'")
     return load_weights(path)
+
+
+def _sha256(values: Mapping[str, np.ndarray]) -> str:
+    """Of names and values, so that a run on weights that are drawn otherwise today is noticed."""
+    digest = hashlib.sha256()
+    for name in sorted(values):
+        digest.update(name.encode())
+        digest.update(values[name].tobytes())
+    return digest.hexdigest()

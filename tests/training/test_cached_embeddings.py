@@ -27,7 +27,8 @@ from samjax.training.embedding_cache import compute_embeddings, wanted_embedding
 from samjax.training.fine_tuning import augmentation_of, training_store, validation_store, window_data
 from samjax.training.loop import train
 from samjax.training.objective import Objective, augmented, augmented_labels, slice_results
-from samjax.training.session import Session, new_session, resolve, resumed_session
+from samjax.training.options import resolve
+from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.stop import StopRequest
 from samjax.weights.files import save_weights
 from tests.training import small

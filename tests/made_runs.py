@@ -10,7 +10,7 @@ from flax import nnx
 from samjax.config import TrainOptions
 from samjax.data.splits import Split, Splits
 from samjax.models.adapted import random_sam
-from samjax.models.sam import to_flat
+from samjax.models.flat import to_flat
 from samjax.runs import CONFIG, SPLIT, RunConfig, build_model, save_final
 from samjax.strategies import find_strategy
 from samjax.weights.files import load_weights, save_weights

@@ -18,8 +18,9 @@ from samjax.data.samples import covering_set, largest_square
 from samjax.data.slices import enough_pixels
 from samjax.errors import UserError
 from samjax.models.adapted import adapt
+from samjax.models.flat import from_flat
 from samjax.models.presets import Adaptation, Compute
-from samjax.models.sam import Sam, from_flat
+from samjax.models.sam import Sam
 from samjax.models.unet import UNet
 from samjax.runs import build_model, channels_of, load_trained
 from samjax.training.objective import Objective, Rounds, slice_results

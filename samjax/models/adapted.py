@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from samjax.models.flat import flat_shapes, from_flat
 from samjax.models.initialise import initial_values
 from samjax.models.presets import Adaptation, Compute, SamConfig
-from samjax.models.sam import Sam, abstract_sam, flat_shapes, from_flat
+from samjax.models.sam import Sam, abstract_sam
 
 PATCH_KERNEL = "image_encoder/patch_embed/proj/kernel"
 PATCH_INITS = ("random", "inflate")

@@ -2,16 +2,12 @@
 
 Blocks repeat in groups (ViT-B: windowed, windowed, global). The parameters of the blocks at the same place of their
 group are stacked from loading on, so that one `lax.scan` runs over the groups: it compiles once instead of once a
-group, and recomputation inside it holds on every backend. `stack_blocks` and `unstack_blocks` are the one way
-between the stored names (`blocks/3/...`) and the stacked ones.
+group, and recomputation inside it holds on every backend. `samjax.models.flat` is the one way between the
+stored names (`blocks/3/...`) and the stacked ones.
 """
-
-import re
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from samjax.models.attention import depth_attention, from_windows, grid_attention, to_windows
@@ -202,36 +198,3 @@ def _stacked(modules: list[nnx.Module]) -> nnx.Module:
     graphdef, _ = nnx.split(modules[0])
     states = [nnx.state(module) for module in modules]
     return nnx.merge(graphdef, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-
-
-_BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
-
-
-def stack_blocks(flat: Mapping[str, np.ndarray], period: int) -> dict[str, np.ndarray]:
-    """From stored names, one entry a block, to the stacked entries that the encoder holds.
-
-    `image_encoder/blocks/7/x` becomes row 7 // period of `image_encoder/blocks/{7 % period}/x`.
-    """
-    stacked: dict[str, np.ndarray] = {}
-    groups: dict[str, dict[int, np.ndarray]] = {}
-    for path, array in flat.items():
-        if found := _BLOCK.fullmatch(path):
-            index = int(found[1])
-            groups.setdefault(f"image_encoder/blocks/{index % period}/{found[2]}", {})[index // period] = array
-        else:
-            stacked[path] = array
-    for path, rows in groups.items():
-        stacked[path] = np.stack([rows[row] for row in range(len(rows))])
-    return stacked
-
-
-def unstack_blocks(stacked: Mapping[str, np.ndarray], period: int) -> dict[str, np.ndarray]:
-    """Undoes `stack_blocks`."""
-    flat: dict[str, np.ndarray] = {}
-    for path, array in stacked.items():
-        if found := _BLOCK.fullmatch(path):
-            for row, part in enumerate(np.asarray(array)):
-                flat[f"image_encoder/blocks/{row * period + int(found[1])}/{found[2]}"] = part
-        else:
-            flat[path] = array
-    return flat

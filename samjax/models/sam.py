@@ -1,14 +1,12 @@
 """The Segment Anything Model (Kirillov et al. 2023) as one module."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from samjax.models.image_encoder import ImageEncoder, stack_blocks, unstack_blocks
+from samjax.models.flat import abstract
+from samjax.models.image_encoder import ImageEncoder
 from samjax.models.mask_decoder import MaskDecoder
 from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.prompt_encoder import PromptEncoder, Prompts
@@ -28,9 +26,6 @@ def normalise(images: jax.Array) -> jax.Array:
         mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
     shape = (1,) * (images.ndim - 1) + (channels,)
     return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
-
-
-Model = TypeVar("Model", bound=nnx.Module)
 
 
 class Sam(nnx.Module):
@@ -93,52 +88,6 @@ class Sam(nnx.Module):
         return self.decode(embeddings.reshape(-1, *embeddings.shape[2:]), prompts, multimask=multimask)
 
 
-class _NoRngs:
-    """Stands in for `nnx.Rngs` where nothing is drawn; counting keys under a trace would take seconds."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
-def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
-    """What `build` makes, but its parameters are shapes only: nothing is drawn or allocated."""
-    return nnx.eval_shape(lambda: build(_NoRngs()))
-
-
 def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None) -> Sam:
     """A Sam whose parameters are shapes only."""
     return abstract(lambda rngs: Sam(config, adaptation, compute, rngs=rngs))
-
-
-def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
-    """A state (of a model, or a part of one) as {stored path: array}, blocks unstacked."""
-    flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
-    return unstack_blocks(jax.device_get(flat), period)
-
-
-def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
-
-    The model's `config` says its `block_period`, here and in `from_flat`.
-    """
-    period = model.config.block_period
-    # A zero-stride view of each shape: unstacking then only looks at shapes.
-    views = {
-        "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
-        for path, leaf in nnx.to_flat_state(nnx.state(model))
-    }
-    return {path: view.shape for path, view in unstack_blocks(views, period).items()}
-
-
-def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
-    """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
-    leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
-    updates = []
-    for name, array in stack_blocks(flat, model.config.block_period).items():
-        if name not in leaves:
-            raise KeyError(f"the model has no parameter {name}")
-        path, leaf = leaves[name]
-        if leaf.shape != array.shape:
-            raise ValueError(f"{name}: shape {array.shape}, expected {leaf.shape}")
-        updates.append((path, leaf.replace(jnp.asarray(array))))
-    nnx.update(model, nnx.from_flat_state(updates))

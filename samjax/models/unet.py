@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from samjax.models.flat import abstract, flat_shapes, from_flat
 from samjax.models.initialise import initial_values
 from samjax.models.layers import PatchDeconv
 from samjax.models.presets import Compute
-from samjax.models.sam import abstract, flat_shapes, from_flat
 
 SLOPE = 0.01
 """Of the leaky ReLU."""

@@ -15,7 +15,7 @@ from samjax.config import TrainOptions
 from samjax.data.pipeline import MapDataset
 from samjax.distributed import Vote, barrier, broadcast, errors_shared, is_writer
 from samjax.errors import Stopped
-from samjax.models.sam import from_flat, to_flat
+from samjax.models.flat import from_flat, to_flat
 from samjax.runs import (
     CHECKPOINTS,
     CURVES,

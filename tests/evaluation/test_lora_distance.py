@@ -17,9 +17,9 @@ from samjax.evaluation.lora_distance import (
     singular_values,
 )
 from samjax.models.adapted import random_sam
+from samjax.models.flat import to_flat
 from samjax.models.lora import lora_updates
 from samjax.models.presets import Adaptation
-from samjax.models.sam import to_flat
 from samjax.runs import CONFIG, RunConfig, load_trained, save_final, write_text
 from samjax.weights.files import load_weights, save_weights
 from tests.training import small

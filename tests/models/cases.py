@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from samjax.models.flat import flat_shapes, from_flat
 from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.prompt_encoder import EMPTY, NEGATIVE, POSITIVE, Prompts, make_prompts
-from samjax.models.sam import Sam, abstract_sam, flat_shapes, from_flat, normalise
+from samjax.models.sam import Sam, abstract_sam, normalise
 from samjax.weights.architecture import expected_shapes
 from samjax.weights.names import from_ours, to_ours
 

@@ -8,9 +8,10 @@ import pytest
 from flax import nnx
 
 from samjax.models.adapted import PATCH_KERNEL, adapt, random_sam
+from samjax.models.flat import flat_shapes, to_flat
 from samjax.models.presets import PRESETS, Adaptation, Compute
 from samjax.models.prompt_encoder import Buffer
-from samjax.models.sam import Sam, abstract_sam, flat_shapes, to_flat
+from samjax.models.sam import Sam, abstract_sam
 from samjax.strategies import CROSS_SLICE, LORA, MASK_DECODER, PATCH_EMBEDDING, STRATEGIES, trains
 from samjax.weights.architecture import expected_shapes
 from tests.models.cases import ADAPTATION, MINI, our_sam, our_weights, pictures

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.models.image_encoder import ImageEncoder, stack_blocks, unstack_blocks
+from samjax.models.flat import stack_blocks, unstack_blocks
+from samjax.models.image_encoder import ImageEncoder
 from samjax.models.presets import PRESETS, Compute, SamConfig
 from samjax.models.sam import abstract_sam, normalise
 from tests.models.cases import (

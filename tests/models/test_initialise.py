@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.flat import to_flat
 from samjax.models.initialise import initial_values
 from samjax.models.presets import SamConfig
-from samjax.models.sam import Sam, to_flat
+from samjax.models.sam import Sam
 from tests.models.cases import ADAPTATION
 
 # One of every module, with equal widths: each new shape takes time to compile.

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from samjax.models.flat import flat_shapes
 from samjax.models.lora import lora_updates, merge_lora
 from samjax.models.presets import Adaptation
-from samjax.models.sam import abstract_sam, flat_shapes
+from samjax.models.sam import abstract_sam
 from tests.models.cases import MINI, adapted_weights, encode, our_sam, pictures, relative_error, sam_with
 
 LORA = Adaptation(lora_rank=4)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.flat import from_flat, to_flat
 from samjax.models.presets import Compute
-from samjax.models.sam import Sam, abstract_sam, from_flat, to_flat
+from samjax.models.sam import Sam, abstract_sam
 from tests.models.cases import (
     ADAPTATION,
     MINI,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.flat import flat_shapes, to_flat
 from samjax.models.presets import Compute
-from samjax.models.sam import flat_shapes, to_flat
 from samjax.models.unet import UNet, UNetConfig, abstract_unet, random_unet, standardise
 from samjax.training.unet_loss import unet_loss
 from tests.models.cases import relative_error

@@ -5,8 +5,8 @@ import zlib
 import jax
 import numpy as np
 
+from samjax.models.flat import flat_shapes, from_flat
 from samjax.models.presets import Compute
-from samjax.models.sam import flat_shapes, from_flat
 from samjax.models.unet import UNet, UNetConfig, abstract_unet
 
 SMALL = UNetConfig(in_channels=2, features=(4, 6, 8, 8))

@@ -9,8 +9,9 @@ from flax import nnx
 from samjax.data.channels import parse_channels
 from samjax.data.prompts import PromptMix
 from samjax.models.adapted import adapt, random_sam
+from samjax.models.flat import to_flat
 from samjax.models.presets import Adaptation, Compute, SamConfig
-from samjax.models.sam import Sam, to_flat
+from samjax.models.sam import Sam
 from samjax.strategies import STRATEGIES
 from samjax.training.objective import Objective, slice_results
 

@@ -19,8 +19,8 @@ from samjax.data.prompts import PromptMix
 from samjax.data.samples import ReadWindow
 from samjax.errors import Stopped, UserError
 from samjax.models.adapted import random_sam
+from samjax.models.flat import to_flat
 from samjax.models.resizing import to_input
-from samjax.models.sam import to_flat
 from samjax.runs import build_model
 from samjax.strategies import STRATEGIES
 from samjax.training.embedding_cache import compute_embeddings, wanted_embeddings

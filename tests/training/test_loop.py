@@ -14,7 +14,7 @@ from flax import nnx
 from samjax.config import TrainOptions
 from samjax.data.phantom import PhantomOptions, write_cohort
 from samjax.models.adapted import random_sam
-from samjax.models.sam import to_flat
+from samjax.models.flat import to_flat
 from samjax.runs import load_stage, load_trained
 from samjax.strategies import trains
 from samjax.training import loop

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
+from samjax.models.flat import from_flat
 from samjax.models.presets import Adaptation
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.sam import Sam, abstract_sam, from_flat
+from samjax.models.sam import Sam, abstract_sam
 from samjax.runs import build_model, load_trained
 from samjax.weights.export import plain_sam, save_meta, save_transformers
 from samjax.weights.files import load_weights

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
+from samjax.models.flat import from_flat
 from samjax.models.presets import PRESETS
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.sam import from_flat, normalise
+from samjax.models.sam import normalise
 from samjax.runs import build_model, load_trained
 from samjax.weights.architecture import deduce, expected_shapes
 from samjax.weights.export import plain_sam, save_meta, save_transformers, transformers_config

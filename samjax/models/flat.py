@@ -1,0 +1,92 @@
+"""Parameters by the names that files store them under, and models without parameters.
+
+The encoder holds its blocks stacked, files name them one by one (`image_encoder/blocks/7/...`).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+Model = TypeVar("Model", bound=nnx.Module)
+_BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
+
+
+class _NoRngs:
+    """Stands in for `nnx.Rngs` where nothing is drawn; counting keys under a trace would take seconds."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
+def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
+    """What `build` makes, but its parameters are shapes only: nothing is drawn or allocated."""
+    return nnx.eval_shape(lambda: build(_NoRngs()))
+
+
+def to_flat(state: nnx.State, period: int) -> dict[str, np.ndarray]:
+    """A state (of a model, or a part of one) as {stored path: array}, blocks unstacked."""
+    flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+    return unstack_blocks(jax.device_get(flat), period)
+
+
+def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
+
+    The model's `config` says its `block_period`, here and in `from_flat`.
+    """
+    period = model.config.block_period
+    # A zero-stride view of each shape: unstacking then only looks at shapes.
+    views = {
+        "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
+        for path, leaf in nnx.to_flat_state(nnx.state(model))
+    }
+    return {path: view.shape for path, view in unstack_blocks(views, period).items()}
+
+
+def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
+    """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
+    leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    updates = []
+    for name, array in stack_blocks(flat, model.config.block_period).items():
+        if name not in leaves:
+            raise KeyError(f"the model has no parameter {name}")
+        path, leaf = leaves[name]
+        if leaf.shape != array.shape:
+            raise ValueError(f"{name}: shape {array.shape}, expected {leaf.shape}")
+        updates.append((path, leaf.replace(jnp.asarray(array))))
+    nnx.update(model, nnx.from_flat_state(updates))
+
+
+def stack_blocks(flat: Mapping[str, np.ndarray], period: int) -> dict[str, np.ndarray]:
+    """From stored names, one entry a block, to the stacked entries that the encoder holds.
+
+    `image_encoder/blocks/7/x` becomes row 7 // period of `image_encoder/blocks/{7 % period}/x`.
+    """
+    stacked: dict[str, np.ndarray] = {}
+    groups: dict[str, dict[int, np.ndarray]] = {}
+    for path, array in flat.items():
+        if found := _BLOCK.fullmatch(path):
+            index = int(found[1])
+            groups.setdefault(f"image_encoder/blocks/{index % period}/{found[2]}", {})[index // period] = array
+        else:
+            stacked[path] = array
+    for path, rows in groups.items():
+        stacked[path] = np.stack([rows[row] for row in range(len(rows))])
+    return stacked
+
+
+def unstack_blocks(stacked: Mapping[str, np.ndarray], period: int) -> dict[str, np.ndarray]:
+    """Undoes `stack_blocks`."""
+    flat: dict[str, np.ndarray] = {}
+    for path, array in stacked.items():
+        if found := _BLOCK.fullmatch(path):
+            for row, part in enumerate(np.asarray(array)):
+                flat[f"image_encoder/blocks/{row * period + int(found[1])}/{found[2]}"] = part
+        else:
+            flat[path] = array
+    return flat

@@ -29,7 +29,7 @@ from samjax.evaluation.inference import Segmenter
 from samjax.files import replacing
 from samjax.models.resizing import to_input
 from samjax.models.sam import Sam
-from samjax.training.curves import COLOURS
+from samjax.palette import COLOURS
 from samjax.training.objective import Batch, augmented
 from samjax.training.step import make_scoring_step, precision_of, replicate, shard
 

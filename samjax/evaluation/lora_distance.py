@@ -17,8 +17,8 @@ import numpy as np
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.presets import Adaptation
+from samjax.palette import COLOURS
 from samjax.runs import RunConfig, find_run, load_trained
-from samjax.training.curves import COLOURS
 
 MODULES = {"q": "query", "k": "key", "v": "value", "lin1": "first MLP layer", "lin2": "second MLP layer"}
 NAME = "lora_distance"

@@ -11,10 +11,8 @@ import numpy as np
 
 from samjax.errors import UserError
 from samjax.files import replacing
+from samjax.palette import COLOURS
 from samjax.training.lr_finder import smooth
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito, "Color universal design": told apart with any kind of colour vision; one per score."""
 
 STYLES = {"last": "-", "average": "--"}
 """One per weights."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from samjax.evaluation.statistics import prompt_source
 from samjax.files import replacing
-from samjax.training.curves import COLOURS
+from samjax.palette import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ def unet_loss(logits: Sequence[jax.Array], labels: jax.Array, pixels: jax.Array)
     Args:
         logits: what `UNet` gives with `supervised`; each (B, h, w, classes).
         labels: (B, H, W) uint8 class of each pixel. Lower resolutions have the label of the pixel in the middle of
-            each cell, as nnU-Net's "nearest-exact".
+            each cell.
         pixels: (B, H, W) bool, False for padding.
 
     Returns:

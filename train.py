@@ -16,13 +16,14 @@ def main() -> None:
 
     from samjax.distributed import is_writer, start
     from samjax.doors import use_compilation_cache
+    from samjax.runs import what_next
     from samjax.training.loop import train
 
     start(options.coordinator, options.processes, options.process_index)
     use_compilation_cache(options.cache_dir)
     folder = train(options)
     if is_writer():
-        print(f"\nfinished: {folder}\nscore it on its test patients: python eval.py --run {folder}")
+        print(f"\nfinished: {folder}\n{what_next(folder)}")
 
 
 if __name__ == "__main__":

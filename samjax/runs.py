@@ -182,6 +182,13 @@ def channels_of(folder: Path, config: RunConfig) -> Channels:
     return parse_channels(text, load_pca2d(folder / PCA) if text == PCA2D else None)
 
 
+def what_next(folder: Path) -> str:
+    """What to type after a run has ended."""
+    if (folder / WEIGHTS).exists():
+        return f"fine-tune from it: python train.py --strategy lora4ch --weights {folder / WEIGHTS}"
+    return f"score it on its test patients: python eval.py --run {folder}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a whole text file or none."""
     with replacing(path) as temporary:

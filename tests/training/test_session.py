@@ -8,7 +8,7 @@ import pytest
 from samjax.config import TrainOptions
 from samjax.data.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
-from samjax.runs import read_splits
+from samjax.runs import WEIGHTS, read_splits, what_next
 from samjax.training.session import Session, new_session
 from tests.training.test_options import one_line
 
@@ -65,3 +65,9 @@ class TestNewSession:
             start(seed=5)
         one_line(caught, "--run", "--resume")
         assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_what_to_type_next_depends_on_what_a_run_leaves(tmp_path: Path):
+    assert what_next(tmp_path).endswith(f"python eval.py --run {tmp_path}")
+    (tmp_path / WEIGHTS).touch()
+    assert what_next(tmp_path).endswith(f"python train.py --strategy lora4ch --weights {tmp_path / WEIGHTS}")

@@ -10,6 +10,8 @@ from samjax.data.cases import Case
 from samjax.data.layouts import survey
 from samjax.errors import UserError
 
+PHANTOM = "phantom"
+"""The domain of the generated cohort."""
 PHANTOM_CASES = 12
 """Cases of the generated cohort that stands in where no data is named."""
 
@@ -42,7 +44,7 @@ def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Pat
         print(f"\rgenerating the phantom cohort: {done} of {total} cases", end=end, file=sys.stderr, flush=True)
 
     write_cohort(root, "adult", cases, workers=os.cpu_count() or 1, progress=show)
-    return {"phantom": root}
+    return {PHANTOM: root}
 
 
 def list_cases(folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None) -> list[Case]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from samjax.data.cohort import PHANTOM
 from samjax.evaluation import published
 from samjax.evaluation.published import DOMAINS_B, PAPER_A, REGIONS_A, Published
 from samjax.evaluation.scoring import CaseScores, of_scope, summarise_rows
@@ -20,7 +21,7 @@ _DOMAIN_NAMES = {
     "meningioma": r"men|meningioma",
     "paediatric": r"ped|peds|p(a)?ediatric",
     "sub-Saharan": r"ssa|afr|africa|sub.?saharan",
-    "adult glioma": r"adult|gli|glioma|hgg|lgg|phantom|brats(18|20|21|23)?",
+    "adult glioma": r"adult|gli|glioma|hgg|lgg|brats(18|20|21|23)?",
 }
 _WORDS = re.compile(r"sub.?saharan|[a-z]+\d*")
 
@@ -56,7 +57,7 @@ def domain_of(name: str) -> str | None:
 
 
 def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
-    """Those of the papers' tables that the runs fill at least in one cell."""
+    """Those of the papers' tables that the runs fill at least in one cell; generated scans fill none."""
     prompted, free = ([run for run in runs if (run.prompt != "none") == asked] for asked in (True, False))
     tables = [_table_a([*prompted, *(run for run in free if run.strategy == "unet")], channels) for channels in PAPER_A]
     for chosen, source in ((prompted, "prompts from ground truth"), (free, "no prompts, every slice run")):
@@ -74,7 +75,7 @@ def _scores(
         rows = [
             row
             for row in of_scope(run.scores, scope)
-            if row.roi == roi and (domain is None or domain_of(row.domain) == domain)
+            if row.roi == roi and row.domain != PHANTOM and (domain is None or domain_of(row.domain) == domain)
         ]
         if rows:
             return summarise_rows(rows)["dice"], run.prompt

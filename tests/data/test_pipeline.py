@@ -377,6 +377,7 @@ def test_closing_and_forgetting_an_iterator_end_its_processes():
 
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
 from samjax.data.pipeline import MapDataset
 from tests.data.pipeline_parts import who
 

@@ -56,16 +56,6 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 of named arrays, whatever their order and layout in memory."""
-    found = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
-
-
 @dataclass(frozen=True)
 class EmbeddingStore:
     """The files of one recipe; small, so it can be sent to other processes."""

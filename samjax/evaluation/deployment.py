@@ -20,11 +20,12 @@ import tyro
 from flax import nnx
 from jax import export
 
+from samjax import __version__
 from samjax.errors import UserError, run_door
 from samjax.evaluation.inference import Segmenter
 from samjax.files import replacing
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.sam import PIXEL_MEAN, PIXEL_STD, Sam
+from samjax.models.sam import Sam, pixel_statistics
 from samjax.runs import PCA
 from samjax.training.step import precision_of
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
@@ -199,15 +200,14 @@ def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple
 
 def _description(segmenter: Segmenter, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
     """The content of deployment.json, before the comparison."""
-    config = segmenter.model.config
-    three = config.in_channels == 3
+    mean, std = pixel_statistics(segmenter.model.config.in_channels)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": segmenter.name,
         "region": segmenter.rois[0],
         "channels": segmenter.channels.text,
-        "made_with": {"jax": version("jax"), "samjax": _samjax_version()},
+        "made_with": {"jax": version("jax"), "samjax": __version__},
         "platforms": list(platforms),
         "dtype": segmenter.dtype,
         "pictures": {
@@ -218,18 +218,12 @@ def _description(segmenter: Segmenter, platforms: tuple[str, ...], programs: dic
         },
         "normalisation": {
             "where": "inside the encoder; do not apply it",
-            "mean": list(PIXEL_MEAN) if three else [float(np.mean(PIXEL_MEAN))] * config.in_channels,
-            "std": list(PIXEL_STD) if three else [float(np.mean(PIXEL_STD))] * config.in_channels,
+            "mean": [round(float(x), 3) for x in mean],
+            "std": [round(float(x), 3) for x in std],
         },
         "programs": programs,
         "difference": None,
     }
-
-
-def _samjax_version() -> str:
-    from samjax import __version__
-
-    return __version__
 
 
 def _save(out: Path, description: dict[str, Any]) -> None:

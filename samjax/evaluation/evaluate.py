@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from samjax import __version__
 from samjax.config import EvalOptions, TrainOptions
 from samjax.data.cache import CachedCase
 from samjax.data.channels import PCA2D, parse_channels
@@ -17,7 +18,14 @@ from samjax.data.volumes import write_labels
 from samjax.errors import UserError
 from samjax.evaluation.collected import VIEWED, Collected, Model, collect
 from samjax.evaluation.gallery import draw_gallery
-from samjax.evaluation.inference import Segmentation, Segmenter, segment, segmenter_of_run, zeroshot_segmenter
+from samjax.evaluation.inference import (
+    ZEROSHOT,
+    Segmentation,
+    Segmenter,
+    segment,
+    segmenter_of_run,
+    zeroshot_segmenter,
+)
 from samjax.evaluation.paper_tables import ScoredRun, paper_tables
 from samjax.evaluation.report import Report, ReportedRun, write_report
 from samjax.evaluation.results import all_tables, brief_tables, summary_of, tests_of
@@ -30,7 +38,6 @@ from samjax.files import replacing
 from samjax.runs import RunConfig, find_run, read_config
 
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
-ZEROSHOT = "zeroshot"
 
 
 def evaluate(options: EvalOptions) -> Path:
@@ -193,8 +200,7 @@ def _viewer_case(case: CachedCase, collected: list[Collected]) -> ViewerCase:
 def _environment() -> dict[str, str]:
     import jax
 
-    names = ("samjax", "jax", "flax", "numpy", "scipy")
-    versions = {name: _version(name) for name in names}
+    versions = {"samjax": __version__, **{name: version(name) for name in ("jax", "flax", "numpy", "scipy")}}
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -202,12 +208,6 @@ def _environment() -> dict[str, str]:
         "Python": platform.python_version(),
         **versions,
     }
-
-
-def _version(name: str) -> str:
-    from samjax import __version__
-
-    return __version__ if name == "samjax" else version(name)
 
 
 def _compare_lora(runs: list[Path], options: EvalOptions, output: Path) -> None:

@@ -2,8 +2,10 @@
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from samjax.config import EvalOptions
 from samjax.data.cache import CachedCase
@@ -27,7 +29,8 @@ def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:
     else:
         folders = phantom_cohort(options.cache_dir)
     listed = list_cases(folders, layout, labels, None)
-    own = {name: _split_of_runs(runs, name, folder, listed) for name, folder in folders.items()}
+    divided = [Divided(run, read_config(run).data, read_splits(run).domains) for run in runs]
+    own = {name: _split_of_runs(divided, name, folder, listed) for name, folder in folders.items()}
     default = {name: "all" if options.data and split is None else "test" for name, split in own.items()}
     parts = parse_parts(options.split, default)
     cases = [case for name, part in parts.items() for case in _part(listed, name, part, own[name], options.seed)]
@@ -85,10 +88,18 @@ def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
             print(f"warning: {run}: {warning}", file=sys.stderr)
 
 
-def _split_of_runs(runs: list[Path], domain: str, folder: Path, cases: list[Case]) -> Split | None:
+class Divided(NamedTuple):
+    """What a run was trained on: each domain's folder and split."""
+
+    run: Path
+    folders: Mapping[str, str]
+    splits: Mapping[str, Split]
+
+
+def _split_of_runs(runs: list[Divided], domain: str, folder: Path, cases: list[Case]) -> Split | None:
     """The split of a domain by the runs that were trained on it, which must agree; None where none was."""
     patients = {case.patient for case in cases if case.domain == domain and case.label is not None}
-    known = [(run, split) for run in runs if (split := _split_of_run(run, domain, folder, patients))]
+    known = [(run.run, split) for run in runs if (split := _split_of_run(run, domain, folder, patients))]
     for run, split in known[1:]:
         if split != known[0][1]:
             raise UserError(
@@ -98,11 +109,10 @@ def _split_of_runs(runs: list[Path], domain: str, folder: Path, cases: list[Case
     return known[0][1] if known else None
 
 
-def _split_of_run(run: Path, domain: str, folder: Path, patients: set[str]) -> Split | None:
+def _split_of_run(run: Divided, domain: str, folder: Path, patients: set[str]) -> Split | None:
     """A run knows a domain by its folder, or, where that was moved, by its name and patients."""
-    splits = read_splits(run).domains
-    for name, path in read_config(run).data.items():
-        split = splits.get(name)
+    for name, path in run.folders.items():
+        split = run.splits.get(name)
         if split is None:
             continue
         moved = name == domain and patients <= {*split.train, *split.val, *split.test}

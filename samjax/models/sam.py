@@ -15,17 +15,21 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
-def normalise(images: jax.Array) -> jax.Array:
-    """Scales pictures in [0, 255] as SAM's pretraining did: (..., channels) of any dtype -> float32.
+def pixel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (channels,) float32 that pictures in [0, 255] are normalised by.
 
-    Three channels have SAM's own mean and deviation; with another number, each has their average.
+    Three channels have SAM's own; with another number, each has their average.
     """
-    channels = images.shape[-1]
     mean, std = np.float32(PIXEL_MEAN), np.float32(PIXEL_STD)
     if channels != 3:
         mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
-    shape = (1,) * (images.ndim - 1) + (channels,)
-    return (images.astype(jnp.float32) - mean.reshape(shape)) / std.reshape(shape)
+    return mean, std
+
+
+def normalise(images: jax.Array) -> jax.Array:
+    """Scales pictures in [0, 255] as SAM's pretraining did: (..., channels) of any dtype -> float32."""
+    mean, std = pixel_statistics(images.shape[-1])
+    return (images.astype(jnp.float32) - mean) / std
 
 
 class Sam(nnx.Module):

@@ -9,7 +9,7 @@ from flax import nnx
 from samjax.config import TrainOptions
 from samjax.data.augment import Augmentation
 from samjax.data.cache import CachedCase
-from samjax.data.embeddings import FOLDER, EmbeddingStore, Recipe, digest
+from samjax.data.embeddings import FOLDER, EmbeddingStore, Recipe
 from samjax.data.pipeline import MapDataset
 from samjax.data.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
@@ -18,6 +18,7 @@ from samjax.training.session import Session
 from samjax.training.step import make_scoring_step
 from samjax.training.task import HostBatch, Task
 from samjax.training.validation import Validator
+from samjax.weights.digest import digest
 
 VALIDATION_SEED = 1
 """Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""

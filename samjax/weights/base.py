@@ -1,15 +1,12 @@
 """What `--weights` names: a file, or the small model."""
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from samjax.errors import UserError
 from samjax.models.initialise import initial_values
 from samjax.models.presets import PRESETS
 from samjax.weights.architecture import expected_shapes
+from samjax.weights.digest import digest
 from samjax.weights.files import Weights, load_weights
 
 TINY = "tiny"
@@ -30,17 +27,9 @@ def load_base(weights: str) -> Weights:
     if weights in (TINY, RANDOM):
         config = PRESETS[TINY]
         values = initial_values(expected_shapes(config), seed=0)
-        return Weights(values, config, _sha256(values))
+        # Of the values, so that a run on weights that are drawn otherwise today is noticed.
+        return Weights(values, config, digest(values))
     path = Path(weights).expanduser()
     if not path.exists():
         raise UserError(f"--weights {weights}: no such file; give a checkpoint, '{TINY}' or '{RANDOM}'")
     return load_weights(path)
-
-
-def _sha256(values: Mapping[str, np.ndarray]) -> str:
-    """Of names and values, so that a run on weights that are drawn otherwise today is noticed."""
-    digest = hashlib.sha256()
-    for name in sorted(values):
-        digest.update(name.encode())
-        digest.update(values[name].tobytes())
-    return digest.hexdigest()

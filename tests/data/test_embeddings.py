@@ -11,10 +11,11 @@ import pytest
 
 from samjax.data import embeddings
 from samjax.data.cache import build_cache
-from samjax.data.embeddings import EmbeddingStore, Recipe, bytes_below, digest
+from samjax.data.embeddings import EmbeddingStore, Recipe, bytes_below
 from samjax.data.layouts import find_cases
 from samjax.data.samples import TrainingWindows, VariantWindows, covering_set, training_set
 from samjax.errors import UserError
+from samjax.weights.digest import digest
 from tests.data.trees import example, save_brats
 
 SHAPE = (2, 3, 5)

@@ -10,9 +10,12 @@ from flax import nnx
 from samjax.config import TrainOptions
 from samjax.data.splits import Split, Splits
 from samjax.models.adapted import random_sam
-from samjax.models.flat import to_flat
-from samjax.runs import CONFIG, SPLIT, RunConfig, build_model, save_final
+from samjax.models.flat import from_flat, to_flat
+from samjax.models.presets import SamConfig
+from samjax.models.sam import Sam
+from samjax.runs import CONFIG, SPLIT, RunConfig, build_model, load_trained, save_final
 from samjax.strategies import find_strategy
+from samjax.weights.export import plain_sam
 from samjax.weights.files import load_weights, save_weights
 from tests.training import small
 
@@ -46,6 +49,17 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
     (folder / SPLIT).write_text(json.dumps(Splits(0, None, {"demo": Split((), (), patients)}).to_json()))
     save_final(folder, {"last": {name: _shaken(x, rng) for name, x in flat.items()}}, config)
     return folder
+
+
+def merged_run(place: Path, strategy: str, size: int) -> tuple[Sam, dict[str, np.ndarray], SamConfig]:
+    """A run of single slices at `size`: its model, and the same as a plain SAM's weights and architecture."""
+    base = write_base(place / "base.safetensors")
+    run = write_run(place / "run", base, place, strategy=strategy, depth=1, image_size=size)
+    config, trained = load_trained(run)
+    fine_tuned = build_model(config, trained.base)
+    from_flat(fine_tuned, trained.trained)
+    flat = trained.base | trained.trained
+    return fine_tuned, *plain_sam(run, flat, config.architecture, config.adaptation, config.options.image_size)
 
 
 def _shaken(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -12,13 +12,13 @@ from samjax.models.flat import from_flat
 from samjax.models.presets import Adaptation
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam, abstract_sam
-from samjax.runs import build_model, load_trained
+from samjax.runs import load_trained
 from samjax.weights.export import plain_sam, save_meta, save_transformers
 from samjax.weights.files import load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
-from tests.made_runs import write_base, write_run
+from tests.made_runs import merged_run, write_base, write_run
 from tests.weights.checkpoints import SMALL, random_named, same
 
 
@@ -77,14 +77,7 @@ def masks_of(model: Sam, size: int) -> np.ndarray:
 # 4 tokens a side as the base weights, fewer and more.
 @pytest.mark.parametrize(("strategy", "size"), [("lora", 64), ("lora4ch", 48), ("lora", 96)])
 def test_a_run_becomes_a_plain_sam_that_gives_the_same_masks(tmp_path, strategy, size):
-    base = write_base(tmp_path / "base.safetensors")
-    run = write_run(tmp_path / "run", base, tmp_path, strategy=strategy, depth=1, image_size=size)
-    config, trained = load_trained(run)
-    fine_tuned = build_model(config, trained.base)
-    from_flat(fine_tuned, trained.trained)
-    flat, architecture = plain_sam(
-        run, trained.base | trained.trained, config.architecture, config.adaptation, config.options.image_size
-    )
+    fine_tuned, flat, architecture = merged_run(tmp_path, strategy, size)
     assert (architecture.image_size, architecture.in_channels) == (size, 4 if strategy == "lora4ch" else 3)
     plain = abstract_sam(architecture, Adaptation())
     from_flat(plain, flat)

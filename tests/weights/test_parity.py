@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
-from samjax.models.flat import from_flat
 from samjax.models.presets import PRESETS
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import normalise
-from samjax.runs import build_model, load_trained
 from samjax.weights.architecture import deduce, expected_shapes
-from samjax.weights.export import plain_sam, save_meta, save_transformers, transformers_config
+from samjax.weights.export import save_meta, save_transformers, transformers_config
 from samjax.weights.files import load_weights
 from samjax.weights.names import spelling_of, to_ours
 from samjax.weights.pth import read_pth
-from tests.made_runs import write_base, write_run
+from tests.made_runs import merged_run
 from tests.weights.checkpoints import GOLDEN, SMALL, TORCH_SAVE, random_flat, same
 
 try:
@@ -199,14 +197,7 @@ def test_both_spellings_are_the_same_model(tmp_path):
 @pytest.mark.parametrize(("strategy", "size"), [("lora", 64), ("lora4ch", 96)])
 def test_a_run_with_lora_gives_its_masks_in_meta_s_code(tmp_path, strategy, size):
     """Merged and, where the size differs from the base weights', with interpolated positions."""
-    base = write_base(tmp_path / "base.safetensors")
-    run = write_run(tmp_path / "run", base, tmp_path, strategy=strategy, depth=1, image_size=size)
-    config, trained = load_trained(run)
-    ours = build_model(config, trained.base)
-    from_flat(ours, trained.trained)
-    flat, architecture = plain_sam(
-        run, trained.base | trained.trained, config.architecture, config.adaptation, config.options.image_size
-    )
+    ours, flat, architecture = merged_run(tmp_path, strategy, size)
     save_meta(tmp_path / "merged.pth", flat)
     meta = meta_sam(architecture)
     meta.load_state_dict(torch.load(tmp_path / "merged.pth", weights_only=True))

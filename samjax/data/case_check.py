@@ -64,7 +64,8 @@ def _commonest_grid(scans: list[Scan]) -> Scan | None:
 
 
 def _check_image(scan: Scan, case: Case) -> None:
-    normalise(scan, foreground_box(scan, background_value(scan)))
+    background = background_value(scan)
+    normalise(scan, foreground_box(scan, background), background)
 
 
 def _check_label(scan: Scan, case: Case) -> None:

@@ -8,12 +8,12 @@ found, and costs no more than decompressing does.
 import gzip
 import io
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import isal_zlib  # zlib's interface at three times its speed
 
 from samjax.errors import UserError
 from samjax.files import replacing
@@ -63,10 +63,10 @@ def header_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             start = file.read(4 * _HEADER_BYTES)
         if start.startswith(_GZIP_MAGIC):
-            start = zlib.decompressobj(31).decompress(start, _HEADER_BYTES)
+            start = isal_zlib.decompressobj(31).decompress(start, _HEADER_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
-    except zlib.error:
+    except isal_zlib.error:
         raise _damaged(path) from None
     return start[:_HEADER_BYTES]
 
@@ -103,12 +103,12 @@ def _decompressed(path: Path) -> bytes:
         raise _unreadable(path, error) from None
     if not data.startswith(_GZIP_MAGIC):
         return data
-    stream = zlib.decompressobj(31)
+    stream = isal_zlib.decompressobj(31)
     try:
         raw = stream.decompress(data)
         if stream.unused_data:  # several streams in one file: rare, and gzip knows the rules
             raw = gzip.decompress(data)
-    except (zlib.error, EOFError, OSError):
+    except (isal_zlib.error, EOFError, OSError):
         raise _damaged(path) from None
     if not stream.eof:
         raise UserError(f"{path}: the gzip stream ends early, the file is truncated; fetch it again")

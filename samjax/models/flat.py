@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -58,7 +57,7 @@ def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
         path, leaf = leaves[name]
         if leaf.shape != array.shape:
             raise ValueError(f"{name}: shape {array.shape}, expected {leaf.shape}")
-        updates.append((path, leaf.replace(jnp.asarray(array))))
+        updates.append((path, leaf.replace(jax.device_put(array))))  # `jnp.asarray` compiles a program a shape
     nnx.update(model, nnx.from_flat_state(updates))
 
 

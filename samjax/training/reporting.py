@@ -5,8 +5,10 @@ import math
 import resource
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -17,6 +19,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from samjax.distributed import is_writer
 from samjax.files import replacing
 from samjax.models.prompt_encoder import Buffer
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 QUIET_SECONDS = 10
 """Seconds between lines where the terminal cannot show a bar."""
@@ -30,14 +35,19 @@ class MetricsLog:
         self._writes = is_writer()
         if not self._writes:
             return
-        from tensorboardX import SummaryWriter
-
         rows = path.read_text().splitlines() if path.exists() else []
         kept = [row for row in rows if _step_of(row) <= resumed_step]
         with replacing(path) as temporary:
             temporary.write_text("".join(row + "\n" for row in kept))
         self._file = open(path, "a")  # noqa: SIM115
-        self._board = SummaryWriter(str(path.parent), purge_step=resumed_step + 1 if resumed_step else None)
+        self._folder, self._resumed_step = path.parent, resumed_step
+
+    @cached_property
+    def _board(self) -> "SummaryWriter":
+        # Importing it imports PyTorch where that is installed: seconds that the first step need not wait for.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=self._resumed_step + 1 if self._resumed_step else None)
 
     def write(self, kind: str, step: int, epoch: int, **values: object) -> None:
         """One row; numbers also go to TensorBoard as kind/name."""

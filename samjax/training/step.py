@@ -40,7 +40,8 @@ def initial_state(trainable: nnx.State, transform: optax.GradientTransformation,
     """The state before the first step, which may count from a later number."""
     # Arrays, not NumPy scalars, which Orbax does not restore.
     first_step, none = np.array(step, np.int32), np.zeros((), np.int32)
-    return TrainState(first_step, trainable, transform.init(trainable), trainable, none)
+    # Jitted: else every leaf of the optimizer's state would be compiled by itself.
+    return TrainState(first_step, trainable, jax.jit(transform.init)(trainable), trainable, none)
 
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]

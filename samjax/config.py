@@ -169,7 +169,7 @@ class EvalOptions:
     output: Path | None = None
     """Where tables, figures and the report go. Default: eval/ in the first run's folder."""
     lora_distance: bool = False
-    """Compare the LoRA updates of the first two runs, layer by layer (paper B, fig. 8)."""
+    """Compare the LoRA updates of the two runs that have some, layer by layer (paper B, fig. 8)."""
     embeddings: bool = False
     """Map the first model's image embeddings by domain (paper B, fig. 9)."""
     save_predictions: bool = False

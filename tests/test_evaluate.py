@@ -134,6 +134,14 @@ def test_two_runs_of_one_name_are_refused(place: Path, base: Path, cohort: Path,
     assert not (place / "never").exists()
 
 
+def test_what_cannot_be_analysed_is_said_before_anything_is_scored(place: Path, cohort: Path, sam: Path, unet: Path):
+    with pytest.raises(UserError, match="--lora-distance: compares two runs with LoRA updates, found sam"):
+        scored(cohort, place / "never", sam, lora_distance=True)
+    with pytest.raises(UserError, match="--embeddings: needs a SAM run"):
+        scored(cohort, place / "never", unet, embeddings=True)
+    assert not (place / "never").exists()
+
+
 def test_further_clicks_are_for_points_alone(sam: Path, base: Path):
     def clicks(prompt: str) -> tuple[int, int]:
         of_run = segmenter_of_run(sam, None, prompt, 3, True)

@@ -26,6 +26,8 @@ from samjax.evaluation.inference import (
     segmenter_of_run,
     zeroshot_segmenter,
 )
+from samjax.evaluation.lora_distance import comparable_pair
+from samjax.evaluation.lora_distance import compare as compare_lora
 from samjax.evaluation.paper_tables import ScoredRun, paper_tables
 from samjax.evaluation.report import Report, ReportedRun, write_report
 from samjax.evaluation.results import all_tables, brief_tables, summary_of, tests_of
@@ -53,14 +55,17 @@ def evaluate(options: EvalOptions) -> Path:
     configs = {run.resolve().name: read_config(run) for run in runs}
     cases = select_cases(options, runs)
     models = _models(options, runs, list(configs.values()))
+    # Found before the scoring, which takes long.
+    pair = comparable_pair(runs) if options.lora_distance else None
+    mapped = _mapped(models) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
     collected = [_scored(model, cases, options, rule, output, len(models)) for model in models]
     _write(output, collected, cases, rule, configs)
-    if options.lora_distance:
-        _compare_lora(runs, options, output)
-    if options.embeddings:
-        _map_embeddings(models, cases, options, output)
+    if pair:
+        compare_lora(*pair, output / "figures", options.weights, options.average)
+    if mapped:
+        _map_embeddings(mapped, cases, options, output)
     return output
 
 
@@ -92,8 +97,10 @@ def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[Segmenter
         for run in (config.options for config in configs if config.architecture)
     ] or [(options.roi or DEFAULT_ROI, channels)]
     found = []
+    rois, sets = (set(values) for values in zip(*wanted, strict=True))
     for roi, text in dict.fromkeys(wanted):
-        name = ZEROSHOT if len(set(wanted)) == 1 else f"{ZEROSHOT}-{roi}-{text.replace(',', '+')}"
+        differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
+        name = "-".join([ZEROSHOT, *differs])
         found.append(zeroshot_segmenter(weights, roi, text, options.prompt, options.clicks, options.image_size, name))
     return found
 
@@ -210,20 +217,17 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _compare_lora(runs: list[Path], options: EvalOptions, output: Path) -> None:
-    from samjax.evaluation.lora_distance import compare
+def _mapped(models: list[Model]) -> Segmenter:
+    """The first model that makes image embeddings."""
+    for model in models:
+        if isinstance(model, Segmenter) and model.image_size:
+            return model
+    raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
 
-    if len(runs) < 2:
-        raise UserError("--lora-distance: needs two runs; name them with --run A --run B")
-    compare(runs[0], runs[1], output / "figures", options.weights, options.average)
 
-
-def _map_embeddings(models: list[Model], cases: list[CachedCase], options: EvalOptions, output: Path) -> None:
+def _map_embeddings(segmenter: Segmenter, cases: list[CachedCase], options: EvalOptions, output: Path) -> None:
     from samjax.evaluation.embeddings import analyse
 
-    segmenter = next((model for model in models if isinstance(model, Segmenter) and model.image_size), None)
-    if segmenter is None:
-        raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
     found = analyse(
         segmenter, cases, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,
         workers=options.workers, seed=options.seed,

@@ -18,7 +18,7 @@ from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.presets import Adaptation
 from samjax.palette import COLOURS
-from samjax.runs import RunConfig, find_run, load_trained
+from samjax.runs import RunConfig, find_run, load_trained, read_config
 
 MODULES = {"q": "query", "k": "key", "v": "value", "lin1": "first MLP layer", "lin2": "second MLP layer"}
 NAME = "lora_distance"
@@ -50,10 +50,26 @@ class ModuleDistance:
         return float(self.gaps.max())
 
 
+def comparable_pair(runs: Sequence[Path]) -> tuple[Path, Path]:
+    """The two runs with LoRA updates among `runs`.
+
+    Raises:
+        UserError: there are fewer or more, or they differ in base weights, rank or targets.
+    """
+    configs = {run: read_config(run) for run in runs}
+    found = [run for run, config in configs.items() if config.adaptation.lora_rank]
+    if len(found) != 2:
+        named = ", ".join(run.name for run in found) or "none"
+        raise UserError(f"--lora-distance: compares two runs with LoRA updates, found {named}; name two with --run")
+    first, second = found
+    _require_comparable((first, second), (configs[first], configs[second]))
+    return first, second
+
+
 def compare(
     first: Path, second: Path, output: Path, weights: str | None = None, average: bool = True
 ) -> list[ModuleDistance]:
-    """Compares two finished runs; writes lora_distance.csv, .png and .pdf into `output`.
+    """Compares two finished runs (of `comparable_pair`); writes lora_distance.csv, .png and .pdf into `output`.
 
     Args:
         first, second: their folders.
@@ -61,29 +77,21 @@ def compare(
         average: take the average of a run's weights, if it has one, instead of the last ones.
 
     Raises:
-        UserError: a folder holds no finished run with LoRA, or they differ in base weights, rank or targets.
+        UserError: a folder holds no finished run.
     """
-    configs, factors = zip(*(_load(folder, weights, average) for folder in (first, second)), strict=True)
-    _require_comparable((first, second), configs)
-    distances = distances_of(*factors)
+    distances = distances_of(*(_factors_of(folder, weights, average) for folder in (first, second)))
     names = tuple(folder.resolve().name for folder in (first, second))
     _write_csv(output / f"{NAME}.csv", distances)
     draw(distances, names, [output / f"{NAME}.{kind}" for kind in ("png", "pdf")])
     return distances
 
 
-def _load(folder: Path, weights: str | None, average: bool) -> tuple[RunConfig, Factors]:
+def _factors_of(folder: Path, weights: str | None, average: bool) -> Factors:
     config, found = load_trained(find_run(folder), weights, average)
-    return config, lora_factors(found.trained, config.adaptation)
+    return lora_factors(found.trained, config.adaptation)
 
 
 def _require_comparable(folders: tuple[Path, Path], configs: tuple[RunConfig, RunConfig]) -> None:
-    for folder, config in zip(folders, configs, strict=True):
-        if not config.adaptation.lora_rank:
-            raise UserError(
-                f"{folder}: strategy {config.options.strategy} with LoRA rank 0 has no LoRA updates to compare; "
-                "name runs of lora, lora4ch or lora4ch-2step"
-            )
     for what, value in (
         ("base weights", lambda config: config.base_sha256[:12]),
         ("LoRA rank", lambda config: config.adaptation.lora_rank),

@@ -10,6 +10,7 @@ from flax import nnx
 from samjax.config import TrainOptions
 from samjax.errors import UserError
 from samjax.evaluation.lora_distance import (
+    comparable_pair,
     compare,
     difference_norm,
     distances_of,
@@ -147,16 +148,25 @@ def test_alpha_counts(folder):
     [
         ({"lora_rank": 3}, "other: LoRA rank 3, but .*adult has 2"),
         ({"lora_targets": "q,v"}, "other: LoRA targets q,v, but .*adult has k,mlp,q,v"),
-        ({"strategy": "decoder"}, "other: strategy decoder with LoRA rank 0 has no LoRA updates"),
+        ({"strategy": "decoder"}, "compares two runs with LoRA updates, found adult;"),
     ],
 )
 def test_other_ranks_targets_and_strategies_are_refused(folder, tmp_path, changes, message):
     (tmp_path / "base.safetensors").symlink_to(folder / "base.safetensors")
     save_run(tmp_path / "other", {"some/kernel": np.zeros(2, np.float32)}, **changes)
     with pytest.raises(UserError, match=message) as error:
-        compare(folder / "adult", tmp_path / "other", tmp_path / "out")
+        comparable_pair([folder / "adult", tmp_path / "other"])
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "out").exists()
+
+
+def test_the_two_runs_with_lora_are_found_among_others(folder, tmp_path):
+    (tmp_path / "base.safetensors").symlink_to(folder / "base.safetensors")
+    save_run(tmp_path / "decoder", {}, strategy="decoder")
+    runs = [folder / "adult", tmp_path / "decoder", folder / "sub-saharan"]
+    assert comparable_pair(runs) == (runs[0], runs[2])
+    save_run(tmp_path / "third", {})
+    with pytest.raises(UserError, match="found adult, sub-saharan, third"):
+        comparable_pair([*runs, tmp_path / "third"])
 
 
 def test_other_base_weights_are_refused(folder, tmp_path):
@@ -165,12 +175,12 @@ def test_other_base_weights_are_refused(folder, tmp_path):
     save_weights(tmp_path / "base.safetensors", flat, small.CONFIG)
     save_run(tmp_path / "other", {})
     with pytest.raises(UserError, match=r"other: base weights .*, but .*adult has"):
-        compare(folder / "adult", tmp_path / "other", tmp_path / "out")
+        comparable_pair([folder / "adult", tmp_path / "other"])
 
 
 def test_order_of_the_targets_does_not_matter(folder, tmp_path):
     _, weights = load_trained(folder / "adult")
     (tmp_path / "base.safetensors").symlink_to(folder / "base.safetensors")
     save_run(tmp_path / "other", weights.trained, lora_targets="mlp,v,k,q")
-    found = compare(folder / "adult", tmp_path / "other", tmp_path / "out")
+    found = compare(*comparable_pair([folder / "adult", tmp_path / "other"]), tmp_path / "out")
     assert max(distance.bound for distance in found) == 0

@@ -1,6 +1,6 @@
 """What an evaluation comes to: summary.json, the tables, the paired tests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from samjax.evaluation.collected import Collected
@@ -141,8 +141,11 @@ def _with_spread(mean: float | None, sd: float | None) -> str:
 
 def _table(scope: str, prompted: bool, summary: dict, rule: SliceRule) -> Table:
     what = f" ({rule})" if scope == "slice" else ""
-    rows = []
-    for name, domain, roi, prompt, scopes in _entries(summary, prompted):
+    rows, bold = [], set()
+    entries = list(_entries(summary, prompted))
+    for metric, column, best in (("dice", 4, max), ("hd95", 7, min)):
+        bold |= {(row, column) for row in _best([(*entry[:4], entry[4][scope][metric]) for entry in entries], best)}
+    for name, domain, roi, prompt, scopes in entries:
         cell = scopes[scope]
         interval = "-" if cell["dice_ci95"] is None else " to ".join(map(number, cell["dice_ci95"]))
         rows.append(
@@ -154,7 +157,20 @@ def _table(scope: str, prompted: bool, summary: dict, rule: SliceRule) -> Table:
     header = (
         "run", "domain", "ROI", "prompt", "Dice ± SD", "95 % CI", "Dice, not empty (n)", "HD95 mm", "n",
     )  # fmt: skip
-    return Table(f"Dice and HD95 {SCOPE_NAMES[scope]}{what}; {_source(prompted)}", header, tuple(rows))
+    caption = f"Dice and HD95 {SCOPE_NAMES[scope]}{what}; {_source(prompted)}"
+    return Table(caption, header, tuple(rows), frozenset(bold))
+
+
+def _best(entries: Sequence[tuple], best: Callable) -> set[int]:
+    """The rows with the best value of several models that were asked alike of one domain and region.
+
+    Of (name, domain, ROI, prompt, value); baselines, which have no prompt, do not compete.
+    """
+    groups: dict[tuple, dict[int, float]] = {}
+    for row, (_, *asked, value) in enumerate(entries):
+        if asked[-1] != "-" and value is not None:
+            groups.setdefault(tuple(asked), {})[row] = value
+    return {best(values, key=values.get) for values in groups.values() if len(values) > 1}
 
 
 _NAMES = {

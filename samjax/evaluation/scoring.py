@@ -71,6 +71,8 @@ class SliceRule:
     def __str__(self) -> str:
         if self.decathlon:
             return "slices where every region of paper A has 250 pixels"
+        if self.min_pixels == 1:
+            return "slices that show the ROI"
         return f"slices with at least {self.min_pixels} pixels of the ROI"
 
 

@@ -119,6 +119,17 @@ def test_a_table_s_cells_by_hand():
     assert row["Dice, not empty (n)"] == "0.880 (2)"
 
 
+def test_the_best_of_models_that_were_asked_alike_is_bold():
+    found = [collected(model(name, prompt)) for name, prompt in (("a", "point"), ("b", "point"), ("c", "box"))]
+    content = summary(*found)
+    volume = content["runs"]["b"]["data"]["demo"]["roi"]["whole-tumor"]["volume"]
+    volume |= {"dice": 0.99, "hd95": 50.0}
+    (table,) = [table for table in main_tables(content, RULE) if table.caption.startswith("Dice and HD95 by volume")]
+    bold = {(table.rows[row][0], table.header[column]) for row, column in table.bold}
+    assert bold == {("b", "Dice ± SD"), ("a", "HD95 mm")}  # "c" has no rival, the filled box is none
+    assert "**0.990" in table.to_markdown()
+
+
 def test_clicks_are_in_the_summary_and_a_table_of_their_own():
     found = collected(model("clicked", "point", clicks=3))
     found.slice_dice = [np.array([[0.2, 0.4], [0.5, 0.87], [0.95, 0.9]])]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMES: dict[Metric, str] = {"dice": "Dice", "hd95": "HD95 (mm)"}
+LONG = 28
+"""Characters; three columns of longer names are wider than the page."""
 MOST_POINTS = 30
 """Up to so many values in a box each is shown; of more, those beyond the whiskers."""
 LINEAR_MM = 1.0
@@ -40,7 +42,9 @@ def box_plots(rows: Sequence[Row], metric: Metric, path: Path) -> None:
         axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, panel, metric, runs)
-        figure.legend(handles=_legend(runs), loc="outside lower center", ncols=3)
+        handles = _legend(runs)
+        longest = max(len(handle.get_label()) for handle in handles)
+        figure.legend(handles=handles, loc="outside lower center", ncols=3 if longest <= LONG else 2)
 
 
 def _panel(axis: "Axes", rows: list[Row], metric: Metric, runs: list[tuple[str, str]]) -> None:

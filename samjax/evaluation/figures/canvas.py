@@ -30,6 +30,8 @@ _STYLE = {
     "figure.titlesize": 9.5,
     "figure.dpi": 200,
     "savefig.dpi": 200,
+    "savefig.bbox": "tight",  # long names of runs widen the picture instead of being cut off
+    "savefig.pad_inches": 0.05,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,

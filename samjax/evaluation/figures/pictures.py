@@ -58,7 +58,7 @@ def extremes(shown: Sequence[Shown], prompts: Mapping[str, str], path: Path) -> 
                 _clear(axis)
             for axis, (name, item) in zip(row, ranked(own).items(), strict=False):
                 _overlay(axis, item)
-                axis.set_title(f"{name}: Dice {item.dice:.2f}\n{item.case}, slice {item.slice}", fontsize=8)
+                axis.set_title(f"{name}: Dice {item.dice:.2f}\n{item.case}, slice {item.slice}", fontsize=6.5)
             about = f"{run}, {plural(len(own), 'slice')}\n{prompts_text([prompts[run]])}"
             row[0].set_ylabel("\n".join(fill(line, 30) for line in about.splitlines()), fontsize=7.5)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4)

@@ -185,6 +185,7 @@ class EvalOptions:
     labels: str | None = None
     """Label scheme where file names do not tell it."""
     workers: int = 1
+    """Processes that read slices, and as many that compute metrics; 0: all happens in one."""
     cache: bool = True
     cache_dir: Path = DEFAULT_CACHE
 

@@ -1,17 +1,19 @@
 """Scoring one model on all cases: its rows, and what figures and the report need of its predictions."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from samjax.data.cache import CachedCase
-from samjax.data.labels import roi_mask
-from samjax.evaluation.baselines import median_area, of_boxes, of_clicks
+from samjax.evaluation.baselines import median_area
+from samjax.evaluation.case_scores import Asked, Job, Scored, score_job
 from samjax.evaluation.inference import WHOLE, Segmentation, Segmenter, region
 from samjax.evaluation.overlays import Shown, largest_slice
 from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import CaseScores, SliceRule, score_case
+from samjax.evaluation.scoring import CaseScores, SliceRule
 from samjax.evaluation.summary import Summary, summarise
 
 Model = Segmenter | SavedPredictions
@@ -19,6 +21,8 @@ VIEWED = 3
 """Cases that the report shows slice by slice."""
 GOALS = (0.85, 0.90)
 """Dice for which clicks are counted."""
+MOST_PENDING = 8
+"""Predictions that may wait in memory to be scored."""
 
 
 @dataclass
@@ -45,25 +49,28 @@ class Collected:
         """The region that pictures show."""
         return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
 
-    def add(self, prediction: Segmentation, rule: SliceRule, area: float) -> None:
-        """Scores one case; `area` is that of the disk at the click."""
-        case, model = prediction.case, self.model
-        about = {"prompt": model.asked, "rule": rule}
+    def job(self, prediction: Segmentation, rule: SliceRule, area: float) -> Job:
+        """What is to be scored of one case; `area` is that of the disk at the click."""
+        model, asked = self.model, None
+        if prediction.answers is not None and model.prompt_source != "none":
+            asked = Asked(model.rois[0], None if model.prompt == "box" else prediction.answers.click, area)
         masks = {roi: region(prediction.predicted, roi) for roi in model.rois}
-        for roi, mask in masks.items():
-            self.scores.append(score_case(case, mask, run=model.name, roi=roi, **about))
-        self.shown.append(largest_slice(case, masks[self.roi], model.name, self.roi))
+        return Job(prediction.case, masks, model.name, model.asked, rule, asked)
+
+    def see(self, prediction: Segmentation) -> None:
+        """Keeps what pictures and the curves of clicks need of a case."""
+        case, model = prediction.case, self.model
+        self.shown.append(largest_slice(case, region(prediction.predicted, self.roi), model.name, self.roi))
         if len(self.viewed) < VIEWED:
-            self.viewed[case.case.id] = masks
-        if prediction.answers is None or model.prompt_source == "none":
-            return
-        truth = roi_mask(case.read(0, case.shape[0])[1], model.rois[0])
-        clicks = prediction.answers.click
-        drawn = of_boxes(truth) if model.prompt == "box" else of_clicks(truth, clicks, area)
-        for name, mask in drawn.items():
-            scores = score_case(case, mask, run=name, roi=model.rois[0], **about)
+            self.viewed[case.case.id] = {roi: region(prediction.predicted, roi) for roi in model.rois}
+        if prediction.answers is not None and model.prompt_source != "none":
+            self._add_answers(prediction)
+
+    def add(self, scored: Scored) -> None:
+        """Keeps the scores of a case."""
+        self.scores += scored.scores
+        for name, scores in scored.baselines.items():
             self.baselines.setdefault(name, []).append(scores)
-        self._add_answers(prediction)
 
     def _add_answers(self, prediction: Segmentation) -> None:
         answers, case = prediction.answers, prediction.case.case
@@ -93,11 +100,20 @@ class Collected:
 
 
 def collect(
-    model: Model, predictions: Iterator[Segmentation], cases: Sequence[CachedCase], rule: SliceRule
+    model: Model, predictions: Iterator[Segmentation], cases: Sequence[CachedCase], rule: SliceRule, pool: Executor
 ) -> Iterator[tuple[Segmentation, Collected]]:
-    """Scores case by case; yields each prediction with all that is collected so far."""
+    """Yields each prediction with all that is collected so far; all scores are there when it ends.
+
+    `pool` scores cases while the next ones are predicted.
+    """
     area = median_area(cases, model.rois[0]) if model.prompt == "point" else 0.0
     collected = Collected(model)
+    pending: deque[Future[Scored]] = deque()
     for prediction in predictions:
-        collected.add(prediction, rule, area)
+        collected.see(prediction)
+        pending.append(pool.submit(score_job, collected.job(prediction, rule, area)))
+        if len(pending) > MOST_PENDING:
+            collected.add(pending.popleft().result())
         yield prediction, collected
+    for future in pending:
+        collected.add(future.result())

@@ -5,6 +5,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from samjax.data.channels import PCA2D, parse_channels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
 from samjax.data.volumes import write_labels
 from samjax.errors import UserError
+from samjax.evaluation.case_scores import scoring_pool
 from samjax.evaluation.collected import VIEWED, Collected, Model, collect
 from samjax.evaluation.gallery import draw_gallery
 from samjax.evaluation.inference import (
@@ -60,7 +62,8 @@ def evaluate(options: EvalOptions) -> Path:
     mapped = _mapped(models) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
-    collected = [_scored(model, cases, options, rule, output, len(models)) for model in models]
+    with scoring_pool(options.workers) as pool:
+        collected = [_scored(model, cases, options, rule, output, len(models), pool) for model in models]
     _write(output, collected, cases, rule, configs)
     if pair:
         compare_lora(*pair, output / "figures", options.weights, options.average)
@@ -117,7 +120,13 @@ def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) ->
 
 
 def _scored(
-    model: Model, cases: list[CachedCase], options: EvalOptions, rule: SliceRule, output: Path, models: int
+    model: Model,
+    cases: list[CachedCase],
+    options: EvalOptions,
+    rule: SliceRule,
+    output: Path,
+    models: int,
+    pool: Executor,
 ) -> Collected:
     """Scores one model on all cases, and saves its predictions where that is asked for."""
     from rich.progress import track
@@ -126,7 +135,7 @@ def _scored(
     if models > 1:
         folder = folder / model.name
     found = Collected(model)
-    predictions = collect(model, _predictions(model, cases, options), cases, rule)
+    predictions = collect(model, _predictions(model, cases, options), cases, rule, pool)
     for prediction, found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
         if options.save_predictions and isinstance(model, Segmenter):
             case = prediction.case

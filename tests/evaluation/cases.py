@@ -8,6 +8,10 @@ from samjax.data.cache import CachedCase
 from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.geometry import Geometry
 from samjax.data.volumes import Box, Volume
+from samjax.evaluation.case_scores import score_job
+from samjax.evaluation.collected import Collected
+from samjax.evaluation.inference import Segmentation
+from samjax.evaluation.scoring import SliceRule
 
 
 def made_case(labels: np.ndarray, name: str = "case", domain: str = "demo", patient: str | None = None) -> CachedCase:
@@ -27,3 +31,9 @@ def square(shape: tuple[int, int, int], slices: slice, rows: slice, columns: sli
     labels = np.zeros(shape, np.uint8)
     labels[slices, rows, columns] = code
     return labels
+
+
+def collect_one(found: Collected, prediction: Segmentation, rule: SliceRule, area: float) -> None:
+    """Collects a case as `collect` does, scored in this process."""
+    found.see(prediction)
+    found.add(score_job(found.job(prediction, rule, area)))

@@ -1,15 +1,20 @@
 """What is collected of a model's predictions: rows, baselines, answers after each click."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from samjax.data.labels import ROIS
+from samjax.errors import UserError
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
-from samjax.evaluation.collected import VIEWED, Collected, collect
+from samjax.evaluation.case_scores import scoring_pool
+from samjax.evaluation.collected import MOST_PENDING, VIEWED, Collected, collect
 from samjax.evaluation.inference import Answers, Segmentation, Segmenter
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import SliceRule
-from tests.evaluation.cases import made_case, square
+from tests.evaluation.cases import collect_one, made_case, square
 
 SHAPE = (4, 12, 12)
 LABELS = square(SHAPE, slice(1, 3), slice(2, 8), slice(3, 7), code=3)
@@ -55,7 +60,7 @@ def test_answers_are_of_the_slices_asked_and_iou_of_the_last_round():
     found = Collected(segmenter(clicks=3))
     for name in ("a", "b"):
         case = made_case(LABELS, name, patient=f"patient-{name}")
-        found.add(Segmentation(case, LABELS > 0, answers(3)), RULE, 20.0)
+        collect_one(found, Segmentation(case, LABELS > 0, answers(3)), RULE, 20.0)
     assert [x.shape for x in found.slice_dice] == [(3, 2)] * 2
     assert [x.shape for x in found.predicted_iou] == [x.shape for x in found.actual_iou] == [(2,)] * 2
     assert found.patients == ["demo/patient-a"] * 2 + ["demo/patient-b"] * 2
@@ -68,7 +73,7 @@ def test_answers_are_of_the_slices_asked_and_iou_of_the_last_round():
 def test_baselines_for_each_case_by_the_kind_of_prompt(prompt, names):
     found = Collected(segmenter(prompt))
     for name in ("a", "b"):
-        found.add(Segmentation(made_case(LABELS, name), LABELS > 0, answers()), RULE, 13.0)
+        collect_one(found, Segmentation(made_case(LABELS, name), LABELS > 0, answers()), RULE, 13.0)
     assert found.baselines.keys() == names
     for scores in found.baselines.values():
         assert [case.volume.case for case in scores] == ["a", "b"]
@@ -84,9 +89,9 @@ def test_baselines_for_each_case_by_the_kind_of_prompt(prompt, names):
 
 def test_prompt_free_predictions_have_neither_baselines_nor_answers():
     found = Collected(segmenter("none"))
-    found.add(Segmentation(made_case(LABELS), LABELS > 0, answers()), RULE, 0.0)
+    collect_one(found, Segmentation(made_case(LABELS), LABELS > 0, answers()), RULE, 0.0)
     saved = Collected(SavedPredictions("saved", None, ("whole-tumor",)))
-    saved.add(Segmentation(made_case(LABELS), LABELS), RULE, 0.0)
+    collect_one(saved, Segmentation(made_case(LABELS), LABELS), RULE, 0.0)
     for one in (found, saved):
         assert (one.baselines, one.slice_dice, one.predicted_iou, one.patients) == ({}, [], [], [])
         assert one.scores[0].volume.dice == 1
@@ -96,7 +101,7 @@ def test_all_regions_are_scored_and_pictures_show_the_whole_tumour():
     labels = LABELS.copy()
     labels[0, :3, :3] = 1  # edema is largest where the tumour is not
     found = Collected(SavedPredictions("saved", None, tuple(ROIS)))
-    found.add(Segmentation(made_case(labels), LABELS), RULE, 0.0)
+    collect_one(found, Segmentation(made_case(labels), LABELS), RULE, 0.0)
     dice = {case.volume.roi: case.volume.dice for case in found.scores}
     assert dice == {"edema": 0, "non-enhancing": 1, "enhancing": 1, "tumor-core": 1, "whole-tumor": 96 / 105}
     assert (found.shown[0].slice, found.shown[0].truth.sum()) == (1, 24)
@@ -106,7 +111,7 @@ def test_all_regions_are_scored_and_pictures_show_the_whole_tumour():
 def test_only_the_first_cases_are_kept_for_the_viewer():
     found = Collected(segmenter("none"))
     for number in range(VIEWED + 2):
-        found.add(Segmentation(made_case(LABELS, str(number)), LABELS > 0), RULE, 0.0)
+        collect_one(found, Segmentation(made_case(LABELS, str(number)), LABELS > 0), RULE, 0.0)
     assert list(found.viewed) == [str(number) for number in range(VIEWED)]
     assert len(found.shown) == VIEWED + 2
 
@@ -114,5 +119,26 @@ def test_only_the_first_cases_are_kept_for_the_viewer():
 def test_collecting_takes_the_disk_from_the_cases_that_are_scored():
     large = made_case(square(SHAPE, slice(1, 3), slice(0, 6), slice(0, 6)))
     predictions = iter([Segmentation(large, large.labels > 0, answers())])
-    ((_, found),) = collect(segmenter(), predictions, [large], RULE)
+    with scoring_pool(0) as pool:
+        ((_, found),) = collect(segmenter(), predictions, [large], RULE, pool)
     assert found.baselines[DISK][0].slices[1].pred_pixels == pytest.approx(36, abs=3)
+
+
+def test_a_scoring_process_gives_the_same_in_the_same_order():
+    cases = [made_case(LABELS, str(number)) for number in range(MOST_PENDING + 2)]
+
+    def collected(pool) -> Collected:
+        predictions = (Segmentation(case, np.roll(LABELS > 0, shift, 1), answers()) for shift, case in enumerate(cases))
+        *_, (_, found) = collect(segmenter("box"), predictions, cases, RULE, pool)
+        return found
+
+    with scoring_pool(0) as here, scoring_pool(1) as there:
+        ours, theirs = collected(here), collected(there)
+    assert [case.volume.case for case in theirs.scores] == [case.case.id for case in cases]
+    assert theirs.scores == ours.scores
+    assert theirs.baselines == ours.baselines
+
+
+def test_a_killed_scoring_process_is_one_line():
+    with pytest.raises(UserError, match=r"a scoring process was killed.*--workers 0"), scoring_pool(1) as pool:
+        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()

@@ -11,7 +11,7 @@ from samjax.evaluation.inference import Answers, Segmentation, Segmenter
 from samjax.evaluation.results import all_tables, main_tables, summary_of
 from samjax.evaluation.results import tests_of as paired_tests_of
 from samjax.evaluation.scoring import SliceRule
-from tests.evaluation.cases import made_case, square
+from tests.evaluation.cases import collect_one, made_case, square
 
 SHAPE = (4, 12, 12)
 RULE = SliceRule(min_pixels=5)
@@ -36,7 +36,7 @@ def collected(segmenter: Segmenter, chosen=None) -> Collected:
         answers = Answers.of(SHAPE[0], segmenter.clicks)
         answers.asked[1:3], answers.click[1:3] = True, (4, 4)
         answers.counts[:] = 10, 10, 20
-        found.add(Segmentation(case, predicted, answers), RULE, 20.0)
+        collect_one(found, Segmentation(case, predicted, answers), RULE, 20.0)
     return found
 
 

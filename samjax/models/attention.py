@@ -12,6 +12,8 @@ DENSE_TOKENS = 1024
 """Grids with at most this many tokens form all scores at once."""
 CHUNK_TOKENS = 512
 """About so many queries go through the chunked form together."""
+FUSED_WIDTH = {False: 128, True: 256}
+"""The widest heads that cuDNN's attention takes: before Hopper (compute capability 9.0), and from it on."""
 
 
 def relative_table(table: jax.Array, size: int) -> jax.Array:
@@ -64,6 +66,8 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
     dtype = v.dtype
     rel_h = relative_table(table_h, height).astype(q.dtype)
     rel_w = relative_table(table_w, width).astype(q.dtype)
+    if cudnn_takes(q.dtype, folded_width(height, width, dim), jax.local_devices()[0]):
+        return fused_attention(q, k, v, rel_h, rel_w, "cudnn")
     q, k, v = (x.transpose(0, 3, 1, 2, 4) for x in (q, k, v))
     if height * width <= DENSE_TOKENS:
         out = _attend_rows(q, k, v, rel_h, rel_w, dtype)
@@ -86,6 +90,47 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
     flat = tuple(x.reshape(batch * heads, height, width, dim) for x in (q, k, v))
     out = jax.lax.map(one_head, flat).reshape(batch, heads, height, width, dim)
     return out.transpose(0, 2, 3, 1, 4)
+
+
+def folded_width(height: int, width: int, dim: int) -> int:
+    """The width of a head that holds the relative positions of a grid too, a multiple of 8."""
+    return -(-(dim + height + width) // 8) * 8
+
+
+def cudnn_takes(dtype: jnp.dtype, width: int, device: jax.Device) -> bool:
+    """Whether cuDNN's flash attention can serve heads of this width on a device: the one place that chooses."""
+    if device.platform != "gpu" or dtype not in (jnp.bfloat16, jnp.float16):
+        return False
+    major, _, minor = str(device.compute_capability).partition(".")  # of an AMD GPU a name
+    return major.isdigit() and minor.isdigit() and width <= FUSED_WIDTH[int(major) >= 9]
+
+
+def fused_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array, implementation: str
+) -> jax.Array:
+    """As `grid_attention`, by one plain attention over wider heads.
+
+    A query (i, j) becomes [scale * q, q.R_h[i - m] for all rows m, q.R_w[j - n] for all columns n], a key (m, n)
+    [k, one-hot of m, one-hot of n]: their product is the score with its relative positions.
+
+    Args:
+        q, k, v: (B, H, W, heads, d).
+        rel_h, rel_w: (H, H, d) and (W, W, d), by query and key.
+        implementation: of `jax.nn.dot_product_attention`.
+    """
+    batch, height, width, heads, dim = q.shape
+    by_row = jnp.einsum("bhwnd,hkd->bhwnk", q, rel_h)
+    by_column = jnp.einsum("bhwnd,wkd->bhwnk", q, rel_w)
+    rows = jnp.broadcast_to(jnp.eye(height, dtype=k.dtype)[:, None, None], (batch, height, width, heads, height))
+    columns = jnp.broadcast_to(jnp.eye(width, dtype=k.dtype)[:, None], (batch, height, width, heads, width))
+
+    def folded(*parts: jax.Array) -> jax.Array:
+        x = jnp.concatenate(parts, axis=-1).reshape(batch, height * width, heads, -1)
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, folded_width(height, width, dim) - x.shape[-1])))
+
+    queries, keys = folded(q * dim**-0.5, by_row, by_column), folded(k, rows, columns)
+    out = jax.nn.dot_product_attention(queries, keys, folded(v), scale=1.0, implementation=implementation)
+    return out[..., :dim].reshape(v.shape)
 
 
 def to_windows(x: jax.Array, size: int) -> jax.Array:

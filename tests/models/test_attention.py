@@ -1,12 +1,22 @@
 """Attention over grids: both ways to compute it, tables of relative positions, windows."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from samjax.models import attention
-from samjax.models.attention import from_windows, grid_attention, relative_table, to_windows
+from samjax.models.attention import (
+    cudnn_takes,
+    folded_width,
+    from_windows,
+    fused_attention,
+    grid_attention,
+    relative_table,
+    to_windows,
+)
 from tests.models.cases import relative_error
 
 
@@ -55,6 +65,47 @@ def test_chunks_give_what_all_scores_at_once_give(monkeypatch, height, width, ch
     assert relative_error(out, np.asarray(expected)) < 1e-5
     for found, reference in zip(gradients, expected_gradients, strict=True):
         assert relative_error(found, np.asarray(reference)) < 1e-5
+
+
+def test_one_attention_over_wider_heads_gives_the_same(monkeypatch):
+    """What a GPU computes by cuDNN, through the same function's implementation for every platform."""
+    arrays = inputs(5, 7)
+    expected, expected_gradients = jax.jit(value_and_gradients)(*arrays)
+    asked = []
+
+    def takes(dtype, width: int, device) -> bool:
+        asked.append(width)
+        return True
+
+    def plain(*arrays: jax.Array) -> jax.Array:
+        *arrays, implementation = arrays
+        assert implementation == "cudnn"
+        return fused_attention(*arrays, "xla")
+
+    monkeypatch.setattr(attention, "cudnn_takes", takes)
+    monkeypatch.setattr(attention, "fused_attention", plain)
+    out, gradients = jax.jit(lambda *arrays: value_and_gradients(*arrays))(*arrays)
+    assert set(asked) == {16}  # 4 + 5 + 7
+    assert relative_error(out, np.asarray(expected)) < 1e-5
+    for found, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(found, np.asarray(reference)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "grid", "taken"),
+    [
+        ("gpu", "9.0", "bfloat16", 64, True),  # 64 + 64 + 64 on an H100
+        ("gpu", "8.0", "bfloat16", 64, False),  # too wide for an A100,
+        ("gpu", "8.0", "bfloat16", 14, True),  # whose windows fit
+        ("gpu", "9.0", "float32", 14, False),
+        ("gpu", "gfx942", "bfloat16", 14, False),
+        ("cpu", "9.0", "bfloat16", 14, False),
+        ("tpu", "9.0", "bfloat16", 14, False),
+    ],
+)
+def test_cudnn_is_asked_within_its_limits_alone(platform, capability, dtype, grid, taken):
+    device = SimpleNamespace(platform=platform, compute_capability=capability)
+    assert cudnn_takes(jnp.zeros(1, dtype).dtype, folded_width(grid, grid, 64), device) is taken
 
 
 def test_relative_table_is_indexed_by_query_minus_key():

@@ -5,6 +5,8 @@ The score of query (i, j) and key (m, n) is  scale * q.k + q.R_h[i - m] + q.R_w[
 above `DENSE_TOKENS` they are formed for some rows of queries at a time and never kept.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -33,9 +35,7 @@ def relative_table(table: jax.Array, size: int) -> jax.Array:
     return table[offsets]
 
 
-def _attend_rows(
-    q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array, dtype: jnp.dtype
-) -> jax.Array:
+def _attend_rows(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
     """Attention of query rows q (..., r, W, d) to a whole grid k, v (..., H, W, d); rel_h is (r, H, d)."""
     *batch, rows, width, dim = q.shape
     height = k.shape[-3]
@@ -47,7 +47,7 @@ def _attend_rows(
     ).reshape(*batch, rows, width, height, width)
     scores += jnp.einsum("...rwd,rhd->...rwh", q, rel_h, preferred_element_type=jnp.float32)[..., None]
     scores += jnp.einsum("...rwd,wkd->...rwk", q, rel_w, preferred_element_type=jnp.float32)[..., None, :]
-    weights = jax.nn.softmax(scores.reshape(*batch, rows * width, height * width), axis=-1).astype(dtype)
+    weights = jax.nn.softmax(scores.reshape(*batch, rows * width, height * width), axis=-1).astype(v.dtype)
     out = weights @ v.reshape(*batch, height * width, dim)
     return out.reshape(*batch, rows, width, dim)
 
@@ -62,15 +62,22 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
     Returns:
         (B, H, W, heads, d), of the dtype of `v`.
     """
-    batch, height, width, heads, dim = q.shape
-    dtype = v.dtype
+    _, height, width, _, dim = q.shape
     rel_h = relative_table(table_h, height).astype(q.dtype)
     rel_w = relative_table(table_w, width).astype(q.dtype)
     if cudnn_takes(q.dtype, folded_width(height, width, dim), jax.local_devices()[0]):
-        return fused_attention(q, k, v, rel_h, rel_w, "cudnn")
+        # What is exported here for other platforms keeps to our own.
+        fused = partial(fused_attention, implementation="cudnn")
+        return jax.lax.platform_dependent(q, k, v, rel_h, rel_w, cuda=fused, default=_own_attention)
+    return _own_attention(q, k, v, rel_h, rel_w)
+
+
+def _own_attention(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
+    """As `grid_attention`, from the vectors of every pair of rows (H, H, d) and of columns (W, W, d)."""
+    batch, height, width, heads, dim = q.shape
     q, k, v = (x.transpose(0, 3, 1, 2, 4) for x in (q, k, v))
     if height * width <= DENSE_TOKENS:
-        out = _attend_rows(q, k, v, rel_h, rel_w, dtype)
+        out = _attend_rows(q, k, v, rel_h, rel_w)
         return out.transpose(0, 2, 3, 1, 4)
 
     rows = next(r for r in range(max(1, CHUNK_TOKENS // width), 0, -1) if height % r == 0)
@@ -83,7 +90,7 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
         # The checkpoint stands inside the loop, where every backend keeps the recomputation.
         @jax.checkpoint
         def one_chunk(args: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return _attend_rows(args[0], k, v, args[1], rel_w, dtype)
+            return _attend_rows(args[0], k, v, args[1], rel_w)
 
         return jax.lax.map(one_chunk, (q.reshape(chunks, rows, width, dim), rel_h))
 

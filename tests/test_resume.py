@@ -280,6 +280,9 @@ def test_an_allowed_change_counts_from_the_next_step_on(trainings: Trainings):
     trainings.new("changed", *options, "--lr", "1e-3", moment="row:train:5").halted().killed()
     finished(trainings.resumed("changed", "--lr", "3e-4", "--allow-changes"))
     rates = [row["lr"] for row in history(trainings.folder("changed")) if row["kind"] == "train"]
-    assert rates == [1e-3] * 4 + [3e-4] * 4
+    # A checkpoint comes every other step; the last one may still have been on its way to the disk.
+    kept = rates.count(1e-3)
+    assert kept in (2, 4)
+    assert rates == [1e-3] * kept + [3e-4] * (8 - kept)
     config = json.loads((trainings.folder("changed") / "config.json").read_text())
     assert config["options"]["lr"] == 3e-4

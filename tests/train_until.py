@@ -52,6 +52,7 @@ def watch_renames(halt: Halt, pattern: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
     moment = sys.argv.pop(1)
     halt = Halt(moment)
     if moment.startswith("place:"):

@@ -87,10 +87,10 @@ class Projection:
 def analyse(
     segmenter: Segmenter,
     cases: Sequence[CachedCase],
+    chosen: Sequence[np.ndarray],
     output: Path,
     *,
     roi: str,
-    per_domain: int = PER_DOMAIN,
     slices: int = 1,
     workers: int = 0,
     seed: int = 0,
@@ -98,15 +98,15 @@ def analyse(
     """Embeds slices of labelled cases; writes embeddings.csv, .json, .png and .pdf into `output`.
 
     Args:
-        roi: that a slice must show.
-        per_domain: at most so many slices of each domain.
+        chosen: of each case, bool (Z,), as `choose_slices` gives them.
+        roi: that they show.
         slices: how many go through the encoder together on each device.
-        seed: of the sample and of t-SNE.
+        seed: of t-SNE.
 
     Raises:
-        UserError: fewer than two domains show the ROI, or the model is no SAM.
+        UserError: the model is no SAM.
     """
-    points = embed(segmenter, cases, choose_slices(cases, roi, per_domain, seed), slices=slices, workers=workers)
+    points = embed(segmenter, cases, chosen, slices=slices, workers=workers)
     separation, projection = separation_of(points), project(points, seed)
     _write_csv(output / f"{NAME}.csv", points, projection)
     counts = {name: {"slices": n, "patients": patients} for name, (n, patients) in points.counts.items()}
@@ -117,11 +117,15 @@ def analyse(
     return separation
 
 
-def choose_slices(cases: Sequence[CachedCase], roi: str, per_domain: int, seed: int) -> list[np.ndarray]:
+def choose_slices(cases: Sequence[CachedCase], roi: str, seed: int, per_domain: int = PER_DOMAIN) -> list[np.ndarray]:
     """Of each case, bool (Z,): slices that show the ROI, equally many of each domain, from its patients by turns.
 
+    Args:
+        seed: of the choice.
+        per_domain: at most so many of each.
+
     Raises:
-        UserError: a domain has none, or there is one domain only.
+        UserError: a domain has none, there is one domain only, or there are too few for a t-SNE.
     """
     shown = [enough_pixels(case.counts, roi, 1) for case in cases]
     by_domain: dict[str, list[tuple[str, int, int]]] = {case.case.domain: [] for case in cases}
@@ -133,6 +137,8 @@ def choose_slices(cases: Sequence[CachedCase], roi: str, per_domain: int, seed: 
         if not found:
             raise UserError(f"{name}: no slice shows {roi}, so there is nothing to embed; leave the domain out")
     count = min(per_domain, *map(len, by_domain.values()))
+    if (points := count * len(by_domain)) < FEWEST_POINTS:
+        raise UserError(f"{points} slices show {roi}; a t-SNE takes at least {FEWEST_POINTS}; score more cases")
     chosen = [np.zeros_like(mask) for mask in shown]
     rng = np.random.default_rng(seed)
     for found in by_domain.values():
@@ -233,18 +239,12 @@ def separation_of(points: Points) -> Separation:
 
 
 def project(points: Points, seed: int = 0) -> Projection:
-    """t-SNE (van der Maaten and Hinton 2008) and PCA of the embeddings; a third of few points is the perplexity.
-
-    Raises:
-        UserError: there are too few points.
-    """
+    """t-SNE (van der Maaten and Hinton 2008) and PCA of the embeddings; a third of few points is the perplexity."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     count = len(points.embeddings)
-    if count < FEWEST_POINTS:
-        raise UserError(f"{count} slices show the ROI; a t-SNE takes at least {FEWEST_POINTS}; score more cases")
     values = points.embeddings.astype(np.float64)
     pca = PCA(2, svd_solver="full")
     plane = pca.fit_transform(values)

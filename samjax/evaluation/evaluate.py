@@ -10,6 +10,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from samjax import __version__
 from samjax.config import EvalOptions, TrainOptions
 from samjax.data.cache import CachedCase
@@ -59,7 +61,7 @@ def evaluate(options: EvalOptions) -> Path:
     models = _models(options, runs, list(configs.values()))
     # Found before the scoring, which takes long.
     pair = comparable_pair(runs) if options.lora_distance else None
-    mapped = _mapped(models) if options.embeddings else None
+    mapped = _mapped(models, cases, options.seed) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
     with scoring_pool(options.workers) as pool:
@@ -68,7 +70,7 @@ def evaluate(options: EvalOptions) -> Path:
     if pair:
         compare_lora(*pair, output / "figures", options.weights, options.average)
     if mapped:
-        _map_embeddings(mapped, cases, options, output)
+        _map_embeddings(*mapped, cases, options, output)
     return output
 
 
@@ -226,19 +228,23 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _mapped(models: list[Model]) -> Segmenter:
-    """The first model that makes image embeddings."""
+def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[Segmenter, list[np.ndarray]]:
+    """The first model that makes image embeddings, and the slices of each case that it is to embed."""
+    from samjax.evaluation.embeddings import choose_slices
+
     for model in models:
         if isinstance(model, Segmenter) and model.image_size:
-            return model
+            return model, choose_slices(cases, model.rois[0], seed)
     raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
 
 
-def _map_embeddings(segmenter: Segmenter, cases: list[CachedCase], options: EvalOptions, output: Path) -> None:
+def _map_embeddings(
+    segmenter: Segmenter, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
+) -> None:
     from samjax.evaluation.embeddings import analyse
 
     found = analyse(
-        segmenter, cases, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,
+        segmenter, cases, chosen, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,
         workers=options.workers, seed=options.seed,
     )  # fmt: skip
     print(found)

@@ -12,9 +12,9 @@ demo: .venv/demo
 test: .venv/test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# Every strategy killed and resumed, and one run killed again and again: a quarter of an hour.
+# Every strategy killed and resumed, and one run killed again and again: twenty minutes on two cores.
 test-slow: .venv/test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
 # Metrics against MONAI, MedPy and surface-distance; on real labels too where SAMJAX_REAL_DATA names their folder.
 oracles: .venv/oracles

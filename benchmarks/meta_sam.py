@@ -23,9 +23,16 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 
 def meta_sam(config: SamConfig, weights: Path) -> Sam:
-    """Meta's Sam of this architecture, as their `build_sam` makes it, with nothing that trains."""
+    """Meta's Sam with these weights and nothing that trains."""
+    sam = meta_architecture(config)
+    sam.load_state_dict(torch.load(weights, weights_only=True), strict=True)
+    return sam.eval().requires_grad_(False)
+
+
+def meta_architecture(config: SamConfig) -> Sam:
+    """Meta's Sam as their `build_sam` makes it, with the parameters that PyTorch draws."""
     tokens = config.image_size // config.patch_size
-    sam = Sam(
+    return Sam(
         image_encoder=ImageEncoderViT(
             img_size=config.image_size,
             patch_size=config.patch_size,
@@ -59,5 +66,3 @@ def meta_sam(config: SamConfig, weights: Path) -> Sam:
             iou_head_hidden_dim=config.iou_head_dim,
         ),
     )
-    sam.load_state_dict(torch.load(weights, weights_only=True), strict=True)
-    return sam.eval().requires_grad_(False)

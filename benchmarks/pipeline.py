@@ -5,8 +5,8 @@ five files as the integers that are stored. Reading: shuffled batches of 8 slice
 ours from the cache, PyTorch's DataLoader from the same slices as one memory-mapped `.npy` a case.
 """
 
-import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +34,8 @@ def build(setting: Setting) -> Work:
     from samjax.data.cache import open_case
 
     case = one_scan(setting)
-    folder = Path("build").absolute()
-
-    def run() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        open_case(case, folder)
-
-    return Work(run)
+    folders = (Path(f"build-{number}").absolute() for number in count())
+    return Work(lambda: open_case(case, next(folders)))
 
 
 def nibabel(setting: Setting) -> Work:

@@ -166,7 +166,7 @@ def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
     Raises:
       UserError: the foreground has a single value.
     """
-    array = scan.array[box.index]
+    array = np.ascontiguousarray(scan.array[box.index])  # many files are flipped views, slow to walk along
     lowest, highest = array.min(), array.max()
     if array.dtype.kind in "iu" and int(highest) - int(lowest) < _MOST_BINS:
         levels = np.arange(int(lowest), int(highest) + 1)

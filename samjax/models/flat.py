@@ -57,7 +57,9 @@ def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
         path, leaf = leaves[name]
         if leaf.shape != array.shape:
             raise ValueError(f"{name}: shape {array.shape}, expected {leaf.shape}")
-        updates.append((path, leaf.replace(jax.device_put(array))))  # `jnp.asarray` compiles a program a shape
+        # JAX may keep what it is given: here a view would keep a whole mapped file.
+        own = array if array.flags.owndata else array.copy()
+        updates.append((path, leaf.replace(jax.device_put(own))))  # `jnp.asarray` compiles a program a shape
     nnx.update(model, nnx.from_flat_state(updates))
 
 

@@ -9,12 +9,16 @@ stored names (`blocks/3/...`) and the stacked ones.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from samjax.models.attention import depth_attention, from_windows, grid_attention, to_windows
 from samjax.models.cross_slice import CrossSlice
 from samjax.models.layers import PatchConv, gelu, layer_norm, resize
 from samjax.models.lora import LoRA
 from samjax.models.presets import Adaptation, Compute, SamConfig
+
+KEPT = ("qkv", "attended", "hidden")
+"""What a block keeps for the backward pass without --remat; with it, nothing."""
 
 
 class Attention(nnx.Module):
@@ -37,13 +41,14 @@ class Attention(nnx.Module):
         qkv = self.qkv(h).reshape(*h.shape[:-1], 3, h.shape[-1])
         for target, lora in self.lora.items():
             qkv = qkv.at[..., "qkv".index(target), :].add(lora(h))
+        qkv = checkpoint_name(qkv, "qkv")
         return qkv.reshape(*h.shape[:-1], 3, self.heads, h.shape[-1] // self.heads)
 
     def spatial(self, qkv: jax.Array) -> jax.Array:
         """Attention inside each slice: (B, Z, H, W, 3, heads, head_dim) -> (B, Z, H, W, dim), projected."""
         batch, slices, height, width = qkv.shape[:4]
         qkv = qkv.reshape(batch * slices, *qkv.shape[2:])
-        out = self._windowed(qkv) if self.window else self._grid(qkv)
+        out = checkpoint_name(self._windowed(qkv) if self.window else self._grid(qkv), "attended")
         return self.proj(out.reshape(batch, slices, height, width, -1))
 
     def depth(self, qkv: jax.Array, bias: jax.Array, valid: jax.Array | None) -> jax.Array:
@@ -84,7 +89,7 @@ class EncoderMlp(nnx.Module):
         hidden = self.lin1(x)
         if "lin1" in self.lora:
             hidden += self.lora["lin1"](x)
-        hidden = gelu(hidden)
+        hidden = gelu(checkpoint_name(hidden, "hidden"))
         out = self.lin2(hidden)
         if "lin2" in self.lora:
             out += self.lora["lin2"](hidden)
@@ -164,8 +169,9 @@ class ImageEncoder(nnx.Module):
         def run_block(params: nnx.State, x: jax.Array, j: int) -> jax.Array:
             return nnx.merge(graphdef, params)[j](x, valid)
 
-        if self.compute.remat:
-            run_block = jax.checkpoint(run_block, static_argnums=2)
+        # The backward pass recomputes what takes much memory and little time: norms, GELU, attention's scores.
+        kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
+        run_block = jax.checkpoint(run_block, static_argnums=2, policy=kept)
 
         def run_group(x: jax.Array, params: nnx.State) -> tuple[jax.Array, list[jax.Array]]:
             outputs = []

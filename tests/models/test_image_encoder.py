@@ -84,27 +84,35 @@ def test_blocks_run_in_order():
         assert same == {"patch_embed", *(f"blocks/{earlier}" for earlier in range(index))}
 
 
-@jax.jit
-def loss_and_gradient(encoder: ImageEncoder, images: jax.Array) -> tuple[jax.Array, ImageEncoder]:
-    return jax.value_and_grad(lambda encoder: jnp.sin(3 * encoder(images)).sum())(encoder)
+def loss_and_gradient(encoder: ImageEncoder, images: jax.Array) -> tuple[tuple[jax.Array, ImageEncoder], int]:
+    """Both, and the bytes that they take in passing."""
+
+    def both(encoder: ImageEncoder, images: jax.Array) -> tuple[jax.Array, ImageEncoder]:
+        return jax.value_and_grad(lambda encoder: jnp.sin(3 * encoder(images)).sum())(encoder)
+
+    program = jax.jit(both).lower(encoder, images).compile()
+    return program(encoder, images), program.memory_analysis().temp_size_in_bytes
 
 
-def test_recomputation_changes_neither_output_nor_gradient():
-    config = replace(MINI, depth=2, global_attn_indexes=())
-    images = pictures(1, 1, 16, 16, 3) / 100
-    kept, recomputed = (
+def test_recomputation_changes_memory_and_neither_output_nor_gradient(monkeypatch):
+    config = replace(MINI, depth=4, global_attn_indexes=())
+    images = pictures(1, 1, 64, 64, 3) / 100
+    some, none = (
         sam_with(our_weights(config), compute=Compute(remat=remat), config=config).image_encoder
         for remat in (False, True)
     )
-    assert "remat" not in str(jax.make_jaxpr(ImageEncoder.__call__)(kept, images))
-    assert "remat" in str(jax.make_jaxpr(ImageEncoder.__call__)(recomputed, images))
-    (loss, gradient), (other_loss, other_gradient) = (
-        loss_and_gradient(encoder, images) for encoder in (kept, recomputed)
-    )
-    assert float(loss) == pytest.approx(float(other_loss), rel=1e-5)
-    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
-    for found, expected in zip(jax.tree.leaves(other_gradient), jax.tree.leaves(gradient), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
+    (loss, gradient), memory = loss_and_gradient(some, images)
+    (other_loss, other_gradient), least = loss_and_gradient(none, images)
+    everything = jax.checkpoint_policies.everything_saveable
+    monkeypatch.setattr(jax.checkpoint_policies, "save_only_these_names", lambda *names: everything)
+    (plain_loss, plain_gradient), most = loss_and_gradient(some, images)
+    assert least < memory < 0.8 * most
+    assert float(loss) == pytest.approx(float(plain_loss), rel=1e-5)
+    assert float(other_loss) == pytest.approx(float(plain_loss), rel=1e-5)
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(plain_gradient))
+    for leaves in zip(*map(jax.tree.leaves, (plain_gradient, gradient, other_gradient)), strict=True):
+        for found in leaves[1:]:
+            np.testing.assert_allclose(found, leaves[0], atol=1e-5 * scale)
 
 
 def test_bfloat16_keeps_parameters_in_float32_and_stays_close():

@@ -155,8 +155,10 @@ def draw(found: dict[Setting, dict[str, float]]) -> None:
         axis.plot(places, seconds, "-o", color=COLOURS[0], label="measured")
         expected = [seconds[0] * x / flops[0] for x in flops]
         axis.plot(places, expected, "--", color=COLOURS[1], label="in proportion to FLOPs")
-        axis.set(xscale="log", yscale="log", xlabel=name, xticks=places, xticklabels=map(str, places))
-        axis.minorticks_off()
+        axis.set(xscale="log", yscale="log", xlabel=name)
+        for which, ticks in ((axis.xaxis, places), (axis.yaxis, [round(x, 1) for x in seconds])):
+            which.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            which.set_ticks([], minor=True)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color="#e8e8e8")
         axis.set_axisbelow(True)

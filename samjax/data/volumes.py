@@ -1,5 +1,7 @@
 """Reading one case: oriented, verified, normalised, cropped to the brain; and writing label maps back."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +78,8 @@ def read_case(case: Case) -> Volume:
       UserError: a file is damaged, empty, constant or not finite, the files' grids differ, or a label
         value is not of the case's scheme.
     """
-    opened: dict[Path, Nifti] = {}
+    paths = [case.images[modality].path for modality in MODALITIES]
+    opened = _read_together(paths + ([case.label] if case.label else []))
     images = [read_scan(case.images[modality], opened) for modality in MODALITIES]
     label = read_scan(Source(case.label), opened) if case.label else None
     for scan in [*images[1:], *([label] if label else [])]:
@@ -95,6 +98,13 @@ def read_case(case: Case) -> Volume:
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
     return Volume(pixels, labels, _count_codes(labels, box, geometry), box, geometry)
+
+
+def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
+    """Reads files by two threads, each file once: decompressing leaves Python's lock alone."""
+    distinct = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(distinct, pool.map(read_nifti, distinct), strict=True))
 
 
 def read_scan(source: Source, opened: dict[Path, Nifti]) -> Scan:

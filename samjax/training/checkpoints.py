@@ -1,5 +1,6 @@
 """Checkpoints of a run, written by Orbax."""
 
+import gc
 import json
 import logging
 import sys
@@ -32,6 +33,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # else they would end, and write, whenever garbage is looked for next
         sys.unraisablehook = former
 
 

@@ -16,21 +16,22 @@ CHANNELS = "t1,t2,flair"
 LR = 1e-4
 
 
-def sample() -> dict[str, np.ndarray]:
-    """A batch of one noisy slice with a round tumour."""
+def sample(samples: int = 1, slices: int = 1) -> dict[str, np.ndarray]:
+    """A batch of noisy slices with a round tumour."""
     rows, columns = np.ogrid[:NATIVE, :NATIVE]
     tumour = (rows - 100) ** 2 + (columns - 130) ** 2 < 35**2
-    images = np.random.default_rng(4).integers(0, 128, (1, 1, NATIVE, NATIVE, 4), np.uint8)
+    images = np.random.default_rng(4).integers(0, 128, (samples, slices, NATIVE, NATIVE, 4), np.uint8)
     images[:, :, tumour] += 100
+    numbers = np.arange(samples, dtype=np.int32)
     return {
         "images": images,
-        "labels": tumour.astype(np.uint8)[None, None],
-        "extent": np.full((1, 2), NATIVE, np.int32),
-        "slices": np.ones((1, 1), bool),
-        "valid": np.ones(1, bool),
-        "case": np.zeros(1, np.int32),
-        "start": np.zeros(1, np.int32),
-        "identity": np.zeros(1, np.int32),
+        "labels": np.broadcast_to(tumour.astype(np.uint8), images.shape[:-1]).copy(),
+        "extent": np.full((samples, 2), NATIVE, np.int32),
+        "slices": np.ones((samples, slices), bool),
+        "valid": np.ones(samples, bool),
+        "case": numbers,
+        "start": np.zeros(samples, np.int32),
+        "identity": numbers,
     }
 
 

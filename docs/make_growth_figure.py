@@ -16,7 +16,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "docs" / "images" / "growth.png"
-NATIVE = 240
 STEPS = 2
 
 
@@ -61,28 +60,6 @@ def count_flops(jaxpr) -> float:
     return total
 
 
-def batch_of(setting: Setting) -> dict:
-    """Noisy slices with a round tumour."""
-    import numpy as np
-
-    rows, columns = np.ogrid[:NATIVE, :NATIVE]
-    tumour = (rows - 100) ** 2 + (columns - 130) ** 2 < 35**2
-    shape = (setting.batch, setting.depth)
-    images = np.random.default_rng(0).integers(0, 128, (*shape, NATIVE, NATIVE, 4), np.uint8)
-    images[:, :, tumour] += 100
-    numbers = np.arange(setting.batch, dtype=np.int32)
-    return {
-        "images": images,
-        "labels": np.broadcast_to(tumour.astype(np.uint8), (*shape, NATIVE, NATIVE)).copy(),
-        "extent": np.full((setting.batch, 2), NATIVE, np.int32),
-        "slices": np.ones(shape, bool),
-        "valid": np.ones(setting.batch, bool),
-        "case": numbers,
-        "start": 0 * numbers,
-        "identity": numbers,
-    }
-
-
 def measure(setting: Setting) -> dict[str, float]:
     """Seconds of a step, of compiling it, GiB at the peak, and TFLOP of a step."""
     import resource
@@ -91,6 +68,7 @@ def measure(setting: Setting) -> dict[str, float]:
     from flax import nnx
 
     from benchmarks.our_training import OurTraining
+    from benchmarks.train_step import sample
     from samjax.data.channels import parse_channels
     from samjax.data.prompts import PromptMix
     from samjax.models.adapted import adapt
@@ -105,7 +83,7 @@ def measure(setting: Setting) -> dict[str, float]:
     adaptation = Adaptation(lora_rank=4, slices=setting.depth)
     model = adapt(PRESETS["vit_b"], base, adaptation, Compute(remat=setting.remat), patch_channels=channels.count)
     objective = Objective("whole-tumor", channels, PromptMix.parse("box"), setting.size)
-    batch = batch_of(setting)
+    batch = sample(setting.batch, setting.depth)
     graphdef, trainable, frozen = nnx.split(model, trains(STRATEGIES["lora4ch"]), ...)
 
     def loss(trainable: nnx.State) -> jax.Array:

@@ -313,7 +313,7 @@ def _all_trained(earlier: Trained, state: TrainState, session: Session) -> Train
     """What stages so far have trained: the last weights and, if averaged, the average."""
     period = session.config.block_period
     before = final_of(earlier)
-    trained = {"last": before | to_flat(state.trainable, period)}
+    trained = {"last": before | to_flat(state.trainable.tree(), period)}
     if int(state.averaged):
-        trained["average"] = before | to_flat(state.average, period)
+        trained["average"] = before | to_flat(state.average.tree(), period)
     return trained

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from samjax.config import TrainOptions
+from samjax.training.parameter_vector import ParameterVector, to_vector
 
 Schedule = Callable[[int], float]
 
@@ -16,6 +17,7 @@ def make_transform(options: TrainOptions) -> optax.GradientTransformation:
     """The chain from gradients to updates, without the learning rate: the step multiplies by it.
 
     Clipping by the global norm, Adam or Muon, decoupled weight decay (AdamW), and the mean over `--accumulate` steps.
+    It takes parameter vectors.
     """
     parts = []
     if options.clip_norm is not None:
@@ -34,7 +36,17 @@ def muon() -> optax.GradientTransformation:
     halves = optax.contrib.muon(
         1.0, consistent_rms=0.2, adam_learning_rate=0.5, muon_weight_dimension_numbers=_matrices
     )
-    return optax.chain(halves, optax.scale(-1.0))
+    return array_by_array(optax.chain(halves, optax.scale(-1.0)))
+
+
+def array_by_array(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation of trees, for parameter vectors."""
+
+    def update(updates: ParameterVector, state: optax.OptState, params: ParameterVector):
+        changed, state = transform.update(updates.tree(), state, params.tree())
+        return to_vector(changed), state
+
+    return optax.GradientTransformation(lambda params: transform.init(params.tree()), update)
 
 
 def _matrices(params: optax.Params) -> optax.Params:

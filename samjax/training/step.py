@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from samjax.training.objective import Batch, SliceResults
+from samjax.training.parameter_vector import ParameterVector, to_vector
 
 AXIS = "data"
 
@@ -28,9 +29,9 @@ class TrainState(NamedTuple):
 
     step: jax.Array
     """Steps done, int32."""
-    trainable: nnx.State
+    trainable: ParameterVector
     optimizer: optax.OptState
-    average: nnx.State
+    average: ParameterVector
     """Mean of the trainable parameters over the steps that entered it (SWA)."""
     averaged: jax.Array
     """How many did, int32."""
@@ -40,13 +41,19 @@ def initial_state(trainable: nnx.State, transform: optax.GradientTransformation,
     """The state before the first step, which may count from a later number."""
     # Arrays, not NumPy scalars, which Orbax does not restore.
     first_step, none = np.array(step, np.int32), np.zeros((), np.int32)
-    # Jitted: else every leaf of the optimizer's state would be compiled by itself.
-    return TrainState(first_step, trainable, jax.jit(transform.init)(trainable), trainable, none)
+
+    @jax.jit  # else each operation would be compiled by itself
+    def start(trainable: nnx.State) -> tuple[ParameterVector, optax.OptState]:
+        vector = to_vector(trainable)
+        return vector, transform.init(vector)
+
+    vector, optimizer = start(trainable)
+    return TrainState(first_step, vector, optimizer, vector, none)
 
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
 TrainStep = Callable[[TrainState, nnx.State, Batch, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-ScoringStep = Callable[[tuple[nnx.State, ...], Batch], SliceResults]
+ScoringStep = Callable[[tuple[nnx.State | ParameterVector, ...], Batch], SliceResults]
 
 
 def replicate(tree: object, count: int | None = None) -> object:
@@ -90,10 +97,10 @@ def make_train_step(
 ) -> TrainStep:
     """The pmapped step (state, frozen, batch, learning rate, enters) -> (state, metrics), all with a device axis.
 
-    `transform` gives updates without the learning rate, which comes with each call; `enters` (bool) says whether the
-    new parameters enter the average. A step whose loss or gradient is
-    not finite changes nothing but the step count and says so in its metrics: `loss`, `counted`, `finite`,
-    `grad_norm`, `both`, `pred`, `true`.
+    `transform` takes parameter vectors and gives updates without the learning rate, which comes with each call;
+    `enters` (bool) says whether the new parameters enter the average. A step whose loss or gradient is not finite
+    changes nothing but the step count and says so in its metrics: `loss`, `counted`, `finite`, `grad_norm`, `both`,
+    `pred`, `true`.
     """
 
     def summed_loss(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array):
@@ -104,7 +111,10 @@ def make_train_step(
 
     def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, enters: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(state.trainable, frozen, batch, key)
+        differentiated = jax.value_and_grad(summed_loss, has_aux=True)
+        (loss, counts), gradients = differentiated(state.trainable.tree(), frozen, batch, key)
+        # The barrier: fused with what follows, the concatenation would be one enormous kernel.
+        gradients = jax.lax.optimization_barrier(to_vector(gradients))
         loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
@@ -153,12 +163,13 @@ def _choose(condition: jax.Array, new: object, old: object) -> object:
 
 
 def make_scoring_step(graphdef: nnx.GraphDef, slice_function: SliceFunction, seed: int) -> ScoringStep:
-    """The pmapped (states of the model, batch) -> results of each slice, with a device axis.
+    """The pmapped (states or vectors of the model, batch) -> results of each slice, with a device axis.
 
     The prompts depend on `seed` and the slice alone, so that epochs and runs are compared on the same prompts.
     """
 
-    def step(states: tuple[nnx.State, ...], batch: Batch) -> SliceResults:
-        return slice_function(nnx.merge(graphdef, *states), batch, jax.random.key(seed))
+    def step(states: tuple[nnx.State | ParameterVector, ...], batch: Batch) -> SliceResults:
+        trees = (state.tree() if isinstance(state, ParameterVector) else state for state in states)
+        return slice_function(nnx.merge(graphdef, *trees), batch, jax.random.key(seed))
 
     return jax.pmap(step, axis_name=AXIS)

@@ -85,7 +85,7 @@ class Began:
 
     @property
     def trainable(self) -> dict[str, np.ndarray]:
-        return to_flat(self.state.trainable, CONFIG.block_period)
+        return to_flat(self.state.trainable.tree(), CONFIG.block_period)
 
     @property
     def weights(self) -> dict[str, np.ndarray]:

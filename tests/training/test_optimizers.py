@@ -11,6 +11,7 @@ import pytest
 
 from samjax.config import TrainOptions
 from samjax.training.optimizers import Averaging, make_averaging, make_schedule, make_transform
+from samjax.training.parameter_vector import to_vector
 
 OPTIONS = TrainOptions(lr=1e-3)
 
@@ -64,7 +65,8 @@ def test_muon_orthogonalises_each_kernel_and_each_block_of_a_stack():
         lambda shape: jnp.asarray(rng.normal(0, 1e-3, shape), jnp.float32), shapes, is_leaf=_is_shape
     )
     transform = make_transform(replace(OPTIONS, optimizer="muon"))
-    updates, _ = transform.update(gradients, transform.init(gradients), gradients)
+    vector = to_vector(gradients)
+    updates = transform.update(vector, transform.init(vector), vector)[0].tree()
     stack = updates["image_encoder"]["blocks"]["0"]
     for matrix in (updates["neck"]["kernel"].reshape(-1, 8), *stack["kernel"]):
         values = np.linalg.svd(matrix, compute_uv=False)

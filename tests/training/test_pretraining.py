@@ -305,7 +305,7 @@ def test_four_devices_make_the_update_of_one():
     assert float(metrics["loss"][0]) == pytest.approx(float(total) / number, rel=1e-5)
     moves = [x / number for x in small.leaves(gradient)]
     assert max(np.abs(x).max() for x in moves) > 1e-2
-    after = small.leaves(first(state).trainable)
+    after = small.leaves(first(state).trainable.tree())
     for start, move, new in zip(small.leaves(trainable), moves, after, strict=True):
         np.testing.assert_allclose(new, start - move, rtol=1e-5, atol=1e-5)
 

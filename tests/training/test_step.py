@@ -39,13 +39,13 @@ def test_steps_lower_the_loss_and_keep_the_frozen_weights_bitwise():
 
 def test_every_trainable_array_that_a_loss_reaches_moves():
     step, state, frozen = prepared(optax.scale_by_adam(), 1)
-    start = {path: leaf[...] for path, leaf in nnx.to_flat_state(first(state).trainable)}
+    start = {path: leaf[...] for path, leaf in nnx.to_flat_state(first(state).trainable.tree())}
     data = small.on_devices(small.batch(2), 1)
     for _ in range(2):  # LoRA's a moves only once b has left zero
         state, _ = step(state, frozen, data, *rate(1e-2, 1))
     still = {
         "/".join(map(str, path))
-        for path, leaf in nnx.to_flat_state(first(state).trainable)
+        for path, leaf in nnx.to_flat_state(first(state).trainable.tree())
         if np.array_equal(leaf[...], start[path])
     }
     # The multi-mask tokens' heads get no gradient from the single mask.
@@ -60,7 +60,7 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
         options = {"augmentation": Augmentation()}
         step, state, frozen = prepared(optax.identity(), devices, "point:0.7,box:0.3", **options)
         state, metrics = step(state, frozen, small.on_devices(data, devices), *rate(1.0, devices))
-        updated.append(small.leaves(first(state).trainable))
+        updated.append(small.leaves(first(state).trainable.tree()))
         losses.append(float(metrics["loss"][0]))
         assert int(metrics["counted"][0]) == 16 - len(empty)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -80,8 +80,8 @@ def test_a_batch_gives_the_mean_of_its_samples_one_by_one():
         step_one, state, frozen = prepared(optax.identity(), 1)
         part = {name: x[sample : sample + 1] for name, x in data.items()}
         state, _ = step_one(state, frozen, small.on_devices(part, 1), *rate(1.0, 1))
-        single.append(small.leaves(first(state).trainable))
-    for together, one, other in zip(small.leaves(first(both).trainable), *single, strict=True):
+        single.append(small.leaves(first(state).trainable.tree()))
+    for together, one, other in zip(small.leaves(first(both).trainable.tree()), *single, strict=True):
         np.testing.assert_allclose(together, (one + other) / 2, atol=2e-6)
 
 
@@ -126,7 +126,7 @@ def test_the_average_is_the_mean_of_the_weights_that_entered_it():
     for enters in (False, True, False, True, True):
         state, _ = step(state, frozen, data, *rate(1e-2, 1, enters))
         if enters:
-            entered.append(small.leaves(first(state).trainable))
+            entered.append(small.leaves(first(state).trainable.tree()))
     assert int(first(state).averaged) == 3
-    for average, *iterates in zip(small.leaves(first(state).average), *entered, strict=True):
+    for average, *iterates in zip(small.leaves(first(state).average.tree()), *entered, strict=True):
         np.testing.assert_allclose(average, np.mean(iterates, axis=0), atol=1e-7, rtol=1e-5)

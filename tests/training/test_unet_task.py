@@ -120,7 +120,7 @@ def test_four_devices_make_the_update_of_one():
         rate, enters = np.full(devices, 1, np.float32), np.full(devices, False)
         state, metrics = step(state, nothing, small.on_devices(batch(), devices), rate, enters)
         assert int(metrics["counted"][0]) == COUNTED.sum()
-        updated.append((float(metrics["loss"][0]), small.leaves(first(state).trainable)))
+        updated.append((float(metrics["loss"][0]), small.leaves(first(state).trainable.tree())))
     (loss, one), (other_loss, four) = updated
     assert loss == pytest.approx(other_loss, rel=1e-5)
     assert max(np.abs(a - b).max() for a, b in zip(one, small.leaves(trainable), strict=True)) > 1e-2

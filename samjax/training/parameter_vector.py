@@ -1,0 +1,50 @@
+"""The trainable parameters as one vector: a step's update is then a handful of kernels, whatever their number.
+
+A model has some hundred and fifty small trainable arrays. Updated one by one, half of all the kernels of a training
+step belonged to the optimiser; as one vector they are also one sum over the devices, and one array of a checkpoint.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each array of a tree lies in its vector: the tree's structure, and the arrays' shapes in its order."""
+
+    structure: jax.tree_util.PyTreeDef
+    shapes: tuple[tuple[int, ...], ...]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
+@dataclass(frozen=True)
+class ParameterVector:
+    """A tree of arrays as one vector; a pytree of one leaf, which optax takes like any other.
+
+    Attributes:
+        values: (P,) float32, the arrays one after the other, in NumPy or on a device.
+        layout: of the tree.
+    """
+
+    values: jax.Array
+    layout: Layout = field(repr=False)
+
+    def tree(self) -> nnx.State:
+        """The arrays in their tree again: slices of the vector."""
+        shapes = self.layout.shapes
+        ends = list(accumulate(map(prod, shapes)))
+        parts = (self.values[end - prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True))
+        return jax.tree.unflatten(self.layout.structure, parts)
+
+
+def to_vector(tree: nnx.State) -> ParameterVector:
+    """The float32 arrays of a tree as one vector."""
+    leaves, structure = jax.tree.flatten(tree)
+    values = jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+    return ParameterVector(values, Layout(structure, tuple(leaf.shape for leaf in leaves)))

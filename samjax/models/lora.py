@@ -25,8 +25,31 @@ class LoRA(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        update = x.astype(self.dtype) @ self.a[...].astype(self.dtype) @ self.b[...].astype(self.dtype)
-        return self.scale * update
+        reduced = x.astype(self.dtype) @ self.a[...].astype(self.dtype)
+        return self.scale * _expand(reduced, self.b[...].astype(self.dtype))
+
+
+@jax.custom_vjp
+def _expand(reduced: jax.Array, b: jax.Array) -> jax.Array:
+    """reduced (..., rank) @ b (rank, out).
+
+    JAX's own gradient of b would transpose the gradient of all tokens, on CPUs a fifth of a training step; this one
+    transposes the few columns of `reduced`.
+    """
+    return reduced @ b
+
+
+def _expand_forward(reduced: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return reduced @ b, (reduced, b)
+
+
+def _expand_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    reduced, b = kept
+    tokens = tuple(range(reduced.ndim - 1))
+    return gradient @ b.T, jnp.tensordot(reduced, gradient, (tokens, tokens))
+
+
+_expand.defvjp(_expand_forward, _expand_backward)
 
 
 def lora_updates(flat: Mapping[str, np.ndarray], adaptation: Adaptation) -> dict[str, np.ndarray]:

@@ -1,10 +1,13 @@
 """LoRA: merging, ranks, and what each target adapts."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from samjax.models.flat import flat_shapes
-from samjax.models.lora import lora_updates, merge_lora
+from samjax.models.lora import LoRA, lora_updates, merge_lora
 from samjax.models.presets import Adaptation
 from samjax.models.sam import abstract_sam
 from tests.models.cases import MINI, adapted_weights, encode, our_sam, pictures, relative_error, sam_with
@@ -44,6 +47,27 @@ def test_alpha_scales_the_update():
     by_default = lora_updates(adapted_weights(), LORA)
     doubled = lora_updates(adapted_weights(), Adaptation(lora_rank=4, lora_alpha=8.0))
     assert all(np.array_equal(doubled[module], 2 * update) for module, update in by_default.items())
+
+
+def test_its_gradients_are_those_of_the_two_products():
+    rng = np.random.default_rng(0)
+    x, a, b, weights = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 3, 5, 6), (6, 4), (4, 7), (2, 3, 5, 7))
+    )
+    adaptation = Adaptation(lora_rank=4, lora_alpha=6.0)
+
+    def through_lora(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        lora = LoRA(6, 7, adaptation, rngs=nnx.Rngs(0))
+        lora.a[...], lora.b[...] = a, b
+        return jnp.sum(weights * jnp.sin(lora(x)))
+
+    def by_products(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.sum(weights * jnp.sin(1.5 * (x @ a @ b)))
+
+    found, expected = (jax.grad(f, argnums=(0, 1, 2))(x, a, b) for f in (through_lora, by_products))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert relative_error(ours, np.asarray(theirs)) < 1e-5
 
 
 def test_q_and_v_have_rank_4_each_and_different_row_spaces():

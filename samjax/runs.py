@@ -20,6 +20,7 @@ from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.adapted import adapt
+from samjax.models.flat import BlockRuns
 from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.sam import Sam
 from samjax.models.unet import UNet, UNetConfig, random_unet
@@ -97,9 +98,9 @@ class RunConfig:
         )
 
     @property
-    def block_period(self) -> int:
-        """How many encoder blocks make one group of the model's stacked parameters."""
-        return self.architecture.block_period if self.architecture else 1
+    def block_runs(self) -> BlockRuns:
+        """By which the model's parameters are stacked."""
+        return self.architecture.block_runs if self.architecture else UNetConfig.block_runs
 
     @property
     def compute(self) -> Compute:

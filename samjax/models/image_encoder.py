@@ -1,10 +1,13 @@
 """SAM's image encoder: a ViT with windowed and global attention, a neck, and room for adaptation.
 
-Blocks repeat in groups (ViT-B: windowed, windowed, global). The parameters of the blocks at the same place of their
-group are stacked from loading on, so that one `lax.scan` runs over the groups: it compiles once instead of once a
-group, and recomputation inside it holds on every backend. `samjax.models.flat` is the one way between the
+Blocks repeat in groups (ViT-B: windowed, windowed, global). One `lax.scan` runs over the groups, and in a group one
+over each run of blocks of a kind, so that a kind of block is compiled once, and the backward pass recomputes one block
+at a time. For that their parameters are stacked from loading on; `samjax.models.flat` is the one way between the
 stored names (`blocks/3/...`) and the stacked ones.
 """
+
+from functools import partial
+from itertools import groupby
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,7 @@ from samjax.models.layers import PatchConv, gelu, layer_norm, resize
 from samjax.models.lora import LoRA
 from samjax.models.presets import Adaptation, Compute, SamConfig
 
-KEPT = ("qkv", "attended", "hidden")
+KEPT = ("attended", "hidden")
 """What a block keeps for the backward pass without --remat; with it, nothing."""
 
 
@@ -41,7 +44,6 @@ class Attention(nnx.Module):
         qkv = self.qkv(h).reshape(*h.shape[:-1], 3, h.shape[-1])
         for target, lora in self.lora.items():
             qkv = qkv.at[..., "qkv".index(target), :].add(lora(h))
-        qkv = checkpoint_name(qkv, "qkv")
         return qkv.reshape(*h.shape[:-1], 3, self.heads, h.shape[-1] // self.heads)
 
     def spatial(self, qkv: jax.Array) -> jax.Array:
@@ -122,7 +124,7 @@ class Block(nnx.Module):
 class ImageEncoder(nnx.Module):
     """Pictures to image embeddings.
 
-    `blocks[j]` holds the stacked parameters of the blocks j, j + period, j + 2 * period, ...
+    `blocks[r]` holds the parameters of the r-th run of every group, stacked as (groups, blocks of the run, ...).
     """
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, *, rngs: nnx.Rngs):
@@ -131,11 +133,11 @@ class ImageEncoder(nnx.Module):
         self.pos_embed = nnx.Param(
             nnx.initializers.normal(0.02)(rngs.params(), (1, config.table_tokens, config.table_tokens, dim))
         )
-        windows = [0 if j in config.global_attn_indexes else config.window_size for j in range(config.block_period)]
-        groups = config.depth // config.block_period
+        runs, kinds = config.block_runs, [kind for kind, _ in groupby(config.block_windows)]
+        groups = config.depth // sum(runs)
         self.blocks = nnx.List(
-            _stacked([Block(config, adaptation, compute, window, rngs=rngs) for _ in range(groups)])
-            for window in windows
+            _stacked([[Block(config, adaptation, compute, kind, rngs=rngs) for _ in range(run)] for _ in range(groups)])
+            for run, kind in zip(runs, kinds, strict=False)
         )
         self.neck = nnx.List(
             [
@@ -164,34 +166,35 @@ class ImageEncoder(nnx.Module):
         """
         patches = self.patch_embed["proj"](images)
         x = patches + self._positions(*patches.shape[2:4]).astype(patches.dtype)
-        graphdef, params = nnx.split(self.blocks)
-
-        def run_block(params: nnx.State, x: jax.Array, j: int) -> jax.Array:
-            return nnx.merge(graphdef, params)[j](x, valid)
-
-        # The backward pass recomputes what takes much memory and little time: norms, GELU, attention's scores.
+        runs = [nnx.split(blocks) for blocks in self.blocks]
+        # The backward pass recomputes what takes much memory for its time: norms, projections to queries,
+        # keys and values, attention's scores, GELU.
         kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
-        run_block = jax.checkpoint(run_block, static_argnums=2, policy=kept)
 
-        def run_group(x: jax.Array, params: nnx.State) -> tuple[jax.Array, list[jax.Array]]:
+        def run_blocks(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            @partial(jax.checkpoint, policy=kept)
+            def run_block(x: jax.Array, params: nnx.State) -> tuple[jax.Array, jax.Array | None]:
+                x = nnx.merge(graphdef, params)(x, valid)
+                return x, x if intermediates else None
+
+            return jax.lax.scan(run_block, x, params)
+
+        def run_group(x: jax.Array, params: list[nnx.State]) -> tuple[jax.Array, list[jax.Array | None]]:
             outputs = []
-            for j in range(self.config.block_period):
-                x = run_block(params, x, j)
-                outputs.append(x)
-            return x, outputs if intermediates else []
+            for (graphdef, _), of_run in zip(runs, params, strict=True):
+                x, output = run_blocks(graphdef, of_run, x)
+                outputs.append(output)
+            return x, outputs
 
-        x, outputs = jax.lax.scan(run_group, x, params)
+        x, outputs = jax.lax.scan(run_group, x, [params for _, params in runs])
         x = x.reshape(-1, *x.shape[2:])
         for layer in self.neck:
             x = layer(x)
         embeddings = x.reshape(*patches.shape[:-1], -1)
         if not intermediates:
             return embeddings
-        blocks = {
-            f"blocks/{group * len(outputs) + j}": output[group]
-            for j, output in enumerate(outputs)
-            for group in range(output.shape[0])
-        }
+        by_group = jnp.concatenate(outputs, axis=1)
+        blocks = {f"blocks/{index}": x for index, x in enumerate(by_group.reshape(-1, *by_group.shape[2:]))}
         return embeddings, {"patch_embed": patches, **blocks, "neck": embeddings}
 
     def _positions(self, height: int, width: int) -> jax.Array:
@@ -199,8 +202,10 @@ class ImageEncoder(nnx.Module):
         return resize(self.pos_embed[...], height, width)[None]
 
 
-def _stacked(modules: list[nnx.Module]) -> nnx.Module:
-    """One module whose parameters are those of `modules` along a new first axis."""
-    graphdef, _ = nnx.split(modules[0])
-    states = [nnx.state(module) for module in modules]
-    return nnx.merge(graphdef, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+def _stacked(groups: list[list[nnx.Module]]) -> nnx.Module:
+    """One module whose parameters are those of all along two new first axes: group, and place in its run."""
+    graphdef, _ = nnx.split(groups[0][0])
+    states = [nnx.state(block) for blocks in groups for block in blocks]
+    shape = len(groups), len(groups[0])
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*shape, *leaves[0].shape), *states)
+    return nnx.merge(graphdef, stacked)

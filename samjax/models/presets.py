@@ -1,6 +1,7 @@
 """The sizes of SAM as frozen dataclasses: ViT-B, ViT-L, ViT-H and the small model that is shipped."""
 
 from dataclasses import dataclass
+from itertools import groupby
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,20 @@ class SamConfig:
         return self.image_size // self.patch_size
 
     @property
-    def block_period(self) -> int:
-        """Length of the repeating group of windowed and global blocks (3 in ViT-B: two windowed, one global)."""
-        is_global = [index in self.global_attn_indexes for index in range(self.depth)]
-        return next(
+    def block_windows(self) -> tuple[int, ...]:
+        """Side in tokens of each block's attention windows; 0: it attends over the whole picture."""
+        return tuple(0 if index in self.global_attn_indexes else self.window_size for index in range(self.depth))
+
+    @property
+    def block_runs(self) -> tuple[int, ...]:
+        """How many blocks of one kind follow each other in the group that repeats: (2, 1) in ViT-B, windowed first."""
+        windows = self.block_windows
+        period = next(
             period
             for period in range(1, self.depth + 1)
-            if self.depth % period == 0 and is_global == is_global[:period] * (self.depth // period)
+            if self.depth % period == 0 and windows == windows[:period] * (self.depth // period)
         )
+        return tuple(len(list(run)) for _, run in groupby(windows[:period]))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _matrices(params: optax.Params) -> optax.Params:
 
     def axes(path: tuple, x: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        stacked = int("/blocks/" in name)
+        stacked = 2 if "/blocks/" in name else 0
         if "kernel" not in name.split("/") or "/output_upscaling/" in name or x.ndim - stacked < 2:
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(stacked, x.ndim - 1)), x.ndim - 1)

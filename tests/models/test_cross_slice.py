@@ -60,7 +60,7 @@ def test_depth_attention_is_the_formula():
 def test_block_adds_the_bottleneck_once(model, j):
     """x + Attn(h) + W2 gelu(W1 d), then the MLP; d from the same queries, keys and values, LoRA included."""
     graphdef, params = nnx.split(model.image_encoder.blocks[j])
-    block = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[0], params))
+    block = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[0, 0], params))
     x = jnp.asarray(np.random.RandomState(j).standard_normal((1, 3, 4, 5, 24)), jnp.float32)
     qkv, attended, found = (np.asarray(value) for value in block_parts(block, x))
     q, k, v = np.moveaxis(qkv[0], 3, 0)

@@ -26,44 +26,49 @@ from tests.models.cases import (
     sam_with,
 )
 
+SIX = replace(MINI, depth=6, global_attn_indexes=(2, 5))
+"""Two groups of two windowed blocks and a global one, as in ViT-B."""
 
-@pytest.mark.parametrize(("name", "period"), [("vit_b", 3), ("vit_l", 6), ("vit_h", 8), ("tiny", 3)])
-def test_blocks_repeat_in_groups(name, period):
-    assert PRESETS[name].block_period == period
+
+@pytest.mark.parametrize(("name", "runs"), [("vit_b", (2, 1)), ("vit_l", (5, 1)), ("vit_h", (7, 1)), ("tiny", (2, 1))])
+def test_blocks_repeat_in_groups(name, runs):
+    assert PRESETS[name].block_runs == runs
 
 
 @pytest.mark.parametrize(
-    ("depth", "indexes", "period"),
+    ("depth", "indexes", "runs"),
     [
-        (4, (1, 3), 2),
-        (4, (), 1),
-        (4, (0, 1, 2, 3), 1),
-        (4, (2,), 4),
-        (6, (2, 5), 3),
-        (6, (1, 5), 6),
-        (1, (0,), 1),
+        (4, (1, 3), (1, 1)),
+        (4, (), (1,)),
+        (4, (0, 1, 2, 3), (1,)),
+        (4, (2,), (2, 1, 1)),
+        (6, (2, 5), (2, 1)),
+        (6, (1, 5), (1, 1, 3, 1)),
+        (6, (0, 2, 3, 5), (1, 1, 1)),
+        (1, (0,), (1,)),
     ],
 )
-def test_period_of_other_patterns(depth, indexes, period):
-    assert SamConfig(depth=depth, global_attn_indexes=indexes).block_period == period
+def test_runs_of_other_patterns(depth, indexes, runs):
+    assert SamConfig(depth=depth, global_attn_indexes=indexes).block_runs == runs
 
 
 def test_stacking_and_unstacking_are_inverse():
-    flat = our_weights(MINI)
-    stacked = stack_blocks(flat, MINI.block_period)
-    back = unstack_blocks(stacked, MINI.block_period)
+    flat = our_weights(SIX)
+    stacked = stack_blocks(flat, SIX.block_runs)
+    back = unstack_blocks(stacked, SIX.block_runs)
     assert back.keys() == flat.keys()
     assert all(np.array_equal(back[path], value) for path, value in flat.items())
     name = "attn/qkv/bias"
-    assert np.array_equal(stacked[f"image_encoder/blocks/1/{name}"][1], flat[f"image_encoder/blocks/3/{name}"])
+    assert np.array_equal(stacked[f"image_encoder/blocks/0/{name}"][1, 1], flat[f"image_encoder/blocks/4/{name}"])
+    assert np.array_equal(stacked[f"image_encoder/blocks/1/{name}"][1, 0], flat[f"image_encoder/blocks/5/{name}"])
     assert np.array_equal(stacked["image_encoder/pos_embed"], flat["image_encoder/pos_embed"])
-    assert not any(path.startswith(("image_encoder/blocks/2", "image_encoder/blocks/3")) for path in stacked)
+    assert {path.split("/")[2] for path in stacked if "/blocks/" in path} == {"0", "1"}
 
 
 def test_stacking_does_not_depend_on_the_order():
-    flat = our_weights(MINI)
-    backwards = stack_blocks(dict(reversed(flat.items())), 2)
-    assert all(np.array_equal(backwards[path], value) for path, value in stack_blocks(flat, 2).items())
+    flat, runs = our_weights(SIX), SIX.block_runs
+    backwards = stack_blocks(dict(reversed(flat.items())), runs)
+    assert all(np.array_equal(backwards[path], value) for path, value in stack_blocks(flat, runs).items())
 
 
 def test_intermediates_do_not_change_the_output():
@@ -75,11 +80,11 @@ def test_intermediates_do_not_change_the_output():
 
 def test_blocks_run_in_order():
     """Changing one block changes its own output and the later ones alone."""
-    weights, images = dict(our_weights(MINI)), pictures(2, 16, 16, 3)
-    before = encoder_stages(our_sam(MINI), images)
-    for index in (3, 2, 1, 0):
+    weights, images = dict(our_weights(SIX)), pictures(2, 16, 16, 3)
+    before = encoder_stages(our_sam(SIX), images)
+    for index in reversed(range(6)):
         weights[f"image_encoder/blocks/{index}/mlp/lin2/bias"] = np.ones(24, np.float32)
-        after = encoder_stages(sam_with(weights), images)
+        after = encoder_stages(sam_with(weights, config=SIX), images)
         same = {stage for stage in before if np.array_equal(before[stage], after[stage])}
         assert same == {"patch_embed", *(f"blocks/{earlier}" for earlier in range(index))}
 

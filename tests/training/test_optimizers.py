@@ -59,7 +59,7 @@ def test_muon_orthogonalises_each_kernel_and_each_block_of_a_stack():
     rng = np.random.default_rng(0)
     shapes = {
         "neck": {"kernel": (3, 3, 4, 8)},
-        "image_encoder": {"blocks": {"0": {"kernel": (2, 8, 8), "bias": (2, 8)}}},
+        "image_encoder": {"blocks": {"0": {"kernel": (2, 3, 8, 8), "bias": (2, 3, 8)}}},
     }
     gradients = jax.tree.map(
         lambda shape: jnp.asarray(rng.normal(0, 1e-3, shape), jnp.float32), shapes, is_leaf=_is_shape
@@ -68,7 +68,7 @@ def test_muon_orthogonalises_each_kernel_and_each_block_of_a_stack():
     vector = to_vector(gradients)
     updates = transform.update(vector, transform.init(vector), vector)[0].tree()
     stack = updates["image_encoder"]["blocks"]["0"]
-    for matrix in (updates["neck"]["kernel"].reshape(-1, 8), *stack["kernel"]):
+    for matrix in (updates["neck"]["kernel"].reshape(-1, 8), *stack["kernel"].reshape(-1, 8, 8)):
         values = np.linalg.svd(matrix, compute_uv=False)
         assert values.max() / values.min() < 2, "Newton-Schulz brings every singular value near the same"
         assert np.sqrt(np.mean(np.square(matrix))) == pytest.approx(0.2, rel=0.2), "as large as Adam's updates"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from samjax.errors import UserError
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
 PREPROCESSING_VERSION = 1
 PERCENTILES = (0.5, 99.5)
+THREADS = 2
+"""A case is read and prepared by so many: most of the time lies in zlib and NumPy, which leave Python's lock alone."""
 # Up to this many distinct integers, a histogram costs less than sorting the voxels.
 _MOST_BINS = 1 << 17
 
@@ -85,25 +89,25 @@ def read_case(case: Case) -> Volume:
     for scan in [*images[1:], *([label] if label else [])]:
         verify_grid(scan, images[0])
 
-    backgrounds = [background_value(scan) for scan in images]
-    box = foreground_box(images[0], backgrounds[0])
-    for scan, background in zip(images[1:], backgrounds[1:], strict=True):
-        box = box.union(foreground_box(scan, background))
-    if label and label.array.any():
-        box = box.union(foreground_box(label, 0))
+    with ThreadPoolExecutor(THREADS) as pool:
+        backgrounds = list(pool.map(background_value, images))
+        boxes = list(pool.map(foreground_box, images, backgrounds))
+        if label and label.array.any():
+            boxes.append(foreground_box(label, 0))
+        box = reduce(Box.union, boxes)
 
-    pixels = np.empty((*box.shape, len(MODALITIES)), np.uint8)
-    for channel, (scan, background) in enumerate(zip(images, backgrounds, strict=True)):
-        pixels[..., channel] = normalise(scan, box, background)
+        pixels = np.empty((*box.shape, len(MODALITIES)), np.uint8)
+        for channel, prepared in enumerate(pool.map(normalise, images, repeat(box), backgrounds)):
+            pixels[..., channel] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
     return Volume(pixels, labels, _count_codes(labels, box, geometry), box, geometry)
 
 
 def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
-    """Reads files by two threads, each file once: decompressing leaves Python's lock alone."""
+    """Reads files by several threads, each file once: decompressing leaves Python's lock alone."""
     distinct = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(distinct, pool.map(read_nifti, distinct), strict=True))
 
 

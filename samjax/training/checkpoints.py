@@ -71,7 +71,8 @@ class Checkpoints:
         step, plain = int(state.step), _plain(state)
         self._best.step = host["best_step"]
         if step not in self._manager.all_steps():
-            content = {"host": host, "crc32": _checksum(plain, host)}
+            arrays = _arrays(state)
+            content = {"host": host, "arrays": arrays, "crc32": _checksum(plain, host)}
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(plain), host=ocp.args.JsonSave(content))
             self._manager.save(step, args=arguments)
 
@@ -102,8 +103,9 @@ class Checkpoints:
             try:
                 found = self._read(step, like)
             except Exception as error:  # Orbax raises many kinds for damaged files
+                what = "of another version of samjax" if isinstance(error, _OtherArrays) else "damaged"
                 reason = str(error).strip().split("\n")[0][:200]
-                print(f"{self._folder / str(step)}: damaged, so not used ({reason})", file=sys.stderr)
+                print(f"{self._folder / str(step)}: {what}, so not used ({reason})", file=sys.stderr)
             else:
                 for damaged in (later for later in steps if later > step):
                     self._manager.delete(damaged)
@@ -116,6 +118,8 @@ class Checkpoints:
         content = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
         host = content["host"]
         template = like(host)
+        if content.get("arrays") != _arrays(template):
+            raise _OtherArrays("the trainable parameters have other names, shapes or another order")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         plain = self._manager.restore(step, args=arguments)["state"]
@@ -135,6 +139,10 @@ class Checkpoints:
             self._manager.close()
 
 
+class _OtherArrays(ValueError):
+    """A checkpoint of parameters that this version does not have, or has in another order."""
+
+
 class _Best:
     """An Orbax preservation policy: keeps the checkpoint of one step."""
 
@@ -143,6 +151,12 @@ class _Best:
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
+def _arrays(state: TrainState) -> int:
+    """CRC-32 of the trainable arrays' names and shapes: of their vector, Orbax would see the length alone."""
+    layout = state.trainable.layout
+    return zlib.crc32(json.dumps([layout.names(), layout.shapes]).encode())
 
 
 def _checksum(plain: dict[str, Any], host: Host) -> int:

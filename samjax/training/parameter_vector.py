@@ -21,6 +21,13 @@ class Layout:
     structure: jax.tree_util.PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
 
+    def names(self) -> list[str]:
+        """The arrays' paths in the tree, in the vector's order."""
+        tree = jax.tree.unflatten(self.structure, range(len(self.shapes)))
+        paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(tree))
+        # NNX ends them in the name of its own attribute.
+        return [jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value") for path in paths]
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from samjax.errors import UserError
 from samjax.training.checkpoints import Checkpoints
+from samjax.training.parameter_vector import ParameterVector, to_vector
 from samjax.training.step import TrainState
 
 LAST, BEFORE = 4, 2
@@ -20,8 +21,10 @@ def state(step: int) -> TrainState:
     """A state that no other step has."""
     rng = np.random.default_rng(step)
 
-    def parameters() -> dict[str, np.ndarray]:
-        return {"kernel": rng.standard_normal((40, 30), np.float32), "bias": rng.standard_normal(5, np.float32)}
+    def parameters() -> ParameterVector:
+        return to_vector(
+            {"kernel": rng.standard_normal((40, 30), np.float32), "bias": rng.standard_normal(5, np.float32)}
+        )
 
     return TrainState(np.array(step, np.int32), parameters(), parameters(), parameters(), np.array(0, np.int32))
 
@@ -150,6 +153,21 @@ def test_what_a_kill_left_of_a_save_or_a_removal_does_not_matter_and_goes(copy: 
         assert_is(checkpoints.restore(like), LAST)
         checkpoints.save(state(6), host(6))
     assert sorted(path.name for path in folder.iterdir()) == ["4", "6"]
+
+
+@pytest.mark.parametrize("shapes", [{"bias": (5,), "weight": (40, 30)}, {"bias": (30,), "kernel": (5, 235)}])
+def test_parameters_of_another_version_are_not_taken_for_ours(
+    shapes: dict[str, tuple[int, ...]], saved: Path, capfd: pytest.CaptureFixture
+):
+    """Their vector is as long as ours."""
+    other = to_vector({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    assert other.values.shape == state(0).trainable.values.shape
+    template = TrainState(state(0).step, other, other, other, state(0).averaged)
+    with closing(Checkpoints(saved)) as checkpoints, pytest.raises(UserError, match="start a new run"):
+        checkpoints.restore(lambda host: template)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("of another version of samjax, so not used" in line for line in lines)
 
 
 def test_all_damaged_is_an_error_that_names_them(copy: Callable[[], Path], capfd: pytest.CaptureFixture):

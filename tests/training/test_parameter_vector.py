@@ -24,6 +24,14 @@ def test_the_tree_of_a_vector_is_the_tree_it_came_from():
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_the_layout_names_the_arrays_in_order():
+    tree = trainable()
+    names = to_vector(tree).layout.names()
+    assert len(names) == len(set(names)) == len(jax.tree.leaves(tree))
+    assert "image_encoder/blocks/1/attn/lora/q/a" in names
+    assert to_vector({"b": np.zeros(2), "a": np.ones(3)}).layout.names() == ["a", "b"]
+
+
 def test_vectors_are_one_leaf_and_know_their_own_kind():
     vector = to_vector(trainable())
     assert jax.tree.structure(vector).num_leaves == 1

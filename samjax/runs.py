@@ -20,7 +20,7 @@ from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.adapted import adapt
-from samjax.models.flat import BlockRuns
+from samjax.models.flat import BlockSpans
 from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.sam import Sam
 from samjax.models.unet import UNet, UNetConfig, random_unet
@@ -98,9 +98,9 @@ class RunConfig:
         )
 
     @property
-    def block_runs(self) -> BlockRuns:
-        """By which the model's parameters are stacked."""
-        return self.architecture.block_runs if self.architecture else UNetConfig.block_runs
+    def block_spans(self) -> BlockSpans:
+        """As `SamConfig.block_spans`; of a U-Net, which stacks nothing, none."""
+        return self.architecture.block_spans if self.architecture else UNetConfig.block_spans
 
     @property
     def compute(self) -> Compute:

@@ -22,7 +22,7 @@ from tests.training import small
 
 def write_base(path: Path) -> Path:
     """The small SAM's base weights."""
-    save_weights(path, to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_runs), small.CONFIG)
+    save_weights(path, to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_spans), small.CONFIG)
     return path
 
 
@@ -42,7 +42,7 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
         weights, config_of, sha256 = load_weights(base)
         config = RunConfig(options, {"demo": str(data)}, str(base), sha256, config_of, native)
     rng = np.random.default_rng(seed)
-    flat = to_flat(nnx.state(build_model(config, weights)), config.block_runs)
+    flat = to_flat(nnx.state(build_model(config, weights)), config.block_spans)
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(config.to_json())
     patients = tuple(sorted(path.name.rsplit("-", 1)[0] for path in data.glob("BraTS-*")))

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 
 Model = TypeVar("Model", bound=nnx.Module)
-BlockRuns = tuple[int, ...]
-"""As `SamConfig.block_runs`."""
+BlockSpans = tuple[int, ...]
+"""As `SamConfig.block_spans`."""
 _BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
 
 
@@ -29,30 +29,30 @@ def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
     return nnx.eval_shape(lambda: build(_NoRngs()))
 
 
-def to_flat(state: nnx.State, runs: BlockRuns) -> dict[str, np.ndarray]:
+def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:
     """A state (of a model, or a part of one) as {stored path: array}, blocks unstacked."""
     flat = {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
-    return unstack_blocks(jax.device_get(flat), runs)
+    return unstack_blocks(jax.device_get(flat), spans)
 
 
 def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
     """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
 
-    The model's `config` says its `block_runs`, here and in `from_flat`.
+    The model's `config` says its `block_spans`, here and in `from_flat`.
     """
     # A zero-stride view of each shape: unstacking then only looks at shapes.
     views = {
         "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
         for path, leaf in nnx.to_flat_state(nnx.state(model))
     }
-    return {path: view.shape for path, view in unstack_blocks(views, model.config.block_runs).items()}
+    return {path: view.shape for path, view in unstack_blocks(views, model.config.block_spans).items()}
 
 
 def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
     """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
     leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
     updates = []
-    for name, array in stack_blocks(flat, model.config.block_runs).items():
+    for name, array in stack_blocks(flat, model.config.block_spans).items():
         if name not in leaves:
             raise KeyError(f"the model has no parameter {name}")
         path, leaf = leaves[name]
@@ -64,20 +64,20 @@ def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
     nnx.update(model, nnx.from_flat_state(updates))
 
 
-def stack_blocks(flat: Mapping[str, np.ndarray], runs: BlockRuns) -> dict[str, np.ndarray]:
+def stack_blocks(flat: Mapping[str, np.ndarray], spans: BlockSpans) -> dict[str, np.ndarray]:
     """From stored names, one entry a block, to the stacked entries that the encoder holds.
 
-    With the runs (2, 1), `image_encoder/blocks/7/x` becomes [2, 1] of `image_encoder/blocks/0/x`: the group from block
-    6 on is number 2, and its first run has the blocks 6 and 7.
+    With the spans (2, 1), `image_encoder/blocks/7/x` becomes [2, 1] of `image_encoder/blocks/0/x`: the group from block
+    6 on is number 2, and its first span has the blocks 6 and 7.
     """
     stacked: dict[str, np.ndarray] = {}
     parts: dict[str, dict[tuple[int, int], np.ndarray]] = {}
     for path, array in flat.items():
         if found := _BLOCK.fullmatch(path):
-            group, place = divmod(int(found[1]), sum(runs))
-            run = next(run for run in range(len(runs)) if place < sum(runs[: run + 1]))
-            name = f"image_encoder/blocks/{run}/{found[2]}"
-            parts.setdefault(name, {})[group, place - sum(runs[:run])] = array
+            group, place = divmod(int(found[1]), sum(spans))
+            number = next(number for number in range(len(spans)) if place < sum(spans[: number + 1]))
+            name = f"image_encoder/blocks/{number}/{found[2]}"
+            parts.setdefault(name, {})[group, place - sum(spans[:number])] = array
         else:
             stacked[path] = array
     for path, blocks in parts.items():
@@ -89,14 +89,14 @@ def stack_blocks(flat: Mapping[str, np.ndarray], runs: BlockRuns) -> dict[str, n
     return stacked
 
 
-def unstack_blocks(stacked: Mapping[str, np.ndarray], runs: BlockRuns) -> dict[str, np.ndarray]:
+def unstack_blocks(stacked: Mapping[str, np.ndarray], spans: BlockSpans) -> dict[str, np.ndarray]:
     """Undoes `stack_blocks`."""
     flat: dict[str, np.ndarray] = {}
     for path, array in stacked.items():
         if found := _BLOCK.fullmatch(path):
-            start = sum(runs[: int(found[1])])
+            start = sum(spans[: int(found[1])])
             for group, place in np.ndindex(*array.shape[:2]):
-                index = group * sum(runs) + start + place
+                index = group * sum(spans) + start + place
                 flat[f"image_encoder/blocks/{index}/{found[2]}"] = np.asarray(array)[group, place]
         else:
             flat[path] = array

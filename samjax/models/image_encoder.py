@@ -1,13 +1,12 @@
 """SAM's image encoder: a ViT with windowed and global attention, a neck, and room for adaptation.
 
 Blocks repeat in groups (ViT-B: windowed, windowed, global). One `lax.scan` runs over the groups, and in a group one
-over each run of blocks of a kind, so that a kind of block is compiled once, and the backward pass recomputes one block
+over each span of blocks of a kind, so that a kind of block is compiled once, and the backward pass recomputes one block
 at a time. For that their parameters are stacked from loading on; `samjax.models.flat` is the one way between the
 stored names (`blocks/3/...`) and the stacked ones.
 """
 
 from functools import partial
-from itertools import groupby
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +123,7 @@ class Block(nnx.Module):
 class ImageEncoder(nnx.Module):
     """Pictures to image embeddings.
 
-    `blocks[r]` holds the parameters of the r-th run of every group, stacked as (groups, blocks of the run, ...).
+    `blocks[s]` holds the parameters of span s of every group, stacked as (groups, blocks of the span, ...).
     """
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, *, rngs: nnx.Rngs):
@@ -133,11 +132,16 @@ class ImageEncoder(nnx.Module):
         self.pos_embed = nnx.Param(
             nnx.initializers.normal(0.02)(rngs.params(), (1, config.table_tokens, config.table_tokens, dim))
         )
-        runs, kinds = config.block_runs, [kind for kind, _ in groupby(config.block_windows)]
-        groups = config.depth // sum(runs)
+        spans = config.block_spans
+        groups = config.depth // sum(spans)
+        windows = [config.block_windows[sum(spans[:number])] for number in range(len(spans))]
+
+        def block(window: int) -> Block:
+            return Block(config, adaptation, compute, window, rngs=rngs)
+
         self.blocks = nnx.List(
-            _stacked([[Block(config, adaptation, compute, kind, rngs=rngs) for _ in range(run)] for _ in range(groups)])
-            for run, kind in zip(runs, kinds, strict=False)
+            _stacked([[block(window) for _ in range(span)] for _ in range(groups)])
+            for span, window in zip(spans, windows, strict=True)
         )
         self.neck = nnx.List(
             [
@@ -166,27 +170,7 @@ class ImageEncoder(nnx.Module):
         """
         patches = self.patch_embed["proj"](images)
         x = patches + self._positions(*patches.shape[2:4]).astype(patches.dtype)
-        runs = [nnx.split(blocks) for blocks in self.blocks]
-        # The backward pass recomputes what takes much memory for its time: norms, projections to queries,
-        # keys and values, attention's scores, GELU.
-        kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
-
-        def run_blocks(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-            @partial(jax.checkpoint, policy=kept)
-            def run_block(x: jax.Array, params: nnx.State) -> tuple[jax.Array, jax.Array | None]:
-                x = nnx.merge(graphdef, params)(x, valid)
-                return x, x if intermediates else None
-
-            return jax.lax.scan(run_block, x, params)
-
-        def run_group(x: jax.Array, params: list[nnx.State]) -> tuple[jax.Array, list[jax.Array | None]]:
-            outputs = []
-            for (graphdef, _), of_run in zip(runs, params, strict=True):
-                x, output = run_blocks(graphdef, of_run, x)
-                outputs.append(output)
-            return x, outputs
-
-        x, outputs = jax.lax.scan(run_group, x, [params for _, params in runs])
+        x, outputs = self.run_blocks(x, valid, intermediates=intermediates)
         x = x.reshape(-1, *x.shape[2:])
         for layer in self.neck:
             x = layer(x)
@@ -197,13 +181,43 @@ class ImageEncoder(nnx.Module):
         blocks = {f"blocks/{index}": x for index, x in enumerate(by_group.reshape(-1, *by_group.shape[2:]))}
         return embeddings, {"patch_embed": patches, **blocks, "neck": embeddings}
 
+    def run_blocks(
+        self, x: jax.Array, valid: jax.Array | None, *, intermediates: bool = False
+    ) -> tuple[jax.Array, list[jax.Array | None]]:
+        """All blocks in their order, on tokens (B, Z, h, w, dim).
+
+        Returns:
+            The same shape, and with `intermediates` what each span's blocks put out, (groups, span, B, Z, h, w, dim).
+        """
+        spans = [nnx.split(blocks) for blocks in self.blocks]
+        # The backward pass recomputes what takes much memory for its time: norms, projections to queries,
+        # keys and values, attention's scores, GELU.
+        kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
+
+        def run_span(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            @partial(jax.checkpoint, policy=kept)
+            def run_block(x: jax.Array, params: nnx.State) -> tuple[jax.Array, jax.Array | None]:
+                x = nnx.merge(graphdef, params)(x, valid)
+                return x, x if intermediates else None
+
+            return jax.lax.scan(run_block, x, params)
+
+        def run_group(x: jax.Array, params: list[nnx.State]) -> tuple[jax.Array, list[jax.Array | None]]:
+            outputs = []
+            for (graphdef, _), of_span in zip(spans, params, strict=True):
+                x, output = run_span(graphdef, of_span, x)
+                outputs.append(output)
+            return x, outputs
+
+        return jax.lax.scan(run_group, x, [params for _, params in spans])
+
     def _positions(self, height: int, width: int) -> jax.Array:
         """The absolute position embedding for a grid, (1, 1, h, w, dim), interpolated where the size differs."""
         return resize(self.pos_embed[...], height, width)[None]
 
 
 def _stacked(groups: list[list[nnx.Module]]) -> nnx.Module:
-    """One module whose parameters are those of all along two new first axes: group, and place in its run."""
+    """One module whose parameters are those of all along two new first axes: group, and place in its span."""
     graphdef, _ = nnx.split(groups[0][0])
     states = [nnx.state(block) for blocks in groups for block in blocks]
     shape = len(groups), len(groups[0])

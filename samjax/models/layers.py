@@ -11,9 +11,11 @@ from flax import nnx
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, as SAM uses everywhere but in the two-way transformer.
 
-    Through erf, as PyTorch computes it: JAX's own, through erfc, takes several times as long to differentiate.
+    Through erf and in float32, as PyTorch computes it: JAX's own, through erfc, takes several times as long to
+    differentiate, and in bfloat16 1 + erf would lose the negative tail.
     """
-    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
 def resize(x: jax.Array, height: int, width: int) -> jax.Array:

@@ -45,7 +45,7 @@ class SamConfig:
         return tuple(0 if index in self.global_attn_indexes else self.window_size for index in range(self.depth))
 
     @property
-    def block_runs(self) -> tuple[int, ...]:
+    def block_spans(self) -> tuple[int, ...]:
         """How many blocks of one kind follow each other in the group that repeats: (2, 1) in ViT-B, windowed first."""
         windows = self.block_windows
         period = next(
@@ -53,7 +53,7 @@ class SamConfig:
             for period in range(1, self.depth + 1)
             if self.depth % period == 0 and windows == windows[:period] * (self.depth // period)
         )
-        return tuple(len(list(run)) for _, run in groupby(windows[:period]))
+        return tuple(len(list(span)) for _, span in groupby(windows[:period]))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from samjax.models.flat import BlockRuns, abstract, flat_shapes, from_flat
+from samjax.models.flat import BlockSpans, abstract, flat_shapes, from_flat
 from samjax.models.initialise import initial_values
 from samjax.models.layers import PatchDeconv
 from samjax.models.presets import Compute
@@ -32,7 +32,7 @@ class UNetConfig:
     32 and end at 512; half of that trains on a few CPU cores."""
     convs_per_stage: int = 2
 
-    block_runs: ClassVar[BlockRuns] = (1,)
+    block_spans: ClassVar[BlockSpans] = ()
     """No parameters are stacked: the stored ones are the model's."""
 
     @property

@@ -71,8 +71,8 @@ class Checkpoints:
         step, plain = int(state.step), _plain(state)
         self._best.step = host["best_step"]
         if step not in self._manager.all_steps():
-            arrays = _arrays(state)
-            content = {"host": host, "arrays": arrays, "crc32": _checksum(plain, host)}
+            layout = _layout_crc32(state)
+            content = {"host": host, "layout": layout, "crc32": _checksum(plain, host)}
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(plain), host=ocp.args.JsonSave(content))
             self._manager.save(step, args=arguments)
 
@@ -103,7 +103,7 @@ class Checkpoints:
             try:
                 found = self._read(step, like)
             except Exception as error:  # Orbax raises many kinds for damaged files
-                what = "of another version of samjax" if isinstance(error, _OtherArrays) else "damaged"
+                what = "of another version of samjax" if isinstance(error, _OtherLayout) else "damaged"
                 reason = str(error).strip().split("\n")[0][:200]
                 print(f"{self._folder / str(step)}: {what}, so not used ({reason})", file=sys.stderr)
             else:
@@ -118,8 +118,8 @@ class Checkpoints:
         content = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
         host = content["host"]
         template = like(host)
-        if content.get("arrays") != _arrays(template):
-            raise _OtherArrays("the trainable parameters have other names, shapes or another order")
+        if content.get("layout") != _layout_crc32(template):
+            raise _OtherLayout("the trainable parameters have other names, shapes or another order")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         plain = self._manager.restore(step, args=arguments)["state"]
@@ -139,7 +139,7 @@ class Checkpoints:
             self._manager.close()
 
 
-class _OtherArrays(ValueError):
+class _OtherLayout(ValueError):
     """A checkpoint of parameters that this version does not have, or has in another order."""
 
 
@@ -153,7 +153,7 @@ class _Best:
         return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
-def _arrays(state: TrainState) -> int:
+def _layout_crc32(state: TrainState) -> int:
     """CRC-32 of the trainable arrays' names and shapes: of their vector, Orbax would see the length alone."""
     layout = state.trainable.layout
     return zlib.crc32(json.dumps([layout.names(), layout.shapes]).encode())

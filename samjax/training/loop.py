@@ -311,9 +311,9 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
 
 def _all_trained(earlier: Trained, state: TrainState, session: Session) -> Trained:
     """What stages so far have trained: the last weights and, if averaged, the average."""
-    runs = session.config.block_runs
+    spans = session.config.block_spans
     before = final_of(earlier)
-    trained = {"last": before | to_flat(state.trainable.tree(), runs)}
+    trained = {"last": before | to_flat(state.trainable.tree(), spans)}
     if int(state.averaged):
-        trained["average"] = before | to_flat(state.average.tree(), runs)
+        trained["average"] = before | to_flat(state.average.tree(), spans)
     return trained

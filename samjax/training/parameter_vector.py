@@ -24,9 +24,12 @@ class Layout:
     def names(self) -> list[str]:
         """The arrays' paths in the tree, in the vector's order."""
         tree = jax.tree.unflatten(self.structure, range(len(self.shapes)))
-        paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(tree))
-        # NNX ends them in the name of its own attribute.
-        return [jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value") for path in paths]
+        # NNX ends each path in an attribute of its own.
+        paths = (
+            tuple(key for key in path if not isinstance(key, jax.tree_util.GetAttrKey))
+            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+        )
+        return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["layout"])
@@ -53,5 +56,6 @@ class ParameterVector:
 def to_vector(tree: nnx.State) -> ParameterVector:
     """The float32 arrays of a tree as one vector."""
     leaves, structure = jax.tree.flatten(tree)
-    values = jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+    # The barrier: fused with what follows, the concatenation would be one enormous kernel.
+    values = jax.lax.optimization_barrier(jnp.concatenate([leaf.reshape(-1) for leaf in leaves]))
     return ParameterVector(values, Layout(structure, tuple(leaf.shape for leaf in leaves)))

@@ -14,7 +14,7 @@ from samjax.data.prompts import PromptMix
 from samjax.files import replacing
 from samjax.training.pretraining import Pretraining, picture_results, scored_rounds
 from samjax.training.session import Session
-from samjax.training.step import ScoringStep, make_scoring_step, shard
+from samjax.training.step import ScoringStep, States, make_scoring_step, shard
 from samjax.training.task import HostBatch, Scores, Task
 
 PICTURES_PER_EPOCH = 4000
@@ -66,7 +66,7 @@ class PictureScorer:
     batch: int
     pictures: int = HELD_OUT
 
-    def score(self, states: tuple[nnx.State, ...]) -> Scores:
+    def score(self, states: States) -> Scores:
         """Scores a model given as replicated states."""
         ious = {f"iou_{clicks}": [] for clicks in (1, 3, 5)} | {"iou_best_of_3": [], "iou_box": [], "filled_box": []}
         for host in held_out_pictures(self.pictures, self.image_size, TARGETS, self.batch).to_iter(epochs=1):

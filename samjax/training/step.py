@@ -53,7 +53,9 @@ def initial_state(trainable: nnx.State, transform: optax.GradientTransformation,
 
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
 TrainStep = Callable[[TrainState, nnx.State, Batch, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-ScoringStep = Callable[[tuple[nnx.State | ParameterVector, ...], Batch], SliceResults]
+States = tuple[nnx.State | ParameterVector, ...]
+"""The parts of a model, which `nnx.merge` makes one."""
+ScoringStep = Callable[[States, Batch], SliceResults]
 
 
 def replicate(tree: object, count: int | None = None) -> object:
@@ -113,9 +115,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         differentiated = jax.value_and_grad(summed_loss, has_aux=True)
         (loss, counts), gradients = differentiated(state.trainable.tree(), frozen, batch, key)
-        # The barrier: fused with what follows, the concatenation would be one enormous kernel.
-        gradients = jax.lax.optimization_barrier(to_vector(gradients))
-        loss, counts, gradients = jax.lax.psum((loss, counts, gradients), AXIS)
+        loss, counts, gradients = jax.lax.psum((loss, counts, to_vector(gradients)), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
         norm = optax.tree.norm(gradients)
@@ -168,7 +168,7 @@ def make_scoring_step(graphdef: nnx.GraphDef, slice_function: SliceFunction, see
     The prompts depend on `seed` and the slice alone, so that epochs and runs are compared on the same prompts.
     """
 
-    def step(states: tuple[nnx.State | ParameterVector, ...], batch: Batch) -> SliceResults:
+    def step(states: States, batch: Batch) -> SliceResults:
         trees = (state.tree() if isinstance(state, ParameterVector) else state for state in states)
         return slice_function(nnx.merge(graphdef, *trees), batch, jax.random.key(seed))
 

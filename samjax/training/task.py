@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
-from samjax.training.step import SliceFunction
+from samjax.training.step import SliceFunction, States
 
 HostBatch = dict[str, np.ndarray]
 
@@ -32,7 +31,7 @@ class Task:
     """What a run trains on, whatever its model."""
 
     results: SliceFunction
-    validate: Callable[[tuple[nnx.State, ...]], Scores]
+    validate: Callable[[States], Scores]
     """Scores a model given as replicated states."""
     describe: str
     """One line on data, prompts and input, printed before the first step."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from samjax.data.cache import CachedCase
 from samjax.data.channels import Channels
@@ -15,7 +14,7 @@ from samjax.data.labels import roi_mask
 from samjax.data.samples import covering_set, scored_slices
 from samjax.files import replacing
 from samjax.training.session import Session
-from samjax.training.step import ScoringStep, shard
+from samjax.training.step import ScoringStep, States, shard
 from samjax.training.task import Scores
 
 
@@ -48,7 +47,7 @@ class Validator:
     def prompt_source(self) -> str:
         return "none" if self.kind == "none" else "ground truth"
 
-    def score(self, states: tuple[nnx.State, ...]) -> Scores:
+    def score(self, states: States) -> Scores:
         """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices."""
         cases, roi, depth = self.session.val, self.session.options.roi, self.session.options.depth
         keep = scored_slices(cases, roi, self.kind)

@@ -69,9 +69,9 @@ def test_the_bound_is_met_by_a_longer_update_and_blind_to_a_rotation():
 def folder(tmp_path_factory) -> Path:
     """Two finished runs of the small model, and its base weights."""
     folder = tmp_path_factory.mktemp("runs")
-    base = to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_runs)
+    base = to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_spans)
     save_weights(folder / "base.safetensors", base, small.CONFIG)
-    model = to_flat(nnx.state(small.lora4ch()), small.CONFIG.block_runs)
+    model = to_flat(nnx.state(small.lora4ch()), small.CONFIG.block_spans)
     for name, seed in (("adult", 1), ("sub-saharan", 2)):
         save_run(folder / name, trained(model, seed))
     return folder

@@ -61,7 +61,7 @@ def test_modules_have_the_shapes_that_weight_files_are_checked_against(name):
 
 
 def flat(model) -> dict[str, np.ndarray]:
-    return to_flat(nnx.state(model), model.config.block_runs)
+    return to_flat(nnx.state(model), model.config.block_spans)
 
 
 def test_adapting_keeps_the_base_and_draws_the_rest():

@@ -30,13 +30,13 @@ SIX = replace(MINI, depth=6, global_attn_indexes=(2, 5))
 """Two groups of two windowed blocks and a global one, as in ViT-B."""
 
 
-@pytest.mark.parametrize(("name", "runs"), [("vit_b", (2, 1)), ("vit_l", (5, 1)), ("vit_h", (7, 1)), ("tiny", (2, 1))])
-def test_blocks_repeat_in_groups(name, runs):
-    assert PRESETS[name].block_runs == runs
+@pytest.mark.parametrize(("name", "spans"), [("vit_b", (2, 1)), ("vit_l", (5, 1)), ("vit_h", (7, 1)), ("tiny", (2, 1))])
+def test_blocks_repeat_in_groups(name, spans):
+    assert PRESETS[name].block_spans == spans
 
 
 @pytest.mark.parametrize(
-    ("depth", "indexes", "runs"),
+    ("depth", "indexes", "spans"),
     [
         (4, (1, 3), (1, 1)),
         (4, (), (1,)),
@@ -48,14 +48,14 @@ def test_blocks_repeat_in_groups(name, runs):
         (1, (0,), (1,)),
     ],
 )
-def test_runs_of_other_patterns(depth, indexes, runs):
-    assert SamConfig(depth=depth, global_attn_indexes=indexes).block_runs == runs
+def test_spans_of_other_patterns(depth, indexes, spans):
+    assert SamConfig(depth=depth, global_attn_indexes=indexes).block_spans == spans
 
 
 def test_stacking_and_unstacking_are_inverse():
     flat = our_weights(SIX)
-    stacked = stack_blocks(flat, SIX.block_runs)
-    back = unstack_blocks(stacked, SIX.block_runs)
+    stacked = stack_blocks(flat, SIX.block_spans)
+    back = unstack_blocks(stacked, SIX.block_spans)
     assert back.keys() == flat.keys()
     assert all(np.array_equal(back[path], value) for path, value in flat.items())
     name = "attn/qkv/bias"
@@ -66,9 +66,9 @@ def test_stacking_and_unstacking_are_inverse():
 
 
 def test_stacking_does_not_depend_on_the_order():
-    flat, runs = our_weights(SIX), SIX.block_runs
-    backwards = stack_blocks(dict(reversed(flat.items())), runs)
-    assert all(np.array_equal(backwards[path], value) for path, value in stack_blocks(flat, runs).items())
+    flat, spans = our_weights(SIX), SIX.block_spans
+    backwards = stack_blocks(dict(reversed(flat.items())), spans)
+    assert all(np.array_equal(backwards[path], value) for path, value in stack_blocks(flat, spans).items())
 
 
 def test_intermediates_do_not_change_the_output():
@@ -87,6 +87,44 @@ def test_blocks_run_in_order():
         after = encoder_stages(sam_with(weights, config=SIX), images)
         same = {stage for stage in before if np.array_equal(before[stage], after[stage])}
         assert same == {"patch_embed", *(f"blocks/{earlier}" for earlier in range(index))}
+
+
+def test_gradients_through_the_scans_are_those_of_the_blocks_one_by_one():
+    encoder = sam_with(our_weights(SIX), config=SIX).image_encoder
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 1, 4, 4, 24)), jnp.float32)
+
+    def one_by_one(x: jax.Array) -> jax.Array:
+        for group in range(2):
+            for blocks, span in zip(encoder.blocks, SIX.block_spans, strict=True):
+                graphdef, params = nnx.split(blocks)
+                for place in range(span):
+                    x = nnx.merge(graphdef, jax.tree.map(lambda leaf, at=(group, place): leaf[at], params))(x, None)
+        return jnp.sin(x).sum()
+
+    def by_scans(x: jax.Array) -> jax.Array:
+        return jnp.sin(encoder.run_blocks(x, None)[0]).sum()
+
+    expected, found = jax.grad(one_by_one)(x), jax.grad(by_scans)(x)
+    assert relative_error(found, np.asarray(expected)) < 1e-5
+    assert float(jnp.abs(expected).max()) > 1e-3
+
+
+def test_a_longer_span_is_the_same_program():
+    """Its blocks are scanned: unrolled, all would be computed again at once in the backward pass."""
+
+    def products(config: SamConfig) -> int:
+        encoder = abstract_sam(config).image_encoder
+        graphdef, params = nnx.split(encoder)
+
+        def loss(params: nnx.State, images: jax.Array) -> jax.Array:
+            return nnx.merge(graphdef, params)(images).sum()
+
+        images = jax.ShapeDtypeStruct((1, 1, 16, 16, 3), jnp.float32)
+        return str(jax.make_jaxpr(jax.grad(loss))(params, images)).count("dot_general")
+
+    short, long = (replace(MINI, depth=2 * n + 2, global_attn_indexes=(n, 2 * n + 1)) for n in (2, 5))
+    assert (short.block_spans, long.block_spans) == ((2, 1), (5, 1))
+    assert products(short) == products(long) > 10
 
 
 def loss_and_gradient(encoder: ImageEncoder, images: jax.Array) -> tuple[tuple[jax.Array, ImageEncoder], int]:

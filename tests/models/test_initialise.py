@@ -36,7 +36,7 @@ CONFIG = SamConfig(
 def modules() -> dict[str, np.ndarray]:
     """What the modules draw, by stored path."""
     fast = jax.random.key(0, impl="unsafe_rbg")
-    return to_flat(nnx.state(Sam(CONFIG, ADAPTATION, rngs=nnx.Rngs(fast))), CONFIG.block_runs)
+    return to_flat(nnx.state(Sam(CONFIG, ADAPTATION, rngs=nnx.Rngs(fast))), CONFIG.block_spans)
 
 
 @pytest.fixture(scope="module")

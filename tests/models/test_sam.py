@@ -34,7 +34,7 @@ def embedding() -> np.ndarray:
 
 def test_flat_parameters_go_in_and_come_out_bit_for_bit():
     model = sam_with(adapted_weights(), ADAPTATION)
-    flat = to_flat(nnx.state(model), MINI.block_runs)
+    flat = to_flat(nnx.state(model), MINI.block_spans)
     assert flat.keys() == adapted_weights().keys()
     assert all(np.array_equal(flat[path], value) for path, value in adapted_weights().items())
 
@@ -48,7 +48,7 @@ def test_parameters_that_are_not_named_stay():
     model = our_sam(MINI)
     token = np.ones((1, 16), np.float32)
     from_flat(model, {"mask_decoder/iou_token/embedding": token})
-    flat, before = to_flat(nnx.state(model), MINI.block_runs), our_weights(MINI)
+    flat, before = to_flat(nnx.state(model), MINI.block_spans), our_weights(MINI)
     assert np.array_equal(flat.pop("mask_decoder/iou_token/embedding"), token)
     assert all(np.array_equal(value, before[path]) for path, value in flat.items())
 

@@ -48,7 +48,7 @@ def test_names_shapes_and_number_of_parameters():
 
 
 def test_flat_parameters_go_in_and_come_out_bit_for_bit():
-    flat = to_flat(nnx.state(unet()), SMALL.block_runs)
+    flat = to_flat(nnx.state(unet()), SMALL.block_spans)
     assert flat.keys() == weights().keys()
     assert all(np.array_equal(flat[path], value) for path, value in weights().items())
 

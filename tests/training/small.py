@@ -34,7 +34,7 @@ NATIVE = 40
 def lora4ch() -> Sam:
     """The small model as the lora4ch strategy adapts it."""
     base = random_sam(CONFIG, seed=3)
-    flat = to_flat(nnx.state(base), CONFIG.block_runs)
+    flat = to_flat(nnx.state(base), CONFIG.block_spans)
     return adapt(CONFIG, flat, Adaptation(lora_rank=2, slices=DEPTH), Compute(), patch_channels=4, seed=4)
 
 

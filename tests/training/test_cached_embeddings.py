@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small SAM and a phantom cohort."""
     root = tmp_path_factory.mktemp("cached")
     write_cohort(root / "small-2023", "adult", 5, options=PhantomOptions((40, 40, 8)))
-    flat = to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_runs)
+    flat = to_flat(nnx.state(random_sam(small.CONFIG, seed=3)), small.CONFIG.block_spans)
     save_weights(root / "small.safetensors", flat, small.CONFIG)
     return root
 

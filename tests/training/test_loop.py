@@ -85,12 +85,12 @@ class Began:
 
     @property
     def trainable(self) -> dict[str, np.ndarray]:
-        return to_flat(self.state.trainable.tree(), CONFIG.block_runs)
+        return to_flat(self.state.trainable.tree(), CONFIG.block_spans)
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """The whole model by stored path."""
-        return to_flat(self.frozen, CONFIG.block_runs) | self.trainable
+        return to_flat(self.frozen, CONFIG.block_spans) | self.trainable
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """Trains a small SAM in two steps on four small cases."""
     root = tmp_path_factory.mktemp("loop")
     write_cohort(root / "small-2023", "adult", 4, options=PhantomOptions((48, 48, 10)))
-    save_weights(root / "base.safetensors", to_flat(nnx.state(random_sam(CONFIG, seed=3)), CONFIG.block_runs), CONFIG)
+    save_weights(root / "base.safetensors", to_flat(nnx.state(random_sam(CONFIG, seed=3)), CONFIG.block_spans), CONFIG)
 
     def run(name: str, **options: object) -> Run:
         began: list[Began] = []

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from samjax.config import TrainOptions
 from samjax.training.optimizers import Averaging, make_averaging, make_schedule, make_transform
 from samjax.training.parameter_vector import to_vector
+from tests.training import small
 
 OPTIONS = TrainOptions(lr=1e-3)
 
@@ -75,6 +77,24 @@ def test_muon_orthogonalises_each_kernel_and_each_block_of_a_stack():
     bias, gradient = stack["bias"], gradients["image_encoder"]["blocks"]["0"]["bias"]
     np.testing.assert_array_equal(np.sign(bias), np.sign(gradient))
     np.testing.assert_allclose(np.abs(bias), np.abs(bias).max(), rtol=1e-2, err_msg="Adam's are of one size")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_muon_takes_the_kernels_of_a_model(accumulate):
+    """By their NNX paths: those of the MLPs become orthogonal block by block, the biases get Adam's update."""
+    model = nnx.state(small.lora4ch())
+    rng = np.random.default_rng(0)
+    gradients = to_vector(jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 1e-3, x.shape), jnp.float32), model))
+    transform = make_transform(replace(OPTIONS, optimizer="muon", accumulate=accumulate))
+    state = transform.init(gradients)
+    for _ in range(accumulate):
+        updates, state = transform.update(gradients, state, gradients)
+    mlp = updates.tree()["image_encoder"]["blocks"][0]["mlp"]["lin1"]
+    kernel, bias = mlp["kernel"][...], mlp["bias"][...]
+    assert kernel.ndim == 4
+    values = np.linalg.svd(kernel.reshape(-1, *kernel.shape[2:]), compute_uv=False)
+    assert values.max() / values.min() < 2
+    np.testing.assert_allclose(np.abs(bias), np.abs(bias).max(), rtol=1e-2)
 
 
 def _is_shape(x: object) -> bool:

@@ -171,7 +171,7 @@ class TestContinuedOptions:
             transform = make_transform(options)
             state = jax.eval_shape(lambda: transform.init({"kernel": np.zeros(3)}))
             config = RunConfig(options, {}, "", "", TINY, 240)
-            return jax.tree.structure(state), config.adaptation, config.block_runs
+            return jax.tree.structure(state), config.adaptation, config.block_spans
 
         assert form(replace(STARTED, **{name: CHANGED[name]})) == form(STARTED)
 

@@ -84,5 +84,5 @@ def test_incomplete_or_inconsistent_shapes(path, shape, reason):
 def test_the_model_has_exactly_these_tensors(config):
     leaves = nnx.to_flat_state(nnx.state(abstract_sam(config)))
     stacked = {"/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in leaves}
-    found = {path: value.shape for path, value in unstack_blocks(stacked, config.block_runs).items()}
+    found = {path: value.shape for path, value in unstack_blocks(stacked, config.block_spans).items()}
     assert found == expected_shapes(config)

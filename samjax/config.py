@@ -122,7 +122,7 @@ class TrainOptions:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations and matrix products; parameters, norms, softmax and loss stay float32."""
     remat: bool = False
-    """Recompute encoder blocks in the backward pass: less memory, about a third more time."""
+    """Recompute encoder blocks in the backward pass: less memory, about a quarter more time."""
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of an epoch saves one too."""
 

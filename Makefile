@@ -12,7 +12,7 @@ demo: .venv/demo
 test: .venv/test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# Every strategy killed and resumed, and one run killed again and again: twenty minutes on two cores.
+# Every strategy killed and resumed, and one run killed again and again: a quarter of an hour on two cores.
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 

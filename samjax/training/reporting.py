@@ -96,7 +96,7 @@ class TrainingDisplay:
         self._progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self._task = self._progress.add_task("", total=total, completed=done, loss=float("nan"), lr=0.0, rate=0.0)
         self._total = total
-        self._first = (time.monotonic(), done)
+        self._first: tuple[float, int] | None = None
         self._shown = 0.0
         self._loss: float | None = None
 
@@ -114,12 +114,14 @@ class TrainingDisplay:
         self._loss = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._progress.update(self._task, completed=step, loss=self._loss, lr=lr, rate=rate)
         now = time.monotonic()
+        self._first = self._first or (now, step)
         if self._progress.disable and not self._silent and (now - self._shown > QUIET_SECONDS or step == self._total):
             self._shown = now
-            begin, done = self._first
-            left = (now - begin) / max(step - done, 1) * (self._total - step)
             line = f"step {step}/{self._total}  loss {self._loss:.4f}  lr {lr:.1e}  {rate:.1f} slices/s"
-            print(f"{line}  {left / 60:.1f} min left", flush=True)
+            begin, first = self._first
+            if step > first:  # the first step comes after compiling, which says nothing of those to come
+                line += f"  {(now - begin) / (step - first) * (self._total - step) / 60:.1f} min left"
+            print(line, flush=True)
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -227,15 +227,16 @@ def _listen(parent: Connection, requests: queue.SimpleQueue) -> None:
 
 def _loaded(chain: int) -> tuple["MapDataset | None", _Failure | None]:
     try:
-        with open(chain, "rb") as file:
-            file.seek(0)
-            return pickle.load(file), None
+        # Not through a file object: the workers share one position, and would move it under each other.
+        return pickle.loads(_read_at(chain, os.fstat(chain).st_size, 0)), None
     except Exception as error:
         message = (
             f"the data could not be loaded in a worker process ({type(error).__name__}: {error}): put its "
             "functions and classes in a module of their own, not in the program itself, or use workers=0"
         )
         return None, _Failure(message, traceback.format_exc(), of_user=True)
+    finally:
+        os.close(chain)
 
 
 def _answer(dataset: "MapDataset", slot: int, epoch: int, index: int) -> list[int] | _Failure:
@@ -278,10 +279,16 @@ def _read(file: int, sizes: list[int]) -> Any:
     """Reads what `_write` wrote into memory of its own, so that the slot can be used again."""
     parts, offset = [], 0
     for size in sizes:
-        part = np.empty(size, np.uint8)
-        parts.append(part)
-        view = memoryview(part)
-        while view:
-            read = os.preadv(file, [view], offset)
-            view, offset = view[read:], offset + read
+        parts.append(_read_at(file, size, offset))
+        offset += size
     return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def _read_at(file: int, size: int, offset: int) -> np.ndarray:
+    """So many bytes from `offset` on, as uint8; one call of the system takes 2 GiB at most."""
+    part = np.empty(size, np.uint8)
+    view = memoryview(part)
+    while view:
+        read = os.preadv(file, [view], offset)
+        view, offset = view[read:], offset + read
+    return part

@@ -33,8 +33,8 @@ class LoRA(nnx.Module):
 def _expand(reduced: jax.Array, b: jax.Array) -> jax.Array:
     """reduced (..., rank) @ b (rank, out).
 
-    JAX's own gradient of b would transpose the gradient of all tokens, on CPUs a fifth of a training step; this one
-    transposes the few columns of `reduced`.
+    JAX's own gradient of b transposes the gradient of all tokens, which takes long on CPUs; this one transposes the
+    few columns of `reduced`.
     """
     return reduced @ b
 

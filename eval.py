@@ -4,17 +4,17 @@ import os
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from samjax.errors import run_door
+from samjax.cli.process import run_command
 
 
 def main() -> None:
     import tyro
 
-    from samjax.config import EvalOptions
+    from samjax.options import EvalOptions
 
     options = tyro.cli(EvalOptions)
 
-    from samjax.doors import use_compilation_cache
+    from samjax.cli.process import use_compilation_cache
     from samjax.evaluation.evaluate import evaluate
 
     use_compilation_cache(options.cache_dir)
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -4,18 +4,18 @@ import os
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from samjax.errors import run_door
+from samjax.cli.process import run_command
 
 
 def main() -> None:
     import tyro
 
-    from samjax.config import PredictOptions
+    from samjax.options import PredictOptions
 
     options = tyro.cli(PredictOptions)
 
-    from samjax.doors import use_compilation_cache
-    from samjax.evaluation.predict import predict
+    from samjax.cli.process import use_compilation_cache
+    from samjax.inference.batch import predict
 
     use_compilation_cache(options.cache_dir)
     outcome = predict(options)
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -4,19 +4,19 @@ import os
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from samjax.errors import run_door
+from samjax.cli.process import run_command
 
 
 def main() -> None:
     import tyro
 
-    from samjax.config import TrainOptions
+    from samjax.options import TrainOptions
 
     options = tyro.cli(TrainOptions)
 
-    from samjax.distributed import is_writer, start
-    from samjax.doors import use_compilation_cache
-    from samjax.runs import what_next
+    from samjax.cli.process import use_compilation_cache
+    from samjax.runs.folder import what_next
+    from samjax.training.distributed import is_writer, start
     from samjax.training.loop import train
 
     start(options.coordinator, options.processes, options.process_index)
@@ -27,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

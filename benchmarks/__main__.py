@@ -3,7 +3,8 @@
 import json
 import sys
 
-from samjax.errors import UserError, run_door
+from samjax.cli.process import run_command
+from samjax.errors import UserError
 
 
 def main() -> None:
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -31,7 +31,7 @@ def batch(setting: Setting) -> Sample:
 
 def strength(side: int) -> tuple[float, float, float]:
     """Degrees, and alpha and sigma in pixels of slices of this side."""
-    from samjax.data.augment import REFERENCE_SIZE, Augmentation
+    from samjax.data.on_device.augment import REFERENCE_SIZE, Augmentation
 
     options, relative = Augmentation(), side / REFERENCE_SIZE
     return options.rotation, options.elastic_alpha * relative**2, options.elastic_sigma * relative
@@ -41,7 +41,7 @@ def ours(setting: Setting) -> Work:
     import jax
 
     from benchmarks.our_sam import compiled
-    from samjax.data.augment import Augmentation, augment
+    from samjax.data.on_device.augment import Augmentation, augment
 
     images, labels = map(jax.numpy.asarray, batch(setting))
     extent = jax.numpy.full((BATCH, 2), images.shape[2])
@@ -108,7 +108,7 @@ def scipy_on_our_fields(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What SciPy makes of the fields that ours draws."""
     import jax
 
-    from samjax.data.augment import Augmentation, coordinate_field
+    from samjax.data.on_device.augment import Augmentation, coordinate_field
 
     side = images.shape[2]
     warped = []
@@ -152,7 +152,7 @@ def dm_pix(setting: Setting) -> Work:
 
 
 # The last one, which brings JAX along, only tells the strength: it must not count as SciPy's memory.
-SCIPY = ("scipy.ndimage", "samjax.data.augment")
+SCIPY = ("scipy.ndimage", "samjax.data.on_device.augment")
 
 BENCHMARK = Benchmark(
     {

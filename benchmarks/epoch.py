@@ -44,7 +44,7 @@ def write_files(setting: Setting) -> None:
 
 def _session(setting: Setting, embeddings: bool) -> "Session":
     """A run as `train.py --strategy decoder --overfit CASE` would begin it."""
-    from samjax.config import TrainOptions
+    from samjax.options import TrainOptions
     from samjax.training.session import new_session
 
     (case,) = (path.name for path in cohort(setting).iterdir() if path.is_dir())
@@ -64,10 +64,10 @@ def _session(setting: Setting, embeddings: bool) -> "Session":
 
 def _ours(setting: Setting, embeddings: bool) -> Work:
     from benchmarks.our_training import OurTraining
-    from samjax.data.prompts import PromptMix
-    from samjax.runs import build_model
-    from samjax.training.fine_tuning import window_data
-    from samjax.training.objective import Objective
+    from samjax.data.on_device.prompts import PromptMix
+    from samjax.runs.model import build_model
+    from samjax.training.tasks.objective import Objective
+    from samjax.training.tasks.segmentation import window_data
 
     session = _session(setting, embeddings)
     data = window_data(session)
@@ -99,8 +99,8 @@ def uncached(setting: Setting) -> Work:
 def meta(setting: Setting) -> Work:
     from benchmarks.meta_sam import meta_sam
     from benchmarks.torch_training import TorchTraining
-    from samjax.data.channels import parse_channels
     from samjax.data.cohort import list_cases, prepare
+    from samjax.data.on_device.channels import parse_channels
     from samjax.data.samples import TrainingWindows, largest_square, training_set
 
     sam = meta_sam(architecture(setting), weights_path(setting))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from samjax.models.presets import SamConfig
+from samjax.models.config import SamConfig
 
 if "segment_anything" not in sys.modules:
     # The package's own __init__ asks for torchvision, which no model needs.

@@ -9,8 +9,8 @@ from flax import nnx
 
 from benchmarks.options import Setting
 from benchmarks.random_weights import weights_path
-from samjax.models.adapted import adapt
-from samjax.models.presets import Adaptation, Compute
+from samjax.models.adapt import adapt
+from samjax.models.config import Adaptation, ComputeConfig
 from samjax.training.step import precision_of
 from samjax.weights.files import load_weights
 
@@ -20,7 +20,7 @@ FLOAT32 = precision_of("float32")
 def our_sam(setting: Setting) -> tuple[nnx.GraphDef, nnx.State]:
     """SAM as the benchmarks use it, taken apart for compiled functions."""
     weights = load_weights(weights_path(setting))
-    return nnx.split(adapt(weights.config, weights.flat, Adaptation(), Compute()))
+    return nnx.split(adapt(weights.config, weights.flat, Adaptation(), ComputeConfig()))
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:

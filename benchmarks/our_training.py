@@ -8,12 +8,12 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.our_sam import FLOAT32
-from samjax.config import TrainOptions
 from samjax.models.sam import Sam
-from samjax.strategies import STRATEGIES, trains
-from samjax.training.objective import Objective, slice_results
+from samjax.options import TrainOptions
+from samjax.strategies import STRATEGIES, trainable_filter
 from samjax.training.optimizers import make_transform
-from samjax.training.step import compile_step, first, initial_state, make_train_step, per_device, replicate, shard
+from samjax.training.step import compile_step, initial_state, make_train_step, per_device, replicate, shard, unreplicate
+from samjax.training.tasks.objective import Objective, slice_results
 
 HostBatch = dict[str, np.ndarray]
 
@@ -23,7 +23,7 @@ class OurTraining:
 
     def __init__(self, model: Sam, strategy: str, objective: Objective, lr: float, batch: HostBatch):
         jax.config.update("jax_default_matmul_precision", FLOAT32)
-        graphdef, trainable, frozen = nnx.split(model, trains(STRATEGIES[strategy]), ...)
+        graphdef, trainable, frozen = nnx.split(model, trainable_filter(STRATEGIES[strategy]), ...)
         transform = make_transform(TrainOptions(optimizer="adam"))
         self._state, self._frozen = replicate(initial_state(trainable, transform)), replicate(frozen)
         self._scalars = per_device(np.float32(lr), np.bool_(False))
@@ -36,4 +36,4 @@ class OurTraining:
         """The batch's loss and the gradient's norm; waits for the new parameters too."""
         self._state, metrics = self._step(self._state, self._frozen, shard(batch), *self._scalars)
         jax.block_until_ready(self._state)
-        return np.array([first(metrics["loss"]), first(metrics["grad_norm"])])
+        return np.array([unreplicate(metrics["loss"]), unreplicate(metrics["grad_norm"])])

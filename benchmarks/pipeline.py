@@ -31,7 +31,7 @@ def write_files(setting: Setting) -> None:
 
 
 def build(setting: Setting) -> Work:
-    from samjax.data.cache import open_case
+    from samjax.data.cache.cases import open_case
 
     case = one_scan(setting)
     folders = (Path(f"build-{number}").absolute() for number in count())
@@ -46,7 +46,7 @@ def nibabel(setting: Setting) -> Work:
 
 
 def ours(setting: Setting) -> Work:
-    from samjax.data.pipeline import MapDataset
+    from samjax.data.loading.pipeline import MapDataset
     from samjax.data.samples import ReadWindow
 
     case = cached(one_scan(setting), setting)
@@ -118,7 +118,7 @@ TORCH = "pip install -e '.[bench]'"
 
 BENCHMARK = Benchmark(
     {
-        "build": our_numpy_side(build, "samjax.data.cache", "samjax.data.cohort"),
+        "build": our_numpy_side(build, "samjax.data.cache.cases", "samjax.data.cohort"),
         "nibabel": Side(nibabel, ("nibabel", "samjax.data.cohort"), ("nibabel", "numpy")),
         "ours": our_numpy_side(ours, "samjax.data.samples"),
         "data_loader": Side(data_loader, ("torch.utils.data",), ("torch", "numpy"), TORCH),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.options import Setting
-from samjax.models.presets import PRESETS, SamConfig
+from samjax.models.config import PRESETS, SamConfig
 
 INPUT_SIZE = 1024
 LORA_RANK = 4

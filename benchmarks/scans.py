@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from benchmarks.options import Setting
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, prepare
 
@@ -14,7 +14,7 @@ REAL = "SAMJAX_REAL_DATA"
 
 def generated_cohort(setting: Setting, cases: int, shape: tuple[int, int, int]) -> Path:
     """The folder of a generated BraTS-like cohort of this shape (i, j, k), written the first time."""
-    from samjax.data.phantom import PhantomOptions, write_cohort
+    from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 
     name = "-".join(map(str, (cases, *shape)))
     root = setting.folder / f"phantom-2023-{name}"

@@ -45,18 +45,18 @@ def compiling(setting: Setting) -> Work:
 
     from benchmarks.our_sam import FLOAT32
     from benchmarks.train_step import CHANNELS, sample
-    from samjax.config import TrainOptions
-    from samjax.data.channels import parse_channels
-    from samjax.data.prompts import PromptMix
-    from samjax.models.presets import Adaptation, Compute
+    from samjax.data.on_device.channels import parse_channels
+    from samjax.data.on_device.prompts import PromptMix
+    from samjax.models.config import Adaptation, ComputeConfig
     from samjax.models.sam import abstract_sam
-    from samjax.strategies import STRATEGIES, trains
-    from samjax.training.objective import Objective, slice_results
+    from samjax.options import TrainOptions
+    from samjax.strategies import STRATEGIES, trainable_filter
     from samjax.training.optimizers import make_transform
     from samjax.training.step import initial_state, make_train_step
+    from samjax.training.tasks.objective import Objective, slice_results
 
-    model = abstract_sam(architecture(setting), Adaptation(lora_rank=LORA_RANK), Compute())
-    graphdef, trainable, frozen = nnx.split(model, trains(STRATEGIES["lora"]), ...)
+    model = abstract_sam(architecture(setting), Adaptation(lora_rank=LORA_RANK), ComputeConfig())
+    graphdef, trainable, frozen = nnx.split(model, trainable_filter(STRATEGIES["lora"]), ...)
     transform = make_transform(TrainOptions(optimizer="adam"))
     state = jax.eval_shape(lambda trainable: initial_state(trainable, transform), trainable)
     objective = Objective("whole-tumor", parse_channels(CHANNELS), PromptMix.parse("box"), setting.side(INPUT_SIZE))

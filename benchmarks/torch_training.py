@@ -54,7 +54,7 @@ def tight_box(mask: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def slice_loss(logits: torch.Tensor, iou: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """As `samjax.training.losses.slice_loss` of one slice without padding."""
+    """As `samjax.training.tasks.losses.slice_loss` of one slice without padding."""
     target, probability = mask.float(), logits.sigmoid()
     dice = 1 - (2 * (probability * target).sum() + 1) / (probability.sum() + target.sum() + 1)
     predicted = logits.detach() > 0

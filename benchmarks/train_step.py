@@ -37,15 +37,15 @@ def sample(samples: int = 1, slices: int = 1) -> dict[str, np.ndarray]:
 
 def ours(setting: Setting) -> Work:
     from benchmarks.our_training import OurTraining
-    from samjax.data.channels import parse_channels
-    from samjax.data.prompts import PromptMix
-    from samjax.models.adapted import adapt
-    from samjax.models.presets import Adaptation, Compute
-    from samjax.training.objective import Objective
+    from samjax.data.on_device.channels import parse_channels
+    from samjax.data.on_device.prompts import PromptMix
+    from samjax.models.adapt import adapt
+    from samjax.models.config import Adaptation, ComputeConfig
+    from samjax.training.tasks.objective import Objective
     from samjax.weights.files import load_weights
 
     weights = load_weights(weights_path(setting))
-    model = adapt(weights.config, weights.flat, Adaptation(lora_rank=LORA_RANK), Compute(), seed=LORA_SEED)
+    model = adapt(weights.config, weights.flat, Adaptation(lora_rank=LORA_RANK), ComputeConfig(), seed=LORA_SEED)
     objective = Objective("whole-tumor", parse_channels(CHANNELS), PromptMix.parse("box"), setting.side(INPUT_SIZE))
     batch = sample()
     training = OurTraining(model, "lora", objective, LR, batch)
@@ -56,7 +56,7 @@ def meta(setting: Setting) -> Work:
     from benchmarks.meta_sam import meta_sam
     from benchmarks.torch_lora import add_lora
     from benchmarks.torch_training import TorchTraining
-    from samjax.data.channels import parse_channels
+    from samjax.data.on_device.channels import parse_channels
 
     sam = meta_sam(architecture(setting), weights_path(setting))
     parameters = [*add_lora(sam.image_encoder, LORA_RANK, LORA_SEED), *sam.mask_decoder.parameters()]

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from samjax.errors import UserError, run_door
+from samjax.cli.process import run_command
+from samjax.errors import UserError
 from samjax.weights.export import plain_sam, save_meta, save_transformers
 from samjax.weights.files import Weights, file_sha256, load_weights
 from samjax.weights.summary import describe
@@ -44,7 +45,8 @@ def main(
 
 def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
     """The weights of a file or a run, with the sha256 of the file read, and what to know about a run's."""
-    from samjax.runs import CONFIG, FINAL, load_trained
+    from samjax.runs.folder import CONFIG, FINAL
+    from samjax.runs.trained import load_trained
 
     folder = src.parent if src.name == FINAL else src
     if not (folder / CONFIG).is_file():
@@ -64,4 +66,4 @@ def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
 
 
 if __name__ == "__main__":
-    run_door(lambda: tyro.cli(main))
+    run_command(lambda: tyro.cli(main))

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from samjax.errors import UserError, run_door
+from samjax.cli.process import run_command
+from samjax.errors import UserError
 from samjax.weights.download import BASE_URL, download
 from samjax.weights.files import file_sha256, load_weights, save_weights
 from samjax.weights.summary import describe
@@ -55,4 +56,4 @@ def fetch(model: str, path: Path, url: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_door(lambda: tyro.cli(main))
+    run_command(lambda: tyro.cli(main))

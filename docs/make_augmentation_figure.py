@@ -10,8 +10,8 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from samjax.data.augment import Augmentation, augment, coordinate_field, warp_linear
-from samjax.data.phantom import make_case
+from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_linear
+from samjax.data.synthetic.phantom import make_case
 from samjax.files import replacing
 
 IMAGES = Path(__file__).parent / "images"

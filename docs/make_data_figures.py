@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from samjax.data.dead_leaves import dead_leaves
-from samjax.data.phantom import DOMAINS, make_case
+from samjax.data.synthetic.dead_leaves import dead_leaves
+from samjax.data.synthetic.phantom import DOMAINS, make_case
 from samjax.files import replacing
 
 IMAGES = Path(__file__).parent / "images"

@@ -69,22 +69,22 @@ def measure(setting: Setting) -> dict[str, float]:
 
     from benchmarks.our_training import OurTraining
     from benchmarks.train_step import sample
-    from samjax.data.channels import parse_channels
-    from samjax.data.prompts import PromptMix
-    from samjax.models.adapted import adapt
+    from samjax.data.on_device.channels import parse_channels
+    from samjax.data.on_device.prompts import PromptMix
+    from samjax.models.adapt import adapt
+    from samjax.models.config import PRESETS, Adaptation, ComputeConfig
     from samjax.models.initialise import initial_values
-    from samjax.models.presets import PRESETS, Adaptation, Compute
-    from samjax.strategies import STRATEGIES, trains
-    from samjax.training.objective import Objective, slice_results
+    from samjax.strategies import STRATEGIES, trainable_filter
+    from samjax.training.tasks.objective import Objective, slice_results
     from samjax.weights.architecture import expected_shapes
 
     channels = parse_channels("all")
     base = initial_values(expected_shapes(PRESETS["vit_b"]), seed=0)
     adaptation = Adaptation(lora_rank=4, slices=setting.depth)
-    model = adapt(PRESETS["vit_b"], base, adaptation, Compute(remat=setting.remat), patch_channels=channels.count)
+    model = adapt(PRESETS["vit_b"], base, adaptation, ComputeConfig(remat=setting.remat), patch_channels=channels.count)
     objective = Objective("whole-tumor", channels, PromptMix.parse("box"), setting.size)
     batch = sample(setting.batch, setting.depth)
-    graphdef, trainable, frozen = nnx.split(model, trains(STRATEGIES["lora4ch"]), ...)
+    graphdef, trainable, frozen = nnx.split(model, trainable_filter(STRATEGIES["lora4ch"]), ...)
 
     def loss(trainable: nnx.State) -> jax.Array:
         return slice_results(nnx.merge(graphdef, trainable, frozen), batch, jax.random.key(0), objective).loss.sum()
@@ -117,7 +117,7 @@ def draw(found: dict[Setting, dict[str, float]]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from samjax.palette import COLOURS
+    from samjax.figures.palette import COLOURS
 
     curves = {
         "input side (pixels)": {s.size: s for s in found if (s.depth, s.batch, s.remat) == (1, 1, False)},

@@ -16,17 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from samjax.config import TrainOptions
-from samjax.data.channels import parse_channels
-from samjax.data.prompts import PromptMix
-from samjax.models.presets import PRESETS, Adaptation, Compute
+from samjax.data.on_device.channels import parse_channels
+from samjax.data.on_device.prompts import PromptMix
+from samjax.models.config import PRESETS, Adaptation, ComputeConfig
 from samjax.models.sam import abstract_sam
 from samjax.models.unet import UNetConfig, abstract_unet
-from samjax.strategies import STRATEGIES, trains
-from samjax.training.objective import Objective, slice_results
+from samjax.options import TrainOptions
+from samjax.strategies import STRATEGIES, trainable_filter
 from samjax.training.optimizers import make_transform
 from samjax.training.step import initial_state, make_train_step
-from samjax.training.unet_task import ClassObjective, class_results
+from samjax.training.tasks.objective import Objective, slice_results
+from samjax.training.tasks.unet import ClassObjective, class_results
 
 NATIVE = 240
 LIST = Path(__file__).parent / "memory.md"
@@ -56,7 +56,7 @@ SETTINGS = (
 
 def abstract_model(setting: Setting) -> tuple[nnx.Module, partial]:
     """The model of a setting without its arrays, and the function that gives its losses."""
-    strategy, compute = STRATEGIES[setting.strategy], Compute(setting.dtype, setting.remat)
+    strategy, compute = STRATEGIES[setting.strategy], ComputeConfig(setting.dtype, setting.remat)
     channels = parse_channels(strategy.defaults["channels"])
     if strategy.family == "unet":
         model = abstract_unet(UNetConfig(channels.count), compute)
@@ -81,7 +81,7 @@ def batch(depth: int) -> dict[str, jax.ShapeDtypeStruct]:
 def needed(setting: Setting) -> dict[str, int]:
     """Bytes of a compiled step: what it is given (parameters, optimiser, batch) and what it needs in passing."""
     model, results = abstract_model(setting)
-    graphdef, trainable, frozen = nnx.split(model, trains(STRATEGIES[setting.strategy]), ...)
+    graphdef, trainable, frozen = nnx.split(model, trainable_filter(STRATEGIES[setting.strategy]), ...)
     transform = make_transform(TrainOptions(optimizer="adam"))
     state = jax.eval_shape(lambda trainable: initial_state(trainable, transform), trainable)
 

@@ -12,15 +12,15 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from samjax.data.pictures import held_out_pictures
-from samjax.data.prompts import PromptMix
+from samjax.data.on_device.prompts import PromptMix
+from samjax.data.synthetic.pictures import held_out_pictures
 from samjax.files import replacing
-from samjax.models.adapted import adapt
-from samjax.models.presets import Adaptation, Compute
+from samjax.models.adapt import adapt
+from samjax.models.config import Adaptation, ComputeConfig
 from samjax.models.prompt_encoder import Prompts
 from samjax.models.resizing import to_native
 from samjax.models.sam import Sam
-from samjax.training.pretraining import intersection_over_union, opening_prompts, shape_keys, targets_of
+from samjax.training.tasks.pretrain import intersection_over_union, opening_prompts, shape_keys, targets_of
 from samjax.weights.base import load_base
 
 IMAGES = Path(__file__).parent / "images"
@@ -41,7 +41,7 @@ def asked(model: Sam, batch: dict[str, np.ndarray], kind: str) -> tuple[Prompts,
 def draw(path: Path) -> None:
     """Two rows, a click and a box; the same shapes in both."""
     base = load_base("tiny")
-    model = adapt(base.config, base.flat, Adaptation(), Compute())
+    model = adapt(base.config, base.flat, Adaptation(), ComputeConfig())
     batch = held_out_pictures(PICTURES, base.config.image_size, SHAPES, PICTURES).get(0, 0)
     targets = np.asarray(targets_of(batch).masks)
     figure, axes = plt.subplots(2, PICTURES, figsize=(2.2 * PICTURES, 4.9), layout="constrained")

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # Imported when asked for: worker processes import this package too and need no JAX.
     if name == "Predictor":
-        from samjax.evaluation.predictor import Predictor
+        from samjax.inference.predictor import Predictor
 
         return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

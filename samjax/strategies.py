@@ -153,7 +153,7 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def trains(strategy: Strategy, stage: int = 0) -> nnx.filterlib.Filter:
+def trainable_filter(strategy: Strategy, stage: int = 0) -> nnx.filterlib.Filter:
     """The NNX filter of the parameters that train in a stage (from 0); buffers never do."""
     pattern = re.compile("|".join(strategy.stages[stage]))
 

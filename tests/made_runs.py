@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from samjax.config import TrainOptions
 from samjax.data.splits import Split, Splits
-from samjax.models.adapted import random_sam
+from samjax.models.adapt import random_sam
+from samjax.models.config import SamConfig
 from samjax.models.flat import from_flat, to_flat
-from samjax.models.presets import SamConfig
 from samjax.models.sam import Sam
-from samjax.runs import CONFIG, SPLIT, RunConfig, build_model, load_trained, save_final
+from samjax.options import TrainOptions
+from samjax.runs.config import RunConfig
+from samjax.runs.folder import CONFIG, SPLIT
+from samjax.runs.model import build_model
+from samjax.runs.trained import load_trained, save_final
 from samjax.strategies import find_strategy
 from samjax.weights.export import plain_sam
 from samjax.weights.files import load_weights, save_weights

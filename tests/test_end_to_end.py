@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from samjax.data.phantom import PhantomOptions, write_cohort
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from tests.rescore import rescore
 
 ROOT = Path(__file__).parents[1]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from samjax.config import TrainOptions
-from samjax.data.phantom import PhantomOptions, write_cohort
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
+from samjax.models.config import SamConfig
 from samjax.models.initialise import initial_values
-from samjax.models.presets import SamConfig
+from samjax.options import TrainOptions
 from samjax.training.loop import train
 from samjax.weights.architecture import expected_shapes
 from samjax.weights.files import save_weights

@@ -13,8 +13,8 @@ import threading
 from pathlib import PurePath
 
 import train
-from samjax.errors import run_door
-from samjax.training.reporting import MetricsLog
+from samjax.cli.process import run_command
+from samjax.training.progress import MetricsLog
 
 
 class Halt:
@@ -59,4 +59,4 @@ if __name__ == "__main__":
         watch_renames(halt, moment.removeprefix("place:"))
     else:
         watch_rows(halt)
-    run_door(train.main)
+    run_command(train.main)

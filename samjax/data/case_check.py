@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from samjax.data.cases import MODALITIES, Case, Problem, Source
-from samjax.data.geometry import same_grid
-from samjax.data.nifti import Nifti
-from samjax.data.volumes import (
+from samjax.data.formats.nifti import Nifti
+from samjax.data.imaging.geometry import same_grid
+from samjax.data.imaging.volumes import (
     Box,
     Scan,
     background_value,

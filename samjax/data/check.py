@@ -11,11 +11,11 @@ from typing import Any
 
 import tyro
 
+from samjax.cli.process import run_command
 from samjax.data.case_check import check_case
 from samjax.data.cases import Case, Problem
-from samjax.data.layouts import survey
-from samjax.data.progress import processed
-from samjax.errors import run_door
+from samjax.data.formats.layouts import survey
+from samjax.data.loading.progress import processed
 from samjax.files import replacing
 
 
@@ -40,7 +40,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check found: the cases that could be looked at, and all problems, sorted by case and file."""
 
     root: Path
@@ -82,7 +82,7 @@ def check(
     labels: str | None = None,
     workers: int | None = None,
     progress: bool = True,
-) -> Report:
+) -> CheckReport:
     """Checks all cases under `root`; arguments as for `layouts.find_cases` and `cache.build_cache`.
 
     Raises:
@@ -92,7 +92,7 @@ def check(
     problems = list(found.problems)
     for more in processed(check_case, found.cases, "checking", workers, progress):
         problems += more
-    return Report(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))
+    return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def main() -> None:
     sys.exit(1 if report.unusable else 0)
 
 
-def _show(report: Report) -> None:
+def _show(report: CheckReport) -> None:
     """Prints the table of problems and one line that sums up."""
     from rich.console import Console
     from rich.table import Table
@@ -125,4 +125,4 @@ def _show(report: Report) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

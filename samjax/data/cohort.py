@@ -5,9 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-from samjax.data.cache import CachedCase, build_cache
+from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.cases import Case
-from samjax.data.layouts import survey
+from samjax.data.formats.layouts import survey
 from samjax.errors import UserError
 
 PHANTOM = "phantom"
@@ -35,7 +35,7 @@ def named_folders(data: tuple[str, ...]) -> dict[str, Path]:
 
 def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Path]:
     """The default data: a generated cohort of adult glioma, written once under `cache_dir`."""
-    from samjax.data.phantom import write_cohort
+    from samjax.data.synthetic.phantom import write_cohort
 
     root = cache_dir.expanduser().absolute() / "phantom-brats2023-adult"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
-from samjax.data.embeddings import EmbeddingStore
-from samjax.data.pipeline import MapDataset
+from samjax.data.cache.cases import CachedCase
+from samjax.data.cache.embeddings import EmbeddingStore
+from samjax.data.loading.pipeline import MapDataset
 from samjax.data.slices import empty_windows, enough_pixels, evaluation_windows, roi_pixels, windows
 from samjax.errors import UserError
 

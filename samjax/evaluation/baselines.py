@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_codes
 
 FILLED_BOX, ELLIPSE, DISK = "filled box", "inscribed ellipse", "disk at the click"

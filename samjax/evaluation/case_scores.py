@@ -13,7 +13,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.errors import UserError
 from samjax.evaluation.baselines import of_boxes, of_clicks
@@ -21,7 +21,7 @@ from samjax.evaluation.scoring import CaseScores, SliceRule, score_case
 
 
 @dataclass(frozen=True)
-class Asked:
+class OraclePrompts:
     """The prompts from the ground truth, of which the baselines are drawn."""
 
     roi: str
@@ -32,7 +32,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """One model's prediction of one case, to be scored."""
 
     case: CachedCase
@@ -41,13 +41,13 @@ class Job:
     run: str
     prompt: str
     rule: SliceRule
-    asked: Asked | None
+    asked: OraclePrompts | None
     """None where no prompts came from the ground truth."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a `Job` comes to."""
+    """What a `ScoringJob` comes to."""
 
     scores: list[CaseScores]
     """Of each region."""
@@ -55,7 +55,7 @@ class Scored:
     """Of what the prompts alone are worth, by name."""
 
 
-def score_job(job: Job) -> Scored:
+def score_job(job: ScoringJob) -> Scored:
     """Scores every region, and the baselines."""
 
     def scored(mask: np.ndarray, run: str, roi: str) -> CaseScores:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.evaluation.baselines import median_area
-from samjax.evaluation.case_scores import Asked, Job, Scored, score_job
-from samjax.evaluation.inference import WHOLE, Segmentation, Segmenter, region
-from samjax.evaluation.overlays import Shown, largest_slice
+from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob, score_job
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import CaseScores, SliceRule
 from samjax.evaluation.summary import Summary, summarise
+from samjax.figures.overlays import Shown, largest_slice
+from samjax.inference.volumes import WHOLE, CasePrediction, Segmenter, region
 
 Model = Segmenter | SavedPredictions
 VIEWED = 3
@@ -49,15 +49,15 @@ class Collected:
         """The region that pictures show."""
         return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
 
-    def job(self, prediction: Segmentation, rule: SliceRule, area: float) -> Job:
+    def job(self, prediction: CasePrediction, rule: SliceRule, area: float) -> ScoringJob:
         """What is to be scored of one case; `area` is that of the disk at the click."""
         model, asked = self.model, None
         if prediction.answers is not None and model.prompt_source != "none":
-            asked = Asked(model.rois[0], None if model.prompt == "box" else prediction.answers.click, area)
+            asked = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.answers.click, area)
         masks = {roi: region(prediction.predicted, roi) for roi in model.rois}
-        return Job(prediction.case, masks, model.name, model.asked, rule, asked)
+        return ScoringJob(prediction.case, masks, model.name, model.asked, rule, asked)
 
-    def see(self, prediction: Segmentation) -> None:
+    def see(self, prediction: CasePrediction) -> None:
         """Keeps what pictures and the curves of clicks need of a case."""
         case, model = prediction.case, self.model
         self.shown.append(largest_slice(case, region(prediction.predicted, self.roi), model.name, self.roi))
@@ -72,7 +72,7 @@ class Collected:
         for name, scores in scored.baselines.items():
             self.baselines.setdefault(name, []).append(scores)
 
-    def _add_answers(self, prediction: Segmentation) -> None:
+    def _add_answers(self, prediction: CasePrediction) -> None:
         answers, case = prediction.answers, prediction.case.case
         both, pred, true = (answers.counts[:, answers.asked, i].astype(float) for i in range(3))
         self.predicted_iou.append(answers.iou[-1, answers.asked])
@@ -100,8 +100,8 @@ class Collected:
 
 
 def collect(
-    model: Model, predictions: Iterator[Segmentation], cases: Sequence[CachedCase], rule: SliceRule, pool: Executor
-) -> Iterator[tuple[Segmentation, Collected]]:
+    model: Model, predictions: Iterator[CasePrediction], cases: Sequence[CachedCase], rule: SliceRule, pool: Executor
+) -> Iterator[tuple[CasePrediction, Collected]]:
     """Yields each prediction with all that is collected so far; all scores are there when it ends.
 
     `pool` scores cases while the next ones are predicted.

@@ -13,35 +13,36 @@ from pathlib import Path
 import numpy as np
 
 from samjax import __version__
-from samjax.config import EvalOptions, TrainOptions
-from samjax.data.cache import CachedCase
-from samjax.data.channels import PCA2D, parse_channels
+from samjax.data.cache.cases import CachedCase
+from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
-from samjax.data.volumes import write_labels
+from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
+from samjax.evaluation.analysis.lora_distance import comparable_pair
+from samjax.evaluation.analysis.lora_distance import compare as compare_lora
 from samjax.evaluation.case_scores import scoring_pool
 from samjax.evaluation.collected import VIEWED, Collected, Model, collect
-from samjax.evaluation.gallery import draw_gallery
-from samjax.evaluation.inference import (
+from samjax.evaluation.reporting.gallery import draw_gallery
+from samjax.evaluation.reporting.paper_tables import ScoredRun, paper_tables
+from samjax.evaluation.reporting.report import EvaluationReport, ReportedRun, write_report
+from samjax.evaluation.reporting.summary_json import all_tables, brief_tables, summary_of, tests_of
+from samjax.evaluation.reporting.tables import write_tables
+from samjax.evaluation.reporting.viewer import ViewerCase
+from samjax.evaluation.saved import SavedPredictions
+from samjax.evaluation.scoring import SliceRule, of_scope, write_rows
+from samjax.evaluation.selection import select_cases
+from samjax.files import replacing
+from samjax.inference.volumes import (
     ZEROSHOT,
-    Segmentation,
+    CasePrediction,
     Segmenter,
     segment,
     segmenter_of_run,
     zeroshot_segmenter,
 )
-from samjax.evaluation.lora_distance import comparable_pair
-from samjax.evaluation.lora_distance import compare as compare_lora
-from samjax.evaluation.paper_tables import ScoredRun, paper_tables
-from samjax.evaluation.report import Report, ReportedRun, write_report
-from samjax.evaluation.results import all_tables, brief_tables, summary_of, tests_of
-from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import SliceRule, of_scope, write_rows
-from samjax.evaluation.selection import select_cases
-from samjax.evaluation.tables import write_tables
-from samjax.evaluation.viewer import ViewerCase
-from samjax.files import replacing
-from samjax.runs import RunConfig, find_run, read_config
+from samjax.options import EvalOptions, TrainOptions
+from samjax.runs.config import RunConfig
+from samjax.runs.folder import find_run, read_config
 
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
 
@@ -115,7 +116,7 @@ def _fits_base(run: TrainOptions) -> bool:
     return run.channels != PCA2D and parse_channels(run.channels).count == 3
 
 
-def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[Segmentation]:
+def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[CasePrediction]:
     if isinstance(model, SavedPredictions):
         return model.segment(cases)
     return segment(model, cases, slices=options.batch_size, workers=options.workers, seed=options.seed)
@@ -170,7 +171,7 @@ def _write(
     figures = draw_gallery(output / "figures", collected, cases)
     runs = tuple(_reported(found, configs.get(found.model.name)) for found in collected)
     plain, tested = [t for t in tables if "Wilcoxon" not in t.caption], [t for t in tables if "Wilcoxon" in t.caption]
-    report = Report(
+    report = EvaluationReport(
         title="samjax: " + ", ".join(run.name for run in runs),
         runs=runs,
         tables=(*plain, *papers),
@@ -201,7 +202,7 @@ def _reported(found: Collected, config: RunConfig | None) -> ReportedRun:
 
 def _viewer_case(case: CachedCase, collected: list[Collected]) -> ViewerCase:
     from samjax.data.cases import MODALITIES
-    from samjax.evaluation.figures.pictures import TITLES
+    from samjax.figures.pictures import TITLES
 
     images, labels = case.read(0, case.shape[0])
     predictions = {found.model.name: found.viewed[case.case.id] for found in collected}
@@ -230,7 +231,7 @@ def _environment() -> dict[str, str]:
 
 def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[Segmenter, list[np.ndarray]]:
     """The first model that makes image embeddings, and the slices of each case that it is to embed."""
-    from samjax.evaluation.embeddings import choose_slices
+    from samjax.evaluation.analysis.embeddings import choose_slices
 
     for model in models:
         if isinstance(model, Segmenter) and model.image_size:
@@ -241,7 +242,7 @@ def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[Se
 def _map_embeddings(
     segmenter: Segmenter, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
 ) -> None:
-    from samjax.evaluation.embeddings import analyse
+    from samjax.evaluation.analysis.embeddings import analyse
 
     found = analyse(
         segmenter, cases, chosen, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Source
-from samjax.data.dataset_json_layout import DESCRIPTION, scheme_of
-from samjax.data.geometry import same_grid
+from samjax.data.formats.dataset_json import DESCRIPTION, scheme_of
+from samjax.data.imaging.geometry import same_grid
+from samjax.data.imaging.volumes import read_scan
 from samjax.data.labels import to_canonical
-from samjax.data.volumes import read_scan
 from samjax.errors import UserError
-from samjax.evaluation.inference import Segmentation
+from samjax.inference.volumes import CasePrediction
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SavedPredictions:
     asked: str = "none"
     prompt_source: str = "none"
 
-    def segment(self, cases: Sequence[CachedCase]) -> Iterator[Segmentation]:
+    def segment(self, cases: Sequence[CachedCase]) -> Iterator[CasePrediction]:
         """The saved predictions in the order of the cases, as canonical codes.
 
         Raises:
@@ -42,7 +42,7 @@ class SavedPredictions:
             scan = read_scan(Source(path, None), {})
             if scan.geometry.shape != case.shape or not same_grid(scan.geometry, case.geometry):
                 raise UserError(f"{path}: not on the grid of {case.case.id}; save it in the space of the scans")
-            yield Segmentation(case, to_canonical(scan.array, described or case.case.scheme, path))
+            yield CasePrediction(case, to_canonical(scan.array, described or case.case.scheme, path))
 
     def _scheme(self) -> str | None:
         """The scheme that the folder's dataset.json spells; None without one."""

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.data.slices import decathlon_slices, enough_pixels
-from samjax.evaluation.lesions import lesion_scores
-from samjax.evaluation.metrics import (
+from samjax.evaluation.summary import Summary, summarise
+from samjax.files import replacing
+from samjax.metrics.lesions import lesion_scores
+from samjax.metrics.overlap import (
     precision,
     score,
     score_slices,
@@ -20,8 +22,6 @@ from samjax.evaluation.metrics import (
     surface_dice,
     volume_similarity,
 )
-from samjax.evaluation.summary import Summary, summarise
-from samjax.files import replacing
 
 SCOPES = ("slice", "slice_all", "volume")
 SCOPE_NAMES = {"slice": "by slice", "slice_all": "by slice, empty ones included", "volume": "by volume (3-D)"}

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from samjax.config import EvalOptions
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
-from samjax.data.layouts import shared_patients
+from samjax.data.formats.layouts import shared_patients
 from samjax.data.splits import PARTS, Split, Splits, split_cases
 from samjax.errors import UserError
-from samjax.runs import read_config, read_splits
+from samjax.options import EvalOptions
+from samjax.runs.folder import read_config, read_splits
 
 
 def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samjax.errors import UserError
+from samjax.evaluation.reporting.tables import Table, number
 from samjax.evaluation.scoring import Row
-from samjax.evaluation.tables import Table, number
 
 Unit = Literal["patient", "slice"]
 Metric = Literal["dice", "hd95"]

@@ -14,19 +14,21 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from samjax.models.attention import depth_attention, from_windows, grid_attention, to_windows
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.cross_slice import CrossSlice
 from samjax.models.layers import PatchConv, gelu, layer_norm, resize
 from samjax.models.lora import LoRA
-from samjax.models.presets import Adaptation, Compute, SamConfig
 
-KEPT = ("attended", "hidden")
+SAVED_ACTIVATIONS = ("attended", "hidden")
 """What a block keeps for the backward pass without --remat; with it, nothing."""
 
 
 class Attention(nnx.Module):
     """Multi-head attention with decomposed relative positions; windowed where `window` is set."""
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int, *, rngs: nnx.Rngs
+    ):
         dim = config.embed_dim
         self.qkv = nnx.Linear(dim, 3 * dim, dtype=compute.dtype, rngs=rngs)
         self.proj = nnx.Linear(dim, dim, dtype=compute.dtype, rngs=rngs)
@@ -77,7 +79,7 @@ class Attention(nnx.Module):
 class EncoderMlp(nnx.Module):
     """The block's two linear layers with a GELU between, each with an optional LoRA."""
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, *, rngs: nnx.Rngs):
         dims = {"lin1": (config.embed_dim, config.mlp_dim), "lin2": (config.mlp_dim, config.embed_dim)}
         self.lin1 = nnx.Linear(*dims["lin1"], dtype=compute.dtype, rngs=rngs)
         self.lin2 = nnx.Linear(*dims["lin2"], dtype=compute.dtype, rngs=rngs)
@@ -100,7 +102,9 @@ class EncoderMlp(nnx.Module):
 class Block(nnx.Module):
     """A transformer block over (B, Z, H, W, dim); `window` 0 means global attention."""
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, window: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int, *, rngs: nnx.Rngs
+    ):
         self.norm1 = layer_norm(config.embed_dim, 1e-6, rngs)
         self.attn = Attention(config, adaptation, compute, window, rngs=rngs)
         self.norm2 = layer_norm(config.embed_dim, 1e-6, rngs)
@@ -126,7 +130,7 @@ class ImageEncoder(nnx.Module):
     `blocks[s]` holds the parameters of span s of every group, stacked as (groups, blocks of the span, ...).
     """
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: Compute, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, *, rngs: nnx.Rngs):
         dim, out_dim, dtype = config.embed_dim, config.out_dim, compute.dtype
         self.patch_embed = nnx.Dict(proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype, rngs=rngs))
         self.pos_embed = nnx.Param(
@@ -192,7 +196,7 @@ class ImageEncoder(nnx.Module):
         spans = [nnx.split(blocks) for blocks in self.blocks]
         # The backward pass recomputes what takes much memory for its time: norms, projections to queries,
         # keys and values, attention's scores, GELU.
-        kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*KEPT)
+        kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*SAVED_ACTIVATIONS)
 
         def run_span(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
             @partial(jax.checkpoint, policy=kept)

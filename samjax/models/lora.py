@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from samjax.models.presets import Adaptation
+from samjax.models.config import Adaptation
 
 
 class LoRA(nnx.Module):

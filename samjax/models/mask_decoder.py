@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from samjax.models.config import ComputeConfig, SamConfig
 from samjax.models.layers import Embedding, PatchDeconv, ReluMlp, gelu, layer_norm
-from samjax.models.presets import Compute, SamConfig
 from samjax.models.two_way_transformer import TwoWayTransformer
 
 
 class MaskDecoder(nnx.Module):
     """One mask token for the single mask and `num_multimask` for the choice of masks."""
 
-    def __init__(self, config: SamConfig, compute: Compute, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, compute: ComputeConfig, *, rngs: nnx.Rngs):
         dim, dtype = config.out_dim, compute.dtype
         count = config.num_multimask + 1
         self.transformer = TwoWayTransformer(config, dtype=dtype, rngs=rngs)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from samjax.models.config import SamConfig
 from samjax.models.layers import Embedding, PatchConv, gelu, layer_norm
-from samjax.models.presets import SamConfig
 
 EMPTY = -2
 NOT_A_POINT = -1

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import abstract
 from samjax.models.image_encoder import ImageEncoder
 from samjax.models.mask_decoder import MaskDecoder
-from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.prompt_encoder import PromptEncoder, Prompts
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -39,11 +39,11 @@ class Sam(nnx.Module):
         self,
         config: SamConfig,
         adaptation: Adaptation | None = None,
-        compute: Compute | None = None,
+        compute: ComputeConfig | None = None,
         *,
         rngs: nnx.Rngs,
     ):
-        adaptation, compute = adaptation or Adaptation(), compute or Compute()
+        adaptation, compute = adaptation or Adaptation(), compute or ComputeConfig()
         self.image_encoder = ImageEncoder(config, adaptation, compute, rngs=rngs)
         self.prompt_encoder = PromptEncoder(config, rngs=rngs)
         self.mask_decoder = MaskDecoder(config, compute, rngs=rngs)
@@ -92,6 +92,6 @@ class Sam(nnx.Module):
         return self.decode(embeddings.reshape(-1, *embeddings.shape[2:]), prompts, multimask=multimask)
 
 
-def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: Compute | None = None) -> Sam:
+def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: ComputeConfig | None = None) -> Sam:
     """A Sam whose parameters are shapes only."""
     return abstract(lambda rngs: Sam(config, adaptation, compute, rngs=rngs))

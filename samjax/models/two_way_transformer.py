@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from samjax.models.config import SamConfig
 from samjax.models.layers import layer_norm
-from samjax.models.presets import SamConfig
 
 
 class DownsampledAttention(nnx.Module):

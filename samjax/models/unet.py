@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from samjax.models.config import ComputeConfig
 from samjax.models.flat import BlockSpans, abstract, flat_shapes, from_flat
 from samjax.models.initialise import initial_values
 from samjax.models.layers import PatchDeconv
-from samjax.models.presets import Compute
 
 SLOPE = 0.01
 """Of the leaky ReLU."""
@@ -110,8 +110,8 @@ class DecoderStage(nnx.Module):
 class UNet(nnx.Module):
     """Encoder and decoder stages and segmentation heads, each list from full resolution downwards."""
 
-    def __init__(self, config: UNetConfig, compute: Compute | None = None, *, rngs: nnx.Rngs):
-        compute = compute or Compute()
+    def __init__(self, config: UNetConfig, compute: ComputeConfig | None = None, *, rngs: nnx.Rngs):
+        compute = compute or ComputeConfig()
         dtype, levels = compute.dtype, range(len(config.features))
         self.encoder = nnx.List(EncoderStage(config, level, dtype, rngs=rngs) for level in levels)
         self.decoder = nnx.List(DecoderStage(config, level, dtype, rngs=rngs) for level in levels[:-1])
@@ -164,12 +164,12 @@ class UNet(nnx.Module):
         return (jax.checkpoint(call) if self.compute.remat else call)(stage, *inputs)
 
 
-def abstract_unet(config: UNetConfig, compute: Compute | None = None) -> UNet:
+def abstract_unet(config: UNetConfig, compute: ComputeConfig | None = None) -> UNet:
     """A U-Net whose parameters are shapes only."""
     return abstract(lambda rngs: UNet(config, compute, rngs=rngs))
 
 
-def random_unet(config: UNetConfig, compute: Compute | None = None, seed: int = 0) -> UNet:
+def random_unet(config: UNetConfig, compute: ComputeConfig | None = None, seed: int = 0) -> UNet:
     """A U-Net with initial parameters: He-normal kernels, as nnU-Net's."""
     model = abstract_unet(config, compute)
     from_flat(model, initial_values(flat_shapes(model), seed))

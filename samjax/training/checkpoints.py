@@ -15,8 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from samjax.distributed import broadcast, errors_shared, from_writer, is_writer
 from samjax.errors import UserError
+from samjax.training.distributed import broadcast, errors_shared, from_writer, is_writer
 from samjax.training.step import TrainState
 
 KEEP = 2

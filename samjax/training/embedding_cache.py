@@ -20,21 +20,21 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from samjax.data.augment import Augmentation
-from samjax.data.cache import CachedCase
-from samjax.data.embeddings import RECIPE, EmbeddingStore, bytes_below
-from samjax.data.pipeline import MapDataset
-from samjax.data.prompts import PromptMix
+from samjax.data.cache.cases import CachedCase
+from samjax.data.cache.embeddings import RECIPE, EmbeddingStore, bytes_below
+from samjax.data.loading.pipeline import MapDataset
+from samjax.data.on_device.augment import Augmentation
+from samjax.data.on_device.prompts import PromptMix
 from samjax.data.samples import ReadVariant, ReadWindow, scored_slices
-from samjax.distributed import Vote, barrier, errors_shared, from_writer, is_writer
 from samjax.errors import Stopped, UserError
-from samjax.runs import build_model
-from samjax.training.fine_tuning import augmentation_of, training_store, training_windows, validation_store
-from samjax.training.objective import Batch, Objective, embed
-from samjax.training.reporting import QUIET_SECONDS
+from samjax.runs.model import build_model
+from samjax.training.distributed import Vote, barrier, errors_shared, from_writer, is_writer
+from samjax.training.progress import QUIET_SECONDS
 from samjax.training.session import Session
 from samjax.training.step import make_scoring_step, replicate, shard
 from samjax.training.stop import StopRequest
+from samjax.training.tasks.objective import Batch, Objective, embed
+from samjax.training.tasks.segmentation import augmentation_of, training_store, training_windows, validation_store
 
 
 @dataclass(frozen=True, eq=False)

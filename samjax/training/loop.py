@@ -11,49 +11,37 @@ import jax
 import numpy as np
 from flax import nnx
 
-from samjax.config import TrainOptions
-from samjax.data.pipeline import MapDataset
-from samjax.distributed import Vote, barrier, broadcast, errors_shared, is_writer
+from samjax.data.loading.pipeline import MapDataset
 from samjax.errors import Stopped
+from samjax.figures.curves import draw_curves
 from samjax.models.flat import from_flat, to_flat
-from samjax.runs import (
-    CHECKPOINTS,
-    CURVES,
-    EXAMPLE,
-    METRICS,
-    SWEEPS,
-    Trained,
-    build_model,
-    final_of,
-    find_run,
-    load_stage,
-    locked,
-    save_final,
-    save_stage,
-)
-from samjax.strategies import trains
+from samjax.options import TrainOptions
+from samjax.runs.folder import CHECKPOINTS, CURVES, EXAMPLE, METRICS, SWEEPS, find_run, locked
+from samjax.runs.model import build_model
+from samjax.runs.trained import Trained, final_of, load_stage, save_final, save_stage
+from samjax.strategies import trainable_filter
 from samjax.training.checkpoints import Checkpoints
-from samjax.training.curves import draw_curves
+from samjax.training.distributed import Vote, barrier, broadcast, errors_shared, is_writer
 from samjax.training.lr_finder import chosen_rate, find_rate, save_sweep, sweep
 from samjax.training.meter import Dispatched, Meter
 from samjax.training.optimizers import make_averaging, make_schedule, make_transform
-from samjax.training.reporting import MetricsLog, TrainingDisplay, memory_in_use, what_trains
+from samjax.training.progress import MetricsLog, TrainingDisplay, memory_in_use, what_trains
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
     TrainState,
     TrainStep,
     compile_step,
-    first,
     initial_state,
     make_train_step,
     per_device,
     precision_of,
     replicate,
     shard,
+    unreplicate,
 )
 from samjax.training.stop import StopRequest
-from samjax.training.task import Task
-from samjax.training.tasks import make_data, make_task, prepare
+from samjax.training.tasks.select import make_data, make_task, prepare
+from samjax.training.tasks.task import Task
 
 
 def train(options: TrainOptions) -> Path:
@@ -170,7 +158,7 @@ def _on_writer(write: Callable[[], None]) -> None:
 def _state_of(session: Session, stage: Stage) -> TrainState:
     """A state of the structure that a stage trains."""
     model = build_model(session.config, session.base)
-    _, trainable, _ = nnx.split(model, trains(session.strategy, stage.number), ...)
+    _, trainable, _ = nnx.split(model, trainable_filter(session.strategy, stage.number), ...)
     return initial_state(trainable, make_transform(session.options), stage.first_step)
 
 
@@ -179,7 +167,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     session, options, folder = tools.session, tools.session.options, tools.session.folder
     model = build_model(session.config, session.base)
     from_flat(model, final_of(earlier))
-    graphdef, trainable, frozen = nnx.split(model, trains(session.strategy, stage.number), ...)
+    graphdef, trainable, frozen = nnx.split(model, trainable_filter(session.strategy, stage.number), ...)
     task = make_task(session, graphdef)
     transform = make_transform(options)
     given = None if options.lr == "auto" else options.lr
@@ -194,7 +182,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     run = compile_step(make_train_step(graphdef, task.results, transform, options.seed), state, frozen, example)
     tools.display.say(run.report)
 
-    step, schedule = int(first(state.step)), None
+    step, schedule = int(unreplicate(state.step)), None
     batches = tools.data.to_iter(workers=options.workers, start=(progress.epoch, progress.index))
     meter = Meter(tools.log, tools.display, lambda: batches.wait_seconds)
     with batches:
@@ -210,7 +198,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             rate = schedule(local)
             batch = next(batches)
             epoch, index = batches.position
-            scalars = per_device(np.float32(rate), np.bool_(averaging.enters(local)))
+            scalars = per_device(np.float32(rate), np.bool_(averaging.update_average(local)))
             state, metrics = run(state, frozen, shard(batch), *scalars)
             step += 1
             meter.dispatched(_dispatched(step, epoch, rate, averaging.active(local), batch, task, metrics))
@@ -227,7 +215,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             stopping = tools.vote(tools.stop.signal is not None)
             if epoch_ends or stopping or step % options.checkpoint_every == 0:
                 meter.flush()
-                tools.checkpoints.save(first(state), asdict(progress))
+                tools.checkpoints.save(unreplicate(state), asdict(progress))
             if stopping:
                 tools.checkpoints.wait()
                 barrier("stopped")
@@ -236,7 +224,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
                     f"--run {folder}",
                     tools.stop.signal or signal.SIGTERM,
                 )
-    return _all_trained(earlier, first(state), session)
+    return _all_trained(earlier, unreplicate(state), session)
 
 
 def stage_title(session: Session, stage: Stage) -> str:
@@ -272,13 +260,13 @@ def _ask_finder(
     tools: _Tools, run: TrainStep, state: TrainState, frozen: nnx.State, progress: Progress, step: int
 ) -> float:
     """The finder's learning rate, from a copy of the state and the batches to come; nothing of the run changes."""
-    trial = replicate(first(state))
+    trial = replicate(unreplicate(state))
     with tools.data.to_iter(start=(progress.epoch, progress.index)) as batches:
 
         def measure(rate: float) -> float:
             nonlocal trial
             trial, metrics = run(trial, frozen, shard(next(batches)), *per_device(np.float32(rate), np.bool_(False)))
-            return float(first(metrics["loss"]))
+            return float(unreplicate(metrics["loss"]))
 
         found = find_rate(measure, sweep())
     folder = tools.session.folder / SWEEPS
@@ -295,7 +283,7 @@ def _ask_finder(
 def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int, epoch: int) -> float:
     """Scores the last weights and, where there is one, their average; returns the score of what eval would take."""
     weights = {"last": state.trainable}
-    if int(first(state.averaged)):
+    if int(unreplicate(state.averaged)):
         weights["average"] = state.average
     for name, trainable in weights.items():
         scores = task.validate((trainable, frozen))

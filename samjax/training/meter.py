@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 
 from samjax.errors import UserError
-from samjax.training.reporting import MetricsLog, TrainingDisplay
-from samjax.training.step import first
+from samjax.training.progress import MetricsLog, TrainingDisplay
+from samjax.training.step import unreplicate
 
 MOST_NONFINITE = 10
 """So many steps in a row without a finite loss and gradient end the run."""
@@ -59,7 +59,7 @@ class Meter:
         if self._pending is None:
             return
         done, self._pending = self._pending, None
-        values = first(done.metrics)
+        values = unreplicate(done.metrics)
         now = time.perf_counter()
         seconds, self._begin = now - self._begin, now
         loss, finite = float(values["loss"]), bool(values["finite"])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from samjax.config import TrainOptions
+from samjax.options import TrainOptions
 from samjax.training.parameter_vector import ParameterVector, to_vector
 
 Schedule = Callable[[int], float]
@@ -92,7 +92,7 @@ class Averaging:
     def active(self, step: int) -> bool:
         return self.start is not None and step >= self.start
 
-    def enters(self, step: int) -> bool:
+    def update_average(self, step: int) -> bool:
         """Whether the weights after this step enter the average: with cycles, those at the end of one."""
         if not self.active(step):
             return False

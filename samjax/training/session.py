@@ -6,30 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.config import TrainOptions
-from samjax.data.cache import CachedCase
-from samjax.data.channels import PCA2D, Channels, Pca2d, fit_pca2d
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d
 from samjax.data.samples import RegionSlices, largest_square
 from samjax.data.splits import Splits, only_patient, split_cases
-from samjax.distributed import barrier, errors_shared, from_writer, is_writer
 from samjax.errors import UserError
-from samjax.runs import (
+from samjax.options import TrainOptions
+from samjax.runs.config import RunConfig
+from samjax.runs.folder import (
     CONFIG,
     PCA,
     SPLIT,
-    RunConfig,
     channels_of,
     find_run,
-    load_base_of,
     new_run_folder,
     point_latest,
     read_config,
     read_splits,
     write_text,
 )
+from samjax.runs.model import load_base_of
 from samjax.strategies import Strategy, find_strategy
-from samjax.training.options import check_embeddings, continued_options, resolve
+from samjax.training.distributed import barrier, errors_shared, from_writer, is_writer
+from samjax.training.resolve import check_embeddings, continued_options, resolve
 from samjax.weights.base import load_base
 from samjax.weights.files import Weights
 

@@ -18,8 +18,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from samjax.training.objective import Batch, SliceResults
 from samjax.training.parameter_vector import ParameterVector, to_vector
+from samjax.training.tasks.objective import Batch, SliceResults
 
 AXIS = "data"
 
@@ -73,7 +73,7 @@ def replicate(tree: object, count: int | None = None) -> object:
     return jax.tree.map(copies, tree)
 
 
-def first(tree: object) -> object:
+def unreplicate(tree: object) -> object:
     """The first device's copy of a replicated tree, as NumPy arrays of their own."""
     return jax.tree.map(lambda x: np.array(x.addressable_data(0)).reshape(x.shape[1:]), tree)
 
@@ -97,12 +97,12 @@ def shard(batch: dict[str, np.ndarray]) -> Batch:
 def make_train_step(
     graphdef: nnx.GraphDef, slice_function: SliceFunction, transform: optax.GradientTransformation, seed: int
 ) -> TrainStep:
-    """The pmapped step (state, frozen, batch, learning rate, enters) -> (state, metrics), all with a device axis.
+    """The pmapped step (state, frozen, batch, learning rate, update_average) -> (state, metrics).
 
-    `transform` takes parameter vectors and gives updates without the learning rate, which comes with each call;
-    `enters` (bool) says whether the new parameters enter the average. A step whose loss or gradient is not finite
-    changes nothing but the step count and says so in its metrics: `loss`, `counted`, `finite`, `grad_norm`, `both`,
-    `pred`, `true`.
+    All arguments and results have a device axis. `transform` takes parameter vectors and gives updates without the
+    learning rate, which comes with each call; `update_average` (bool) says whether the new parameters enter the
+    average. A step whose loss or gradient is not finite changes nothing but the step count and says so in its
+    metrics: `loss`, `counted`, `finite`, `grad_norm`, `both`, `pred`, `true`.
     """
 
     def summed_loss(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array):
@@ -111,7 +111,7 @@ def make_train_step(
         counts = {name: jnp.where(results.counted, x, 0).sum() for name, x in results.overlap.items()}
         return total, {"counted": results.counted.sum(), **counts}
 
-    def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, enters: jax.Array):
+    def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, update_average: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         differentiated = jax.value_and_grad(summed_loss, has_aux=True)
         (loss, counts), gradients = differentiated(state.trainable.tree(), frozen, batch, key)
@@ -124,11 +124,11 @@ def make_train_step(
         updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
         trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
         trainable, optimizer = _choose(finite, (trainable, optimizer), (state.trainable, state.optimizer))
-        enters = enters & finite
+        update_average = update_average & finite
         mean = optax.incremental_update(trainable, state.average, 1 / (state.averaged + 1))
-        average = _choose(enters, mean, state.average)
+        average = _choose(update_average, mean, state.average)
         metrics = {"loss": loss, "finite": finite, "grad_norm": norm, **counts}
-        return TrainState(state.step + 1, trainable, optimizer, average, state.averaged + enters), metrics
+        return TrainState(state.step + 1, trainable, optimizer, average, state.averaged + update_average), metrics
 
     return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from samjax.errors import UserError
-from samjax.models.presets import PRESETS, SamConfig
+from samjax.models.config import PRESETS, SamConfig
 
 Shape = tuple[int, ...]
 

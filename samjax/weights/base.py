@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from samjax.errors import UserError
+from samjax.models.config import PRESETS
 from samjax.models.initialise import initial_values
-from samjax.models.presets import PRESETS
 from samjax.weights.architecture import expected_shapes
 from samjax.weights.digest import digest
 from samjax.weights.files import Weights, load_weights

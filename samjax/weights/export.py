@@ -10,9 +10,9 @@ import numpy as np
 
 from samjax.errors import UserError
 from samjax.files import replacing
-from samjax.models.adapted import PATCH_KERNEL
+from samjax.models.adapt import PATCH_KERNEL
+from samjax.models.config import Adaptation, SamConfig
 from samjax.models.lora import merge_lora
-from samjax.models.presets import Adaptation, SamConfig
 from samjax.models.resizing import resize_matrix
 from samjax.weights.names import from_ours
 from samjax.weights.pth_writer import write_pth
@@ -112,7 +112,7 @@ def plain_sam(
     if crossing:
         raise UserError(
             f"{where}: its {len(crossing)} blocks attend across {adaptation.slices} slices (cross_slice), which Meta's "
-            "architecture has no place for; train with --depth 1, or export it with samjax.evaluation.deployment"
+            "architecture has no place for; train with --depth 1, or export it with samjax.inference.export"
         )
     config = replace(config, in_channels=flat[PATCH_KERNEL].shape[2], image_size=image_size)
     merged = merge_lora(flat, adaptation)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samjax.errors import UserError
-from samjax.models.presets import SamConfig
+from samjax.models.config import SamConfig
 from samjax.weights.architecture import Shape, deduce, expected_shapes
 from samjax.weights.names import OUR_ANCHOR, spelling_of, to_ours
 from samjax.weights.pth import OLD_TORCH_MAGIC, ZIP_MAGIC, read_pth

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from samjax.models.presets import PRESETS, SamConfig
+from samjax.models.config import PRESETS, SamConfig
 
 
 def describe(config: SamConfig, flat: Mapping[str, np.ndarray]) -> str:

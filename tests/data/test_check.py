@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from samjax.data.check import check
-from samjax.data.layouts import find_cases
-from samjax.data.volumes import read_case
+from samjax.data.formats.layouts import find_cases
+from samjax.data.imaging.volumes import read_case
 from samjax.errors import UserError
-from tests.data.test_volumes import DAMAGE, broken
+from tests.data.imaging.test_volumes import DAMAGE, broken
 from tests.data.trees import example, save, save_brats, save_msd, source_label
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from samjax.data.cache import build_cache
+from samjax.data.cache.cases import build_cache
 from samjax.data.check import check
+from samjax.data.formats.layouts import MODALITIES, find_cases
+from samjax.data.imaging.volumes import PERCENTILES, read_case, write_labels
 from samjax.data.labels import from_canonical
-from samjax.data.layouts import MODALITIES, find_cases
-from samjax.data.volumes import PERCENTILES, read_case, write_labels
 
 ROOT = Path(os.environ.get("SAMJAX_REAL_DATA", "."))
 pytestmark = pytest.mark.skipif("SAMJAX_REAL_DATA" not in os.environ, reason="SAMJAX_REAL_DATA is not set")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from samjax.data.layouts import Case
+from samjax.data.formats.layouts import Case
 from samjax.data.splits import PARTS, split_cases, split_patients, splits_from_json
 from samjax.errors import UserError
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.data.cache import CachedCase
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import MODALITIES, Case, Source
-from samjax.data.geometry import Geometry
-from samjax.data.volumes import Box, Volume
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import Box, Volume
 from samjax.evaluation.case_scores import score_job
 from samjax.evaluation.collected import Collected
-from samjax.evaluation.inference import Segmentation
 from samjax.evaluation.scoring import SliceRule
+from samjax.inference.volumes import CasePrediction
 
 
 def made_case(labels: np.ndarray, name: str = "case", domain: str = "demo", patient: str | None = None) -> CachedCase:
@@ -33,7 +33,7 @@ def square(shape: tuple[int, int, int], slices: slice, rows: slice, columns: sli
     return labels
 
 
-def collect_one(found: Collected, prediction: Segmentation, rule: SliceRule, area: float) -> None:
+def collect_one(found: Collected, prediction: CasePrediction, rule: SliceRule, area: float) -> None:
     """Collects a case as `collect` does, scored in this process."""
     found.see(prediction)
     found.add(score_job(found.job(prediction, rule, area)))

@@ -11,9 +11,9 @@ from samjax.errors import UserError
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
 from samjax.evaluation.case_scores import scoring_pool
 from samjax.evaluation.collected import MOST_PENDING, VIEWED, Collected, collect
-from samjax.evaluation.inference import Answers, Segmentation, Segmenter
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import SliceRule
+from samjax.inference.volumes import Answers, CasePrediction, Segmenter
 from tests.evaluation.cases import collect_one, made_case, square
 
 SHAPE = (4, 12, 12)
@@ -60,7 +60,7 @@ def test_answers_are_of_the_slices_asked_and_iou_of_the_last_round():
     found = Collected(segmenter(clicks=3))
     for name in ("a", "b"):
         case = made_case(LABELS, name, patient=f"patient-{name}")
-        collect_one(found, Segmentation(case, LABELS > 0, answers(3)), RULE, 20.0)
+        collect_one(found, CasePrediction(case, LABELS > 0, answers(3)), RULE, 20.0)
     assert [x.shape for x in found.slice_dice] == [(3, 2)] * 2
     assert [x.shape for x in found.predicted_iou] == [x.shape for x in found.actual_iou] == [(2,)] * 2
     assert found.patients == ["demo/patient-a"] * 2 + ["demo/patient-b"] * 2
@@ -73,7 +73,7 @@ def test_answers_are_of_the_slices_asked_and_iou_of_the_last_round():
 def test_baselines_for_each_case_by_the_kind_of_prompt(prompt, names):
     found = Collected(segmenter(prompt))
     for name in ("a", "b"):
-        collect_one(found, Segmentation(made_case(LABELS, name), LABELS > 0, answers()), RULE, 13.0)
+        collect_one(found, CasePrediction(made_case(LABELS, name), LABELS > 0, answers()), RULE, 13.0)
     assert found.baselines.keys() == names
     for scores in found.baselines.values():
         assert [case.volume.case for case in scores] == ["a", "b"]
@@ -89,9 +89,9 @@ def test_baselines_for_each_case_by_the_kind_of_prompt(prompt, names):
 
 def test_prompt_free_predictions_have_neither_baselines_nor_answers():
     found = Collected(segmenter("none"))
-    collect_one(found, Segmentation(made_case(LABELS), LABELS > 0, answers()), RULE, 0.0)
+    collect_one(found, CasePrediction(made_case(LABELS), LABELS > 0, answers()), RULE, 0.0)
     saved = Collected(SavedPredictions("saved", None, ("whole-tumor",)))
-    collect_one(saved, Segmentation(made_case(LABELS), LABELS), RULE, 0.0)
+    collect_one(saved, CasePrediction(made_case(LABELS), LABELS), RULE, 0.0)
     for one in (found, saved):
         assert (one.baselines, one.slice_dice, one.predicted_iou, one.patients) == ({}, [], [], [])
         assert one.scores[0].volume.dice == 1
@@ -101,7 +101,7 @@ def test_all_regions_are_scored_and_pictures_show_the_whole_tumour():
     labels = LABELS.copy()
     labels[0, :3, :3] = 1  # edema is largest where the tumour is not
     found = Collected(SavedPredictions("saved", None, tuple(ROIS)))
-    collect_one(found, Segmentation(made_case(labels), LABELS), RULE, 0.0)
+    collect_one(found, CasePrediction(made_case(labels), LABELS), RULE, 0.0)
     dice = {case.volume.roi: case.volume.dice for case in found.scores}
     assert dice == {"edema": 0, "non-enhancing": 1, "enhancing": 1, "tumor-core": 1, "whole-tumor": 96 / 105}
     assert (found.shown[0].slice, found.shown[0].truth.sum()) == (1, 24)
@@ -111,14 +111,14 @@ def test_all_regions_are_scored_and_pictures_show_the_whole_tumour():
 def test_only_the_first_cases_are_kept_for_the_viewer():
     found = Collected(segmenter("none"))
     for number in range(VIEWED + 2):
-        collect_one(found, Segmentation(made_case(LABELS, str(number)), LABELS > 0), RULE, 0.0)
+        collect_one(found, CasePrediction(made_case(LABELS, str(number)), LABELS > 0), RULE, 0.0)
     assert list(found.viewed) == [str(number) for number in range(VIEWED)]
     assert len(found.shown) == VIEWED + 2
 
 
 def test_collecting_takes_the_disk_from_the_cases_that_are_scored():
     large = made_case(square(SHAPE, slice(1, 3), slice(0, 6), slice(0, 6)))
-    predictions = iter([Segmentation(large, large.labels > 0, answers())])
+    predictions = iter([CasePrediction(large, large.labels > 0, answers())])
     with scoring_pool(0) as pool:
         ((_, found),) = collect(segmenter(), predictions, [large], RULE, pool)
     assert found.baselines[DISK][0].slices[1].pred_pixels == pytest.approx(36, abs=3)
@@ -128,7 +128,9 @@ def test_a_scoring_process_gives_the_same_in_the_same_order():
     cases = [made_case(LABELS, str(number)) for number in range(MOST_PENDING + 2)]
 
     def collected(pool) -> Collected:
-        predictions = (Segmentation(case, np.roll(LABELS > 0, shift, 1), answers()) for shift, case in enumerate(cases))
+        predictions = (
+            CasePrediction(case, np.roll(LABELS > 0, shift, 1), answers()) for shift, case in enumerate(cases)
+        )
         *_, (_, found) = collect(segmenter("box"), predictions, cases, RULE, pool)
         return found
 

@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from samjax.data.cache import CachedCase, build_cache
+from samjax.data.cache.cases import CachedCase, build_cache
+from samjax.data.formats.layouts import survey
 from samjax.data.labels import roi_mask
-from samjax.data.layouts import survey
 from samjax.errors import UserError
 from samjax.evaluation.saved import SavedPredictions
 from tests.data.trees import example, save_brats

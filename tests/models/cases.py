@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import flat_shapes, from_flat
-from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.prompt_encoder import EMPTY, NEGATIVE, POSITIVE, Prompts, make_prompts
 from samjax.models.sam import Sam, abstract_sam, normalise
 from samjax.weights.architecture import expected_shapes
@@ -116,7 +116,7 @@ def adapted_weights() -> Mapping[str, np.ndarray]:
 def sam_with(
     weights: Mapping[str, np.ndarray],
     adaptation: Adaptation | None = None,
-    compute: Compute | None = None,
+    compute: ComputeConfig | None = None,
     config: SamConfig = MINI,
 ) -> Sam:
     """A model with those of `weights` that it has."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from samjax.models.presets import SamConfig
+from samjax.models.config import SamConfig
 from tests.models.cases import Prompt, Stages, meta_weights
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.config import PRESETS, ComputeConfig, SamConfig
 from samjax.models.flat import stack_blocks, unstack_blocks
 from samjax.models.image_encoder import ImageEncoder
-from samjax.models.presets import PRESETS, Compute, SamConfig
 from samjax.models.sam import abstract_sam, normalise
 from tests.models.cases import (
     ADAPTATION,
@@ -141,7 +141,7 @@ def test_recomputation_changes_memory_and_neither_output_nor_gradient(monkeypatc
     config = replace(MINI, depth=4, global_attn_indexes=())
     images = pictures(1, 1, 64, 64, 3) / 100
     some, none = (
-        sam_with(our_weights(config), compute=Compute(remat=remat), config=config).image_encoder
+        sam_with(our_weights(config), compute=ComputeConfig(remat=remat), config=config).image_encoder
         for remat in (False, True)
     )
     (loss, gradient), memory = loss_and_gradient(some, images)
@@ -160,7 +160,7 @@ def test_recomputation_changes_memory_and_neither_output_nor_gradient(monkeypatc
 
 def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
     images = pictures(2, 4, 16, 16, 3)
-    half = sam_with(adapted_weights(), ADAPTATION, Compute(dtype="bfloat16"))
+    half = sam_with(adapted_weights(), ADAPTATION, ComputeConfig(dtype="bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
     for part in (half.image_encoder, half.mask_decoder):
         modules = [module for _, module in nnx.iter_modules(part) if hasattr(module, "dtype")]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.config import SamConfig
 from samjax.models.flat import to_flat
 from samjax.models.initialise import initial_values
-from samjax.models.presets import SamConfig
 from samjax.models.sam import Sam
 from tests.models.cases import ADAPTATION
 

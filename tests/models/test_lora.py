@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.config import Adaptation
 from samjax.models.flat import flat_shapes
 from samjax.models.lora import LoRA, lora_updates, merge_lora
-from samjax.models.presets import Adaptation
 from samjax.models.sam import abstract_sam
 from tests.models.cases import MINI, adapted_weights, encode, our_sam, pictures, relative_error, sam_with
 

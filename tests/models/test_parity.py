@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.models.presets import PRESETS
+from samjax.models.config import PRESETS
 from samjax.models.resizing import to_native
 from samjax.models.sam import Sam
 from tests.models.cases import (

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.config import ComputeConfig
 from samjax.models.flat import from_flat, to_flat
-from samjax.models.presets import Compute
 from samjax.models.sam import Sam, abstract_sam
 from tests.models.cases import (
     ADAPTATION,
@@ -95,7 +95,7 @@ def test_calling_the_model_encodes_and_decodes(monkeypatch):
 
 
 def test_bfloat16_decoder_gives_float32_masks_close_to_float32s(embedding):
-    half = sam_with(our_weights(MINI), compute=Compute(dtype="bfloat16"))
+    half = sam_with(our_weights(MINI), compute=ComputeConfig(dtype="bfloat16"))
     masks, iou = decode(half, embedding, **arguments())
     expected, expected_iou = decode(our_sam(MINI), embedding, **arguments())
     assert masks.dtype == iou.dtype == jnp.float32

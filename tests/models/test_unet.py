@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from samjax.models.config import ComputeConfig
 from samjax.models.flat import flat_shapes, to_flat
-from samjax.models.presets import Compute
 from samjax.models.unet import UNet, UNetConfig, abstract_unet, random_unet, standardise
-from samjax.training.unet_loss import unet_loss
+from samjax.training.tasks.unet_loss import unet_loss
 from tests.models.cases import relative_error
 from tests.models.unets import SMALL, predict, scans, unet, weights
 
@@ -144,7 +144,7 @@ def test_the_loss_reaches_every_parameter_but_the_biases_that_the_norms_subtract
 
 def test_recomputation_changes_neither_output_nor_gradient():
     images = scans(1, 24, 24, 2)
-    kept, recomputed = (unet(Compute(remat=remat)) for remat in (False, True))
+    kept, recomputed = (unet(ComputeConfig(remat=remat)) for remat in (False, True))
     assert "remat" not in str(jax.make_jaxpr(UNet.__call__)(kept, images))
     assert str(jax.make_jaxpr(UNet.__call__)(recomputed, images)).count("remat2[") == 4 + 3
     (loss, gradient), (other_loss, other_gradient) = (loss_and_gradient(model, images) for model in (kept, recomputed))
@@ -154,7 +154,7 @@ def test_recomputation_changes_neither_output_nor_gradient():
 
 
 def test_bfloat16_keeps_parameters_in_float32_and_stays_close():
-    images, half = scans(1, 24, 24, 2), unet(Compute(dtype="bfloat16"))
+    images, half = scans(1, 24, 24, 2), unet(ComputeConfig(dtype="bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
     convolutions = [eqn for eqn in jax.make_jaxpr(UNet.__call__)(half, images).eqns if "conv_general" in str(eqn)]
     assert convolutions

@@ -5,8 +5,8 @@ import zlib
 import jax
 import numpy as np
 
+from samjax.models.config import ComputeConfig
 from samjax.models.flat import flat_shapes, from_flat
-from samjax.models.presets import Compute
 from samjax.models.unet import UNet, UNetConfig, abstract_unet
 
 SMALL = UNetConfig(in_channels=2, features=(4, 6, 8, 8))
@@ -27,7 +27,7 @@ def weights(config: UNetConfig = SMALL) -> dict[str, np.ndarray]:
     return drawn
 
 
-def unet(compute: Compute | None = None, config: UNetConfig = SMALL) -> UNet:
+def unet(compute: ComputeConfig | None = None, config: UNetConfig = SMALL) -> UNet:
     """A model with these weights."""
     model = abstract_unet(config, compute)
     from_flat(model, weights(config))

@@ -12,19 +12,19 @@ import numpy as np
 import optax
 from flax import nnx
 
-from samjax import distributed
 from samjax.errors import UserError
-from samjax.training.objective import Batch, SliceResults, sample_keys
+from samjax.training import distributed
 from samjax.training.step import (
     compile_step,
-    first,
     initial_state,
     make_scoring_step,
     make_train_step,
     per_device,
     replicate,
     shard,
+    unreplicate,
 )
+from samjax.training.tasks.objective import Batch, SliceResults, sample_keys
 from tests.training import small
 
 SAMPLES = 8
@@ -63,9 +63,9 @@ def three_steps() -> dict[str, np.ndarray]:
     with _Compilations() as compiled:
         for seed in range(3):
             state, metrics = step(state, frozen, _share(seed), *per_device(np.float32(1.0), np.bool_(False)))
-            losses.append(float(first(metrics)["loss"]))
-            counted.append(int(first(metrics)["counted"]))
-    parameters = jax.tree.leaves(first(state).trainable)
+            losses.append(float(unreplicate(metrics)["loss"]))
+            counted.append(int(unreplicate(metrics)["counted"]))
+    parameters = jax.tree.leaves(unreplicate(state).trainable)
     others = [np.asarray(x.addressable_data(1))[0] for x in jax.tree.leaves(state.trainable)]
     scores = make_scoring_step(graphdef, results, seed=1)((state.trainable, frozen), _share(0))
     return {

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from samjax.data.channels import parse_channels
-from samjax.data.prompts import PromptMix
-from samjax.models.adapted import adapt, random_sam
+from samjax.data.on_device.channels import parse_channels
+from samjax.data.on_device.prompts import PromptMix
+from samjax.models.adapt import adapt, random_sam
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import to_flat
-from samjax.models.presets import Adaptation, Compute, SamConfig
 from samjax.models.sam import Sam
 from samjax.strategies import STRATEGIES
-from samjax.training.objective import Objective, slice_results
+from samjax.training.tasks.objective import Objective, slice_results
 
 CONFIG = SamConfig(
     embed_dim=24,
@@ -35,7 +35,7 @@ def lora4ch() -> Sam:
     """The small model as the lora4ch strategy adapts it."""
     base = random_sam(CONFIG, seed=3)
     flat = to_flat(nnx.state(base), CONFIG.block_spans)
-    return adapt(CONFIG, flat, Adaptation(lora_rank=2, slices=DEPTH), Compute(), patch_channels=4, seed=4)
+    return adapt(CONFIG, flat, Adaptation(lora_rank=2, slices=DEPTH), ComputeConfig(), patch_channels=4, seed=4)
 
 
 def objective(prompt: str = "box", **options: object) -> Objective:

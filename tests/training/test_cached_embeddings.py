@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.config import TrainOptions
-from samjax.data.embeddings import EmbeddingStore
-from samjax.data.phantom import PhantomOptions, write_cohort
-from samjax.data.prompts import PromptMix
+from samjax.data.cache.embeddings import EmbeddingStore
+from samjax.data.on_device.prompts import PromptMix
 from samjax.data.samples import ReadWindow
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import Stopped, UserError
-from samjax.models.adapted import random_sam
+from samjax.models.adapt import random_sam
 from samjax.models.flat import to_flat
 from samjax.models.resizing import to_input
-from samjax.runs import build_model
+from samjax.options import TrainOptions
+from samjax.runs.model import build_model
 from samjax.strategies import STRATEGIES
 from samjax.training.embedding_cache import compute_embeddings, wanted_embeddings
-from samjax.training.fine_tuning import augmentation_of, training_store, validation_store, window_data
 from samjax.training.loop import train
-from samjax.training.objective import Objective, augmented, augmented_labels, slice_results
-from samjax.training.options import resolve
+from samjax.training.resolve import resolve
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.stop import StopRequest
+from samjax.training.tasks.objective import Objective, augmented, augmented_labels, slice_results
+from samjax.training.tasks.segmentation import augmentation_of, training_store, validation_store, window_data
 from samjax.weights.files import save_weights
 from tests.training import small
 

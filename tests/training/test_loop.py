@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.config import TrainOptions
-from samjax.data.phantom import PhantomOptions, write_cohort
-from samjax.models.adapted import random_sam
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
+from samjax.models.adapt import random_sam
 from samjax.models.flat import to_flat
-from samjax.runs import load_stage, load_trained
-from samjax.strategies import trains
+from samjax.options import TrainOptions
+from samjax.runs.trained import load_stage, load_trained
+from samjax.strategies import trainable_filter
 from samjax.training import loop
 from samjax.training.loop import Stage, plan_stages, train
 from samjax.training.lr_finder import Sweep
 from samjax.training.optimizers import make_transform
-from samjax.training.reporting import parameter_counts
-from samjax.training.step import TrainState, first, initial_state
+from samjax.training.progress import parameter_counts
+from samjax.training.step import TrainState, initial_state, unreplicate
 from samjax.weights.files import save_weights
 from samjax.weights.safetensors_file import read_safetensors
 from tests.training import small
@@ -66,7 +66,7 @@ def size(tree: object) -> int:
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw", "clip_norm": 1.0}])
 def test_the_state_is_of_what_trains_alone(options):
     """Besides the trainable arrays: two moments of Adam, the average, and three counts."""
-    _, trainable, frozen = nnx.split(small.lora4ch(), trains(small.strategy()), ...)
+    _, trainable, frozen = nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)
     transform = make_transform(TrainOptions(**options))
     state = jax.eval_shape(lambda: initial_state(trainable, transform))
     number = sum(parameter_counts(trainable).values())
@@ -117,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         compile_step = loop.compile_step
 
         def noted(step: object, state: TrainState, frozen: nnx.State, *arguments: object) -> object:
-            began.append(Began(first(state), first(frozen)))
+            began.append(Began(unreplicate(state), unreplicate(frozen)))
             return compile_step(step, state, frozen, *arguments)
 
         common = TrainOptions(

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from samjax.config import TrainOptions
+from samjax.options import TrainOptions
 from samjax.training.optimizers import Averaging, make_averaging, make_schedule, make_transform
 from samjax.training.parameter_vector import to_vector
 from tests.training import small
@@ -20,13 +20,13 @@ OPTIONS = TrainOptions(lr=1e-3)
 
 def test_averaging_takes_the_last_quarter_by_default():
     averaging = make_averaging(OPTIONS, 100, 1e-3)
-    assert [step for step in range(100) if averaging.enters(step)] == list(range(75, 100))
-    assert not any(make_averaging(replace(OPTIONS, swa=False), 100, 1e-3).enters(step) for step in range(100))
+    assert [step for step in range(100) if averaging.update_average(step)] == list(range(75, 100))
+    assert not any(make_averaging(replace(OPTIONS, swa=False), 100, 1e-3).update_average(step) for step in range(100))
 
 
 def test_with_cycles_the_end_of_each_enters_and_its_rate_is_a_tenth():
     averaging = Averaging(start=10, rate=1.0, cycle=5)
-    assert [step for step in range(30) if averaging.enters(step)] == [14, 19, 24, 29]
+    assert [step for step in range(30) if averaging.update_average(step)] == [14, 19, 24, 29]
     options = replace(OPTIONS, swa_start=10 / 30, swa_lr=1.0, swa_cycle=5)
     assert make_averaging(options, 30, 1e-3) == averaging
     rate = make_schedule(options, 30, 1e-3)

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from samjax.strategies import trains
+from samjax.strategies import trainable_filter
 from samjax.training.parameter_vector import to_vector
 from tests.training import small
 
 
 def trainable() -> nnx.State:
-    return nnx.split(small.lora4ch(), trains(small.strategy()), ...)[1]
+    return nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)[1]
 
 
 def test_the_tree_of_a_vector_is_the_tree_it_came_from():

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from samjax.config import TrainOptions
-from samjax.data.phantom import PhantomOptions, write_cohort
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
-from samjax.runs import WEIGHTS, read_splits, what_next
+from samjax.options import TrainOptions
+from samjax.runs.folder import WEIGHTS, read_splits, what_next
 from samjax.training.session import Session, new_session
-from tests.training.test_options import one_line
+from tests.training.test_resolve import one_line
 
 
 @pytest.fixture(scope="module")

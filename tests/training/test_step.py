@@ -6,22 +6,22 @@ import optax
 import pytest
 from flax import nnx
 
-from samjax.data.augment import Augmentation
-from samjax.strategies import trains
-from samjax.training.step import first, initial_state, make_train_step, replicate
+from samjax.data.on_device.augment import Augmentation
+from samjax.strategies import trainable_filter
+from samjax.training.step import initial_state, make_train_step, replicate, unreplicate
 from tests.training import small
 
 
 def prepared(transform: optax.GradientTransformation, devices: int, prompt: str = "box", **options):
     """The pmapped step on some of the devices and the state before its first step."""
-    graphdef, trainable, frozen = nnx.split(small.lora4ch(), trains(small.strategy()), ...)
+    graphdef, trainable, frozen = nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)
     step = make_train_step(graphdef, small.scorer(prompt, **options), transform, seed=7)
     return step, replicate(initial_state(trainable, transform), devices), replicate(frozen, devices)
 
 
-def rate(value: float, devices: int, enters: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def rate(value: float, devices: int, update_average: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Learning rate, and whether the weights enter the average."""
-    return np.full(devices, value, np.float32), np.full(devices, enters)
+    return np.full(devices, value, np.float32), np.full(devices, update_average)
 
 
 def test_steps_lower_the_loss_and_keep_the_frozen_weights_bitwise():
@@ -34,18 +34,18 @@ def test_steps_lower_the_loss_and_keep_the_frozen_weights_bitwise():
         losses.append(float(metrics["loss"][0]))
     assert losses[-1] < 0.9 * losses[0]
     assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(frozen), strict=True))
-    assert int(first(state).step) == 12
+    assert int(unreplicate(state).step) == 12
 
 
 def test_every_trainable_array_that_a_loss_reaches_moves():
     step, state, frozen = prepared(optax.scale_by_adam(), 1)
-    start = {path: leaf[...] for path, leaf in nnx.to_flat_state(first(state).trainable.tree())}
+    start = {path: leaf[...] for path, leaf in nnx.to_flat_state(unreplicate(state).trainable.tree())}
     data = small.on_devices(small.batch(2), 1)
     for _ in range(2):  # LoRA's a moves only once b has left zero
         state, _ = step(state, frozen, data, *rate(1e-2, 1))
     still = {
         "/".join(map(str, path))
-        for path, leaf in nnx.to_flat_state(first(state).trainable.tree())
+        for path, leaf in nnx.to_flat_state(unreplicate(state).trainable.tree())
         if np.array_equal(leaf[...], start[path])
     }
     # The multi-mask tokens' heads get no gradient from the single mask.
@@ -60,11 +60,11 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
         options = {"augmentation": Augmentation()}
         step, state, frozen = prepared(optax.identity(), devices, "point:0.7,box:0.3", **options)
         state, metrics = step(state, frozen, small.on_devices(data, devices), *rate(1.0, devices))
-        updated.append(small.leaves(first(state).trainable.tree()))
+        updated.append(small.leaves(unreplicate(state).trainable.tree()))
         losses.append(float(metrics["loss"][0]))
         assert int(metrics["counted"][0]) == 16 - len(empty)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    start = small.leaves(nnx.split(small.lora4ch(), trains(small.strategy()), ...)[1])
+    start = small.leaves(nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)[1])
     moved = max(np.abs(a - s).max() for a, s in zip(updated[0], start, strict=True))
     worst = max(np.abs(a - b).max() for a, b in zip(*updated, strict=True))
     assert moved > 1e-2
@@ -80,8 +80,8 @@ def test_a_batch_gives_the_mean_of_its_samples_one_by_one():
         step_one, state, frozen = prepared(optax.identity(), 1)
         part = {name: x[sample : sample + 1] for name, x in data.items()}
         state, _ = step_one(state, frozen, small.on_devices(part, 1), *rate(1.0, 1))
-        single.append(small.leaves(first(state).trainable.tree()))
-    for together, one, other in zip(small.leaves(first(both).trainable.tree()), *single, strict=True):
+        single.append(small.leaves(unreplicate(state).trainable.tree()))
+    for together, one, other in zip(small.leaves(unreplicate(both).trainable.tree()), *single, strict=True):
         np.testing.assert_allclose(together, (one + other) / 2, atol=2e-6)
 
 
@@ -104,10 +104,10 @@ def test_prompt_free_samples_count_their_empty_slices():
 def test_a_step_with_non_finite_loss_changes_nothing_but_says_so():
     step, state, frozen = prepared(optax.scale_by_adam(), 1)
     frozen = jax.tree.map(lambda x: x * np.nan, frozen)
-    before = [x.copy() for x in small.leaves(first(state)[1:3])]
+    before = [x.copy() for x in small.leaves(unreplicate(state)[1:3])]
     state, metrics = step(state, frozen, small.on_devices(small.batch(2), 1), *rate(1e-2, 1))
     assert not bool(metrics["finite"][0])
-    assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(first(state)[1:3]), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(unreplicate(state)[1:3]), strict=True))
 
 
 def test_the_step_is_compiled_once(caplog):
@@ -123,10 +123,10 @@ def test_the_average_is_the_mean_of_the_weights_that_entered_it():
     step, state, frozen = prepared(optax.scale_by_adam(), 1)
     data = small.on_devices(small.batch(2), 1)
     entered = []
-    for enters in (False, True, False, True, True):
-        state, _ = step(state, frozen, data, *rate(1e-2, 1, enters))
-        if enters:
-            entered.append(small.leaves(first(state).trainable.tree()))
-    assert int(first(state).averaged) == 3
-    for average, *iterates in zip(small.leaves(first(state).average.tree()), *entered, strict=True):
+    for update_average in (False, True, False, True, True):
+        state, _ = step(state, frozen, data, *rate(1e-2, 1, update_average))
+        if update_average:
+            entered.append(small.leaves(unreplicate(state).trainable.tree()))
+    assert int(unreplicate(state).averaged) == 3
+    for average, *iterates in zip(small.leaves(unreplicate(state).average.tree()), *entered, strict=True):
         np.testing.assert_allclose(average, np.mean(iterates, axis=0), atol=1e-7, rtol=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.models.presets import SamConfig
+from samjax.models.config import SamConfig
 from samjax.weights.architecture import expected_shapes
 
 # No two sizes that a transposition could exchange are equal.

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.meta_sam import meta_architecture
-from samjax.models.presets import SamConfig
+from samjax.models.config import SamConfig
 
 
 def meta_sam(config: SamConfig) -> torch.nn.Module:

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from samjax.errors import UserError
+from samjax.models.config import PRESETS
 from samjax.models.flat import unstack_blocks
-from samjax.models.presets import PRESETS
 from samjax.models.sam import abstract_sam
 from samjax.weights.architecture import deduce, expected_shapes
 from tests.weights.checkpoints import SMALL

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
+from samjax.models.config import Adaptation
 from samjax.models.flat import from_flat
-from samjax.models.presets import Adaptation
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam, abstract_sam
-from samjax.runs import load_trained
+from samjax.runs.trained import load_trained
 from samjax.weights.export import plain_sam, save_meta, save_transformers
 from samjax.weights.files import load_weights
 from samjax.weights.pth import read_pth

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
-from samjax.models.presets import PRESETS
+from samjax.models.config import PRESETS
 from samjax.weights.architecture import expected_shapes
 from samjax.weights.names import from_ours, iou_head_depth, spelling_of, to_ours
 from tests.weights.checkpoints import GOLDEN, SMALL, random_flat, random_named, same

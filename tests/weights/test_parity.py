@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
-from samjax.models.presets import PRESETS
+from samjax.models.config import PRESETS
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import normalise
 from samjax.weights.architecture import deduce, expected_shapes

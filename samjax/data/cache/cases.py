@@ -1,0 +1,327 @@
+"""The slice cache: each case once, prepared, in one file that slices are read from without parsing.
+
+A file is a safetensors of the tensors `images` (z, h, w, 4) uint8, `labels` (z, h, w) uint8 and `counts`
+(Z, 4) int32, as in `volumes.Volume`, and metadata that says what they are. Its name holds a key made of
+the source files and the preprocessing version, so that what has changed is built anew. Files appear
+whole, by a rename: builds may run at once or be killed.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samjax.data.cases import MODALITIES, Case
+from samjax.data.formats.nifti import header_bytes, read_header
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import PREPROCESSING_VERSION, Box, Volume, read_case
+from samjax.data.loading.progress import processed
+from samjax.errors import UserError
+from samjax.files import replacing
+
+# Name and safetensors dtype, in the order of the file: what is small, and needed on opening, first.
+_TENSORS = {"counts": "I32", "labels": "U8", "images": "U8"}
+# The share of a skull-stripped volume that its brain's bounding box takes up: 0.35 to 0.4 in BraTS.
+_BRAIN_SHARE = 0.42
+# A temporary file this old belongs to a build that was killed; writing one takes seconds.
+_STALE_SECONDS = 900
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be prepared, and why, in one line."""
+
+    case: Case
+    reason: str
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """A prepared case whose slices are read on demand; small, so it can be sent to other processes.
+
+    `counts` (Z, 4) int32: pixels of each canonical code in every slice of the whole volume. The slices
+    inside `box` lie in the file `path`, images and labels from these bytes on, or in `memory`. The
+    file is opened for each read, since a cohort has more files than a process may keep open.
+    """
+
+    case: Case
+    counts: np.ndarray
+    box: Box
+    geometry: Geometry
+    path: Path | None = None
+    offsets: tuple[int, int] = (0, 0)
+    memory: Volume | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The whole volume's (slices, rows, columns)."""
+        return self.geometry.shape
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the case has a label."""
+        return self.case.label is not None
+
+    @property
+    def images(self) -> np.ndarray:
+        """Inside `box`: (z, h, w, 4) uint8, t1, t1gd, t2, flair."""
+        if self.memory is not None:
+            return self.memory.images
+        return self._mapped(self.offsets[0], (*self.box.shape, len(MODALITIES)))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Inside `box`: (z, h, w) uint8 canonical codes, all background where there is no label."""
+        if self.memory is not None:
+            return self.memory.labels
+        return self._mapped(self.offsets[1], self.box.shape)
+
+    def read(self, start: int, stop: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Slices `start` up to before `stop`, whole again.
+
+        Args:
+          start, stop: slices of the whole volume; what lies outside of it is background.
+          size: the side of the square they are padded to, right and bottom; None: the native size.
+
+        Returns:
+          images (n, H, W, 4) uint8 (t1, t1gd, t2, flair) and labels (n, H, W) uint8 canonical codes.
+        """
+        rows, columns = (size, size) if size is not None else self.shape[1:]
+        if rows < self.shape[1] or columns < self.shape[2]:
+            raise ValueError(f"size {size} does not hold slices of {self.shape[1:]}")
+        images = np.zeros((stop - start, rows, columns, len(MODALITIES)), np.uint8)
+        labels = np.zeros((stop - start, rows, columns), np.uint8)
+        first, last = max(start, self.box.start[0]), min(stop, self.box.stop[0])
+        if first < last:
+            inside = slice(first - self.box.start[0], last - self.box.start[0])
+            where = (slice(first - start, last - start), *self.box.index[1:])
+            images[where] = self.images[inside]
+            labels[where] = self.labels[inside]
+        return images, labels
+
+    def _mapped(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+        assert self.path is not None
+        return np.memmap(self.path, np.uint8, "r", offset, shape)
+
+
+def build_cache(
+    cases: Sequence[Case], directory: Path | None, workers: int | None = None, progress: bool = True
+) -> tuple[list[CachedCase], list[Failure]]:
+    """Prepares the cases that are not in the cache yet, by several processes, and opens all.
+
+    Args:
+      cases: of any layouts and domains.
+      directory: where the files lie; None keeps everything in memory instead.
+      workers: processes, by default one a core; with 1 all happens in this one.
+      progress: whether to print the size and a progress bar to stderr.
+
+    Returns:
+      The cases that could be prepared, in the order given, and those that could not.
+
+    Raises:
+      UserError: the disk is full, or what is expected would not fit on it.
+    """
+    if directory is not None:
+        _make_directory(directory)
+    results: list[CachedCase | Failure | None] = [_opened(case, directory) for case in cases]
+    missing = [number for number, result in enumerate(results) if result is None]
+    if missing:
+        todo = [cases[number] for number in missing]
+        if directory is not None:
+            _announce(todo, directory, progress)
+        done = processed(_Prepare(directory), todo, "preparing cases", workers, progress)
+        for number, result in zip(missing, done, strict=True):
+            results[number] = result
+    good = [result for result in results if isinstance(result, CachedCase)]
+    return good, [result for result in results if isinstance(result, Failure)]
+
+
+def open_case(case: Case, directory: Path | None) -> CachedCase:
+    """One case from the cache, prepared first where needed; with `directory` None, in memory.
+
+    Raises:
+      UserError: the case cannot be read, or the disk is full.
+    """
+    if directory is None:
+        volume = read_case(case)
+        return CachedCase(case, volume.counts, volume.box, volume.geometry, memory=volume)
+    if (found := _opened(case, directory)) is None:
+        key = _key(case)
+        path = _path(case, directory, key)
+        volume = read_case(case)
+        try:
+            with replacing(path) as temporary:
+                _write(temporary, case, key, volume)
+        except OSError as error:
+            raise _not_written(directory, error) from error
+        found = _opened(case, directory)
+    if found is None:
+        raise UserError(f"{directory}: the cached {case.id} cannot be read back, or its files are changing now")
+    return found
+
+
+@dataclass(frozen=True)
+class _Prepare:
+    """What the worker processes do with each case."""
+
+    directory: Path | None
+
+    def __call__(self, case: Case) -> CachedCase | Failure:
+        try:
+            return open_case(case, self.directory)
+        except _CacheError:
+            raise
+        except UserError as error:
+            return Failure(case, str(error))
+
+
+class _CacheError(UserError):
+    """The cache's folder fails, not the case: there is no use in going on."""
+
+
+def _opened(case: Case, directory: Path | None) -> CachedCase | None:
+    """The case from its file, None where there is none that is whole, or where a source cannot be read."""
+    if directory is None:
+        return None
+    try:
+        path = _path(case, directory, _key(case))
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+            about = json.loads(header["__metadata__"]["case"])
+            spans = {name: [8 + length + end for end in header[name]["data_offsets"]] for name in _TENSORS}
+            file.seek(spans["counts"][0])
+            counts = np.fromfile(file, "<i4", math.prod(header["counts"]["shape"]))
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, UserError, ValueError, KeyError):
+        return None
+    if size != max(stop for _, stop in spans.values()):  # a crash of the machine can leave half a file
+        return None
+    counts = counts.astype(np.int32).reshape(header["counts"]["shape"])
+    box, geometry = Box(**_tuples(about["box"])), Geometry(**_tuples(about["geometry"]))
+    return CachedCase(case, counts, box, geometry, path, (spans["images"][0], spans["labels"][0]))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
+    """Writes a safetensors file by hand: the library would first copy it all into one string."""
+    arrays = dict(zip(_TENSORS, (volume.counts.astype("<i4"), volume.labels, volume.images), strict=True))
+    about = {
+        "id": case.id,
+        "labelled": case.label is not None,
+        "scheme": case.scheme,
+        "modalities": MODALITIES,
+        "shape": volume.geometry.shape,
+        "box": asdict(volume.box),
+        "spacing": volume.geometry.spacing,
+        "axes": "SPL",
+        "geometry": asdict(volume.geometry),
+        "preprocessing": PREPROCESSING_VERSION,
+        "key": key,
+    }
+    header: dict[str, Any] = {"__metadata__": {"case": json.dumps(about)}}
+    end = 0
+    for name, array in arrays.items():
+        dtype = _TENSORS[name]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    # Plain writes, not a writable memory map: on a full disk that ends in a signal, not an error.
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
+
+
+def _key(case: Case) -> str:
+    """A digest of what the cached file depends on: the sources' paths, sizes, times and headers, and us."""
+    digest = hashlib.sha256(f"{PREPROCESSING_VERSION} {case.scheme}".encode())
+    for modality in MODALITIES:
+        digest.update(f" {modality}={case.images[modality].channel}".encode())
+    for path in case.files:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        digest.update(f" {path.resolve()} {status.st_size} {status.st_mtime_ns} ".encode())
+        digest.update(header_bytes(path))
+    return digest.hexdigest()
+
+
+def _path(case: Case, directory: Path, key: str) -> Path:
+    return directory / f"{case.id}-{key[:16]}.safetensors"
+
+
+def _make_directory(directory: Path) -> None:
+    """Makes the folder, and removes the temporary files that killed builds left there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob(".tmp-*"):
+            with suppress(FileNotFoundError):  # another build may be at the same
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+    except OSError as error:
+        raise _not_written(directory, error) from error
+
+
+def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
+    """Prints what the cache will take and what is free; refuses to start where it cannot fit."""
+    expected = sum(map(_expected_bytes, cases))
+    free = shutil.disk_usage(directory).free
+    if expected > free:
+        raise _CacheError(
+            f"{directory}: the cache of {len(cases)} cases takes about {_size(expected)}, but {_size(free)} "
+            "are free; free some, name another disk with --cache-dir, or use --no-cache"
+        )
+    if progress:
+        from rich.console import Console
+
+        Console(stderr=True).print(
+            f"Preparing {len(cases)} cases in {directory}: about {_size(expected)}, {_size(free)} free",
+            highlight=False,
+        )
+
+
+def _expected_bytes(case: Case) -> int:
+    with suppress(UserError):  # a damaged file is reported when its case is read
+        shape = read_header(case.images[MODALITIES[0]].path).get_data_shape()[:3]
+        return int(math.prod(shape) * (len(MODALITIES) + 1) * _BRAIN_SHARE)
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _not_written(directory: Path, error: OSError) -> UserError:
+    if error.errno in _FULL:
+        return _CacheError(
+            f"{directory}: no space left for the cache; free some, name another disk with --cache-dir, "
+            "or use --no-cache"
+        )
+    return _CacheError(
+        f"{directory}: the cache cannot be written ({error.strerror or error}); "
+        "name another folder with --cache-dir, or use --no-cache"
+    )

@@ -1,0 +1,189 @@
+"""`python -m samjax.data.formats.nnunet_export OUT --run DIR`: a run's patients and split as a dataset of nnU-Net v2.
+
+Training and validation cases go to imagesTr, test cases to imagesTs, so that nnU-Net plans, preprocesses and trains
+without having seen a test patient. docs/nnunet.md says how to go on.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from samjax.cli.process import run_command
+from samjax.data.cases import MODALITIES, Case, Source
+from samjax.data.formats.nifti import read_header, write_like
+from samjax.data.imaging.geometry import Geometry, geometry_of, to_source
+from samjax.data.imaging.volumes import Scan, read_scan, verify_grid
+from samjax.data.labels import BACKGROUND, COMPARTMENTS, to_canonical
+from samjax.data.splits import PARTS, Splits
+from samjax.errors import UserError
+from samjax.files import replacing
+
+NUMBER = 501
+SUFFIX = ".nii.gz"
+CHANNEL_NAMES = {"t1": "T1", "t1gd": "T1Gd", "t2": "T2", "flair": "FLAIR"}
+"""Spellings that nnU-Net standardises by their z-score, as it does with any name but a few such as CT."""
+LABELS = {"background": BACKGROUND, **COMPARTMENTS}
+"""The canonical codes, which are consecutive, as nnU-Net wants its labels."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where a dataset lies: `raw` its folder of nnUNet_raw, `splits` its splits_final.json of nnUNet_preprocessed."""
+
+    raw: Path
+    splits: Path
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def export_nnunet(cases: Sequence[Case], splits: Splits, out: Path, name: str, number: int = NUMBER) -> Exported:
+    """Writes the labelled cases of all parts of a split as a raw dataset of nnU-Net v2.
+
+    Images that are 3-D .nii.gz files on the grid of their case's T1 are hard-linked, or copied where `out` is on
+    another file system; all others, and the labels, are written anew.
+
+    Args:
+        cases: whose patients `splits` divides; others are left out.
+        out: a folder; nnUNet_raw/DatasetNNN_NAME and nnUNet_preprocessed/DatasetNNN_NAME are made in it.
+        name: of the dataset; what is neither letter nor digit becomes "-".
+        number: of the dataset, 1 to 999.
+
+    Raises:
+        UserError: the dataset is there already, two cases have one id, a part is empty, or a file cannot be used.
+    """
+    if not 1 <= number <= 999:
+        raise UserError(f"--number {number}: expected 1 to 999")
+    dataset = f"Dataset{number:03d}_{re.sub(r'[^A-Za-z0-9]+', '-', name)}"
+    raw, split_file = out / "nnUNet_raw" / dataset, out / "nnUNet_preprocessed" / dataset / "splits_final.json"
+    for path in (raw, split_file):
+        if path.exists():
+            raise UserError(f"{path}: exists already; remove it, or give the dataset another --number")
+    parts = {part: [case for case in splits.select(cases, part) if case.label is not None] for part in PARTS}
+    _verify(parts)
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".tmp-") as temporary:
+        folder = Path(temporary) / dataset
+        for part, members in parts.items():
+            for case in members:
+                _write_case(case, folder, "Ts" if part == "test" else "Tr")
+        description = _description(len(parts["train"]) + len(parts["val"]))
+        (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
+        folder.rename(raw)
+    ids = {part: tuple(case.id for case in members) for part, members in parts.items()}
+    with replacing(split_file) as temporary_file:
+        temporary_file.write_text(json.dumps([{"train": ids["train"], "val": ids["val"]}], indent=2) + "\n")
+    return Exported(raw, split_file, **ids)
+
+
+def _verify(parts: dict[str, list[Case]]) -> None:
+    """Refuses empty parts, and cases that would get the same files (as in two domains, or with --overfit)."""
+    seen: dict[str, Case] = {}
+    for part, members in parts.items():
+        if not members:
+            raise UserError(f"no labelled case is of the {part} part; is the data where the run found it?")
+        for case in members:
+            if case.id in seen:
+                where = {seen[case.id].domain, case.domain}
+                twice = f"in {' and in '.join(sorted(where))}" if len(where) > 1 else "in two parts of the split"
+                raise UserError(f"case {case.id}: {twice}; nnU-Net needs every case once")
+            seen[case.id] = case
+
+
+def _description(training: int) -> dict[str, object]:
+    """The content of dataset.json."""
+    return {
+        "channel_names": {str(number): CHANNEL_NAMES[modality] for number, modality in enumerate(MODALITIES)},
+        "labels": LABELS,
+        "numTraining": training,
+        "file_ending": SUFFIX,
+    }
+
+
+def _write_case(case: Case, folder: Path, part: str) -> None:
+    """Writes imagesTr/CASE_0000.nii.gz, ... and labelsTr/CASE.nii.gz, or those of Ts."""
+    images, labels = folder / f"images{part}", folder / f"labels{part}"
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(exist_ok=True)
+    first = case.images[MODALITIES[0]]
+    grid, opened = _grid(first.path), {}
+    reference = None
+    for number, modality in enumerate(MODALITIES):
+        source, target = case.images[modality], images / f"{case.id}_{number:04d}{SUFFIX}"
+        if source.channel is None and source.path.name.endswith(SUFFIX) and _grid(source.path, flat=True) == grid:
+            _link(source.path.resolve(), target)
+        else:
+            reference = reference or read_scan(first, opened)
+            scan = read_scan(source, opened)
+            _write(target, scan, scan.array, first.path, reference)
+    reference = reference or read_scan(first, opened)
+    label = read_scan(Source(case.label), opened)
+    if case.scheme is None:
+        raise UserError(f"{case.label}: the scheme of its values is not known; name it with --labels")
+    codes = to_canonical(label.array, case.scheme, case.label)
+    _write(labels / f"{case.id}{SUFFIX}", label, codes, first.path, reference)
+
+
+def _grid(path: Path, flat: bool = False) -> Geometry | None:
+    """The grid of a file's volumes; with `flat`, None of a file that is not 3-D."""
+    header = read_header(path)
+    shape = header.get_data_shape()
+    if len(shape) < 3 or (flat and len(shape) != 3):
+        return None
+    return geometry_of(shape[:3], header.get_best_affine(), path)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one that has no hard links
+        shutil.copyfile(source, target)
+
+
+def _write(target: Path, scan: Scan, array: np.ndarray, like: Path, reference: Scan) -> None:
+    """Writes `array` (slice, row, column), which lies where `scan` does, on the axes of the reference's file."""
+    verify_grid(scan, reference)
+    write_like(target, to_source(array, reference.geometry), like, array.dtype)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line.
+
+    Attributes:
+        out: folder that nnUNet_raw and nnUNet_preprocessed are made in.
+        run: the run whose patients and split are written; by default the latest.
+        number: of the dataset, by which nnU-Net's commands find it.
+    """
+
+    out: tyro.conf.Positional[Path]
+    run: Path | None = None
+    number: int = NUMBER
+
+
+def main() -> None:
+    """The command."""
+    options = tyro.cli(Options, prog="python -m samjax.data.formats.nnunet_export", description=__doc__)
+
+    from samjax.data.cohort import list_cases
+    from samjax.runs.folder import find_run, read_config, read_splits
+
+    run = find_run(options.run)
+    config = read_config(run)
+    folders = {name: Path(path) for name, path in config.data.items()}
+    cases = list_cases(folders, config.options.layout, config.options.labels, config.options.limit)
+    found = export_nnunet(cases, read_splits(run), options.out, run.resolve().name, options.number)
+    print(f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test cases: {found.raw}")
+    print(f"the split, as fold 0: {found.splits}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,267 @@
+"""Reading one case: oriented, verified, normalised, cropped to the brain; and writing label maps back."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from samjax.data.cases import MODALITIES, Case, Source
+from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
+from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
+from samjax.data.labels import to_canonical
+from samjax.errors import UserError
+
+# Raised whenever the same files would give other numbers, so that caches of before are not used.
+PREPROCESSING_VERSION = 1
+PERCENTILES = (0.5, 99.5)
+THREADS = 2
+"""A case is read and prepared by so many: most of the time lies in zlib and NumPy, which leave Python's lock alone."""
+# Up to this many distinct integers, a histogram costs less than sorting the voxels.
+_MOST_BINS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Box:
+    """A crop of a whole volume: (slice, row, column) indices, from `start` up to before `stop`."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def index(self) -> tuple[slice, slice, slice]:
+        """What an array (slice, row, column) is indexed with."""
+        first, second, third = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return first, second, third
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many slices, rows and columns it holds."""
+        first, second, third = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return first, second, third
+
+    def union(self, other: "Box") -> "Box":
+        """The smallest box that holds both."""
+        a, b, c = map(min, self.start, other.start)
+        d, e, f = map(max, self.stop, other.stop)
+        return Box((a, b, c), (d, e, f))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image or label as stored: `array` (slice, row, column), a view in the file's own numbers."""
+
+    source: Source
+    array: np.ndarray
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A case in memory.
+
+    `images` (z, h, w, 4) uint8, t1, t1gd, t2, flair in [0, 255], and `labels` (z, h, w) uint8 canonical
+    codes lie inside `box`; outside of it all is 0. `counts` (Z, 4) int32: pixels of each canonical code
+    in every slice of the whole volume. Without a label all is background.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    box: Box
+    geometry: Geometry
+
+
+def read_case(case: Case) -> Volume:
+    """Reads and prepares all files of a case.
+
+    Raises:
+      UserError: a file is damaged, empty, constant or not finite, the files' grids differ, or a label
+        value is not of the case's scheme.
+    """
+    paths = [case.images[modality].path for modality in MODALITIES]
+    opened = _read_together(paths + ([case.label] if case.label else []))
+    images = [read_scan(case.images[modality], opened) for modality in MODALITIES]
+    label = read_scan(Source(case.label), opened) if case.label else None
+    for scan in [*images[1:], *([label] if label else [])]:
+        verify_grid(scan, images[0])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        backgrounds = list(pool.map(background_value, images))
+        boxes = list(pool.map(foreground_box, images, backgrounds))
+        if label and label.array.any():
+            boxes.append(foreground_box(label, 0))
+        box = reduce(Box.union, boxes)
+
+        pixels = np.empty((*box.shape, len(MODALITIES)), np.uint8)
+        for channel, prepared in enumerate(pool.map(normalise, images, repeat(box), backgrounds)):
+            pixels[..., channel] = prepared
+    labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
+    geometry = images[0].geometry
+    return Volume(pixels, labels, _count_codes(labels, box, geometry), box, geometry)
+
+
+def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
+    """Reads files by several threads, each file once: decompressing leaves Python's lock alone."""
+    distinct = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(distinct, pool.map(read_nifti, distinct), strict=True))
+
+
+def read_scan(source: Source, opened: dict[Path, Nifti]) -> Scan:
+    """Reads one image or label; `opened` keeps files already read, since a 4-D one holds several images.
+
+    Raises:
+      UserError: the file is damaged or not finite, lacks the volume expected, or has no place in space.
+    """
+    path = source.path
+    if path not in opened:
+        opened[path] = read_nifti(path)
+    image = opened[path]
+    array = image.array
+    if source.channel is None and array.ndim != 3:
+        raise UserError(f"{path}: shape {_by(array.shape)}, expected one 3-D volume")
+    if source.channel is not None:
+        if array.ndim != 4 or array.shape[3] <= source.channel:
+            raise UserError(f"{path}: shape {_by(array.shape)}, expected 4-D with a channel {source.channel}")
+        array = array[..., source.channel]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"{path}: has NaN or infinite voxels; repair the file")
+    geometry = geometry_of(array.shape, image.header.get_best_affine(), path)
+    return Scan(source, to_ours(array, geometry), geometry)
+
+
+def verify_grid(scan: Scan, reference: Scan) -> None:
+    """Refuses, by a `UserError`, a scan whose voxels are not where the reference's are."""
+    path, name = scan.source.path, reference.source.path.name
+    if scan.geometry.shape != reference.geometry.shape:
+        raise UserError(
+            f"{path}: {_by(scan.geometry.source_shape)} voxels where {name} has "
+            f"{_by(reference.geometry.source_shape)}; all files of a case must share one grid"
+        )
+    if not same_grid(scan.geometry, reference.geometry):
+        raise UserError(
+            f"{path}: its affine puts the voxels elsewhere than {name}'s does; "
+            "all files of a case must share one grid (register or resample them)"
+        )
+
+
+def background_value(scan: Scan) -> float:
+    """The value outside the brain: 0, or the lowest where that is negative and more frequent (z-scores)."""
+    lowest = scan.array.min()
+    if lowest < 0 and np.count_nonzero(scan.array == lowest) > np.count_nonzero(scan.array == 0):
+        return lowest.item()
+    return 0
+
+
+def foreground_box(scan: Scan, background: float) -> Box:
+    """The bounding box of all that is not `background`; a `UserError` where nothing is."""
+    mask = scan.array != background
+    planes = mask.any(axis=2)
+    spans = [np.flatnonzero(line) for line in (planes.any(axis=1), planes.any(axis=0), mask.any(axis=(0, 1)))]
+    if not all(span.size for span in spans):
+        raise UserError(f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
+    first, second, third = spans
+    return Box(
+        (int(first[0]), int(second[0]), int(third[0])),
+        (int(first[-1]) + 1, int(second[-1]) + 1, int(third[-1]) + 1),
+    )
+
+
+def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
+    """The scan inside `box` as uint8, its percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
+
+    What equals `background` becomes 0. The same values give the same result whatever the type they are stored in, but
+    for float32's rounding.
+
+    Raises:
+      UserError: the foreground has a single value.
+    """
+    array = np.ascontiguousarray(scan.array[box.index])  # many files are flipped views, slow to walk along
+    lowest, highest = array.min(), array.max()
+    if array.dtype.kind in "iu" and int(highest) - int(lowest) < _MOST_BINS:
+        levels = np.arange(int(lowest), int(highest) + 1)
+        counts = sum(np.bincount(_above(lowest, plane).ravel(), minlength=levels.size) for plane in array)
+        low, high = _window_of_counts(levels, counts * (levels != background), scan)
+        table = np.where(levels != background, _to_bytes(levels, low, high), 0).astype(np.uint8)
+        return np.stack([table[_above(lowest, plane)] for plane in array])
+    foreground = array != background
+    low, high = _window(array[foreground], scan)
+    return np.where(foreground, _to_bytes(array, low, high), np.uint8(0))
+
+
+def canonical_label(scan: Scan, case: Case, box: Box) -> np.ndarray:
+    """The label inside `box` as uint8 canonical codes.
+
+    Raises:
+      UserError: a value is not of the case's scheme, or the scheme is not known.
+    """
+    if case.scheme is None:
+        raise UserError(f"{scan.source.path}: the scheme of its values is not known; name it with --labels")
+    return to_canonical(scan.array[box.index], case.scheme, scan.source.path)
+
+
+def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry) -> None:
+    """Writes a label map beside the case's images: same affine, header and axes, the label's integer type.
+
+    Args:
+      path: `.nii` or `.nii.gz`.
+      values: (slice, row, column) whole numbers of the source's scheme (see `labels.roi_value`).
+      case: whose T1 gives the header; uint8 where it has no label, or one that is not of integers.
+      geometry: the case's.
+    """
+    dtype = read_header(case.label).get_data_dtype() if case.label else np.dtype(np.uint8)
+    if dtype.kind not in "iu":
+        dtype = np.dtype(np.uint8)
+    write_like(path, to_source(values, geometry), case.images[MODALITIES[0]].path, dtype)
+
+
+def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray:
+    slices, rows, columns = geometry.shape
+    counts = np.zeros((slices, 4), np.int32)
+    for code in (1, 2, 3):
+        counts[box.index[0], code] = np.count_nonzero(labels == code, axis=(1, 2))
+    counts[:, 0] = rows * columns - counts[:, 1:].sum(axis=1)
+    return counts
+
+
+def _window(values: np.ndarray, scan: Scan) -> tuple[float, float]:
+    """The percentiles that become 0 and 255; the extremes where nearly all voxels are alike."""
+    low, high = np.percentile(values, PERCENTILES)
+    if low == high:
+        low, high = values.min(), values.max()
+    if low == high:
+        raise UserError(f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case")
+    return float(low), float(high)
+
+
+def _window_of_counts(levels: np.ndarray, counts: np.ndarray, scan: Scan) -> tuple[float, float]:
+    """As `_window`, from how often each level occurs; interpolates as `np.percentile` does."""
+    below = np.cumsum(counts)
+    ranks = np.array(PERCENTILES) / 100 * (below[-1] - 1)
+    under, over = (levels[np.searchsorted(below, whole(ranks), side="right")] for whole in (np.floor, np.ceil))
+    window = under + (over - under) * (ranks % 1)
+    if window[0] < window[1]:
+        return float(window[0]), float(window[1])
+    return _window(levels[counts > 0], scan)
+
+
+def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:
+    """Integers as indices, `lowest` as 0. Of a plane at a time, which stays in the processor's cache."""
+    return plane.astype(np.intp) - int(lowest)
+
+
+def _to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    scaled = (values - low) * (255 / (high - low))
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def _named(scan: Scan) -> str:
+    return str(scan.source.path) + ("" if scan.source.channel is None else f" (channel {scan.source.channel})")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,214 @@
+"""The tumours of the phantom: where they grow, how they push, and which voxels they take."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samjax.data.synthetic.brain import (
+    TISSUES,
+    Field,
+    Points,
+    edge,
+    ellipsoid,
+    hull,
+    smooth_union,
+    waves,
+)
+
+Labels = NDArray[np.uint8]
+
+COMPARTMENTS = ("non-enhancing", "edema", "enhancing")  # BraTS 2023 label values 1, 2, 3
+
+# The middle and half the extent of the cerebrum, in millimetres.
+_MIDDLE = np.asarray([[0], [-16], [3]], np.float32)
+_HALF = np.asarray([[67], [85], [71]], np.float32)
+
+# Places a glioma starts from: (|x|, y, z) in standard millimetres, and how often.
+_GLIOMA_SITES = (
+    ((28.0, 34.0, 20.0), 0.26),
+    ((44.0, -14.0, -13.0), 0.24),
+    ((32.0, -42.0, 34.0), 0.18),
+    ((24.0, -72.0, 12.0), 0.10),
+    ((37.0, 4.0, 12.0), 0.12),
+    ((14.0, -16.0, 10.0), 0.05),
+    ((9.0, 24.0, 16.0), 0.05),
+)
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """One tumour in standard coordinates; lengths in millimetres, the rest as shares of 1."""
+
+    kind: str  # glioma, meningioma or midline
+    centre: tuple[float, float, float]
+    lobes: tuple[tuple[float, float, float, float], ...]  # offset x, y, z and radius of each lobe
+    radius: float
+    roughness: float
+    rim: float  # thickness of the enhancing rim over `radius`
+    rim_gaps: float  # share of the rim that does not enhance
+    edema: float  # how far edema reaches
+    push: float
+    necrotic: bool  # fluid in the core rather than solid tissue that does not enhance
+    seed: int
+
+    def generator(self, purpose: int) -> np.random.Generator:
+        """An independent stream for each random field."""
+        return np.random.default_rng((self.seed, purpose))
+
+
+def draw_tumour(domain: str, rng: np.random.Generator, points: Points, outside: Field) -> Tumour:
+    """A tumour as `domain` has them.
+
+    `points` (3, n) are the head's voxels in standard coordinates, `outside` (n,) their distance to
+    the intracranial surface, from which a meningioma takes its place.
+    """
+    if domain == "meningioma":
+        return _meningioma(rng, points, outside)
+    if domain == "paediatric":
+        return _midline_glioma(rng)
+    return _glioma(rng, larger=domain == "subsaharan")
+
+
+def displaced(points: Points, tumour: Tumour) -> Points:
+    """Where the tissue now at `points` lay before the tumour pushed it outwards."""
+    offset = points - np.asarray(tumour.centre, np.float32)[:, None]
+    reach = np.float32(1.5 * tumour.radius + 0.5 * tumour.edema)
+    squared = np.sum(offset**2, axis=0) / reach**2
+    return points - offset * (np.float32(tumour.push) * np.exp(-squared))
+
+
+def grow(points: Points, moved: Points, tumour: Tumour, fractions: Field, outside: Field) -> tuple[Field, Labels]:
+    """Opacities (3, n) of `COMPARTMENTS` at points, and label values (n,) as a reader would draw them.
+
+    `moved` are the points as `displaced` gives them and `fractions` the tissues there.
+    The labels take a compartment where it fills half of a voxel; thin fluid in a sulcus stays part of
+    the edema around it, a ventricle does not.
+    """
+    core = _core_distance(points, tumour)
+    cerebrum, _, stem = hull(moved)
+    host = np.minimum(cerebrum, stem)  # nothing here crosses the tentorium
+    if tumour.kind == "meningioma":
+        core = np.maximum(core, outside + np.float32(0.3))
+    else:
+        core = np.maximum(core, np.maximum(host - 1, outside + 2))
+    in_core = edge(core)
+    enhancing = in_core * _enhancement(points, tumour, core)
+    in_edema = _edema(points, tumour, core, fractions, np.maximum(host, outside + 3)) * (1 - in_core)
+    fluid = fractions[TISSUES.index("csf")]
+    opacities = np.stack([in_core - enhancing, in_edema * np.clip(1.2 * (1 - fluid), 0, 1), enhancing])
+    labels = np.where(enhancing > opacities[0], 3, 1)
+    labels = np.where(in_core >= 0.5, labels, np.where((in_edema >= 0.5) & (fluid < 0.8), 2, 0))
+    return opacities, labels.astype(np.uint8)
+
+
+def _glioma(rng: np.random.Generator, larger: bool) -> Tumour:
+    sites, weights = zip(*_GLIOMA_SITES, strict=True)
+    site = np.asarray(sites[rng.choice(len(sites), p=weights)])
+    centre = (site + rng.normal(0, 5, 3)) * (rng.choice([-1, 1]), 1, 1)
+    radius = float(np.clip(rng.lognormal(np.log(19 if larger else 16.5), 0.3), 8, 28))
+    solid = rng.random() < 0.2
+    return Tumour(
+        kind="glioma",
+        centre=tuple(centre.tolist()),
+        lobes=_lobes(rng, radius, int(rng.integers(1, 4))),
+        radius=radius,
+        roughness=float(rng.uniform(0.12, 0.24)),
+        rim=float(rng.uniform(0.16, 0.45)),
+        rim_gaps=0.75 if solid else float(rng.uniform(0.03, 0.3)),
+        edema=float(rng.uniform(6, 20)),
+        push=float(rng.uniform(0.35, 0.6)),
+        necrotic=not solid,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _meningioma(rng: np.random.Generator, points: Points, outside: Field) -> Tumour:
+    radius = float(np.clip(rng.lognormal(np.log(14), 0.33), 6, 26))
+    eccentric = np.sum(((points - _MIDDLE) / _HALF) ** 2, axis=0) > 0.5
+    shallow = (np.abs(outside + 0.45 * radius) < 2) & (points[2] > -16) & eccentric
+    if rng.random() < 0.25:  # on the falx
+        shallow = (np.abs(np.abs(points[0]) - 0.6 * radius) < 2) & (points[2] > 38) & (outside < -0.5 * radius)
+    place = points[:, rng.choice(np.flatnonzero(shallow))]
+    return Tumour(
+        kind="meningioma",
+        centre=tuple(float(c) for c in place),
+        lobes=_lobes(rng, radius, int(rng.integers(1, 3))),
+        radius=radius,
+        roughness=float(rng.uniform(0.03, 0.07)),
+        rim=float(rng.uniform(0.5, 0.9)) if rng.random() < 0.35 else 3.0,
+        rim_gaps=0.0,
+        edema=0.0 if rng.random() < 0.3 else float(rng.uniform(4, 18)),
+        push=float(rng.uniform(0.45, 0.6)),
+        necrotic=False,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _midline_glioma(rng: np.random.Generator) -> Tumour:
+    site = np.asarray((0.0, -24.0, -28.0) if rng.random() < 0.8 else (7.0, -18.0, 6.0))
+    radius = float(rng.uniform(11, 18))
+    return Tumour(
+        kind="midline",
+        centre=tuple((site + rng.normal(0, 2.5, 3)).tolist()),
+        lobes=((0.0, 0.0, 0.0, radius),),
+        radius=radius,
+        roughness=float(rng.uniform(0.08, 0.16)),
+        rim=0.0,
+        rim_gaps=float(rng.uniform(0.9, 0.97)) if rng.random() < 0.75 else 1.0,
+        edema=float(rng.uniform(3, 9)) if rng.random() < 0.45 else 0.0,
+        push=float(rng.uniform(0.3, 0.45)),
+        necrotic=False,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
+    lobes = [(0.0, 0.0, 0.0, radius * (1.0 if count == 1 else 0.85))]
+    for _ in range(count - 1):
+        direction = rng.normal(size=3)
+        offset = direction / np.linalg.norm(direction) * radius * rng.uniform(0.5, 0.85)
+        lobes.append((*offset.tolist(), radius * rng.uniform(0.4, 0.7)))
+    return tuple(lobes)
+
+
+def _core_distance(points: Points, tumour: Tumour) -> Field:
+    distance = None
+    for *offset, radius in tumour.lobes:
+        place = tuple(c + o for c, o in zip(tumour.centre, offset, strict=True))
+        stretch = tumour.generator(0).uniform(0.85, 1.18, 3)
+        lobe = ellipsoid(points, place, tuple(radius * stretch))
+        distance = lobe if distance is None else smooth_union(distance, lobe, 0.4 * tumour.radius)
+    rough = waves(tumour.generator(1), points, 1.5 * tumour.radius) + 0.5 * waves(
+        tumour.generator(2), points, max(0.6 * tumour.radius, 7.0)
+    )
+    return distance + np.float32(tumour.roughness * tumour.radius) * rough
+
+
+def _enhancement(points: Points, tumour: Tumour, core: Field) -> Field:
+    """Share of the core that enhances: a rim of uneven width with gaps, or nodules."""
+    gaps = waves(tumour.generator(3), points, max(1.1 * tumour.radius, 9.0), 20)
+    # The share of a unit normal field above this level is `rim_gaps`.
+    level = np.float32(_normal_quantile(1 - tumour.rim_gaps))
+    nodules = edge((gaps - level) * np.float32(0.25 * tumour.radius))
+    if tumour.rim == 0:
+        return nodules * edge(core + 1.5)
+    width = tumour.rim * tumour.radius * (1 + 0.35 * waves(tumour.generator(4), points, 0.9 * tumour.radius))
+    return edge(-core - np.clip(width, 1.8, None)) * nodules
+
+
+def _edema(points: Points, tumour: Tumour, core: Field, fractions: Field, bounds: Field) -> Field:
+    """Edema: fingers through the white matter around the core that spare cortex and fluid."""
+    if tumour.edema == 0:
+        return np.zeros_like(core)
+    uneven = waves(tumour.generator(5), points, 55.0) + 0.15 * waves(tumour.generator(6), points, 16.0)
+    reach = np.float32(tumour.edema) * (1 + 0.4 * np.clip(uneven, -2, 1.5))
+    grey = fractions[TISSUES.index("grey")] + fractions[TISSUES.index("thalamus")]
+    spared = np.float32(0.55 * tumour.edema) * grey
+    return edge(np.maximum(core - reach + spared, bounds), 1.5)
+
+
+def _normal_quantile(share: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(min(max(share, 1e-4), 1 - 1e-4))

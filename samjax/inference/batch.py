@@ -1,0 +1,252 @@
+"""Segmenting scans without labels: which runs, which cases, their prompts, and the files written."""
+
+import hashlib
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samjax.data.cases import Case
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import write_labels
+from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
+from samjax.errors import UserError
+from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
+from samjax.inference.predictor import Predictor, read_images
+from samjax.inference.prompt_files import read_prompts
+from samjax.inference.records import PredictionRecipe, already_done, record, target
+from samjax.options import PredictOptions
+from samjax.runs.folder import FINAL, find_run, read_config
+from samjax.strategies import find_strategy
+from samjax.weights.files import file_sha256
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_ARGUMENTS = {"box": "boxes", "point": "points"}
+
+MERGE_ORDER = ("whole-tumor", "tumor-core", *COMPARTMENTS)
+"""Later regions are written over earlier ones."""
+
+Images = tuple[np.ndarray, Geometry]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many cases were written, were there already, and were left out."""
+
+    folder: Path
+    written: int
+    already: int
+    left_out: int
+
+    def __str__(self) -> str:
+        counts = ((self.written, "written"), (self.already, "there already"), (self.left_out, "left out"))
+        return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What cases are asked with: a kind of prompt and, of a file, the boxes or clicks of each case."""
+
+    kind: str
+    file: Path | None = None
+    prompts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def of(self, case: str) -> dict[str, np.ndarray]:
+        """What `Predictor.segment` takes for a case."""
+        return {_ARGUMENTS[self.kind]: self.prompts[case]} if self.file else {}
+
+    def digest(self, case: str) -> str:
+        """sha256 of a case's prompts; empty without any."""
+        return hashlib.sha256(repr(self.prompts[case].tolist()).encode()).hexdigest() if self.file else ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is needed to turn a case's images into its file."""
+
+    options: PredictOptions
+    runs: tuple[Path, ...]
+    models: tuple[Predictor, ...]
+    asked: Asked
+    schemes: Mapping[str, str]
+    recipes: Mapping[str, PredictionRecipe]
+
+    def segment(self, case: Case, images: np.ndarray) -> np.ndarray:
+        """The label values (slices, rows, columns) uint8 of a case."""
+        codes = merged(self.models, images, self.asked.of(case.id), self.options.propagate)
+        return from_canonical(codes, self.schemes[case.id])
+
+    def write(self, case: Case, values: np.ndarray, geometry: Geometry) -> None:
+        """Writes a case's file, and before it what it is made with."""
+        output = self.options.output
+        about = {"runs": [str(run) for run in self.runs], "prompts": str(self.asked.file or "")}
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            record(output, case.id, self.recipes[case.id], about)
+            write_labels(target(output, case.id), values, case, geometry)
+        except OSError as error:
+            raise UserError(f"{target(output, case.id)}: cannot be written ({error.strerror or error})") from error
+
+
+def predict(options: PredictOptions) -> Outcome:
+    """Segments the cases that the options name and writes a label map for each.
+
+    A case that cannot be read, or that the prompt file does not name, is named on stderr and left out.
+
+    Raises:
+        UserError: runs, prompts or the output folder cannot be used, or no case can.
+    """
+    kind, file = _kind_of(options)
+    runs = merge_order([find_run(folder) for folder in options.run or (None,)])
+    cases, left_out = find_inputs(options.input, options.layout, options.labels)
+    schemes = schemes_of(cases, runs[0])
+    if file is None:
+        asked = Asked(kind)
+    else:
+        asked, cases, more = _prompted(cases, kind, file)
+        left_out += more
+    models = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
+    for model in models:
+        model.require(kind)
+    _tell(models, {schemes[case.id] for case in cases}, left_out)
+
+    trained = tuple(file_sha256(run / FINAL) for run in runs)
+    recipes = {
+        case.id: PredictionRecipe(trained, kind, asked.digest(case.id), options.propagate, schemes[case.id])
+        for case in cases
+    }
+    done = already_done(options.output, cases, recipes, options.overwrite)
+    todo = [case for case in cases if case.id not in done]
+    failures = _process(todo, Job(options, tuple(runs), models, asked, schemes, recipes))
+    if len(failures) == len(todo) and not done:
+        raise UserError(one_line([*failures, *left_out]))
+    return Outcome(options.output, len(todo) - len(failures), len(done), len(left_out) + len(failures))
+
+
+def merge_order(runs: Sequence[Path]) -> list[Path]:
+    """Runs by `MERGE_ORDER`; a UserError if two are of one region, or one predicts all regions by itself."""
+    options = {run: read_config(run).options for run in runs}
+    alone = [run for run in runs if find_strategy(options[run].strategy).family == "unet"]
+    if alone and len(runs) > 1:
+        raise UserError(f"--run {alone[0]}: predicts all regions at once; give it alone")
+    rois = [options[run].roi for run in runs]
+    if len(set(rois)) < len(rois):
+        raise UserError(f"--run: several are of {max(rois, key=rois.count)}; give one for each region")
+    return sorted(runs, key=lambda run: MERGE_ORDER.index(options[run].roi))
+
+
+def merged(
+    models: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
+) -> np.ndarray:
+    """The canonical codes (slices, rows, columns) uint8 that models give, later ones over earlier ones.
+
+    A region is written as its outermost compartment; a U-Net gives all codes by itself.
+
+    Args:
+        images: (slices, rows, columns, 4) uint8.
+        prompts: `boxes` or `points` for `Predictor.segment`, the same for all.
+    """
+    codes = np.zeros(images.shape[:3], np.uint8)
+    for model in models:
+        model.set_volume(images)
+        found = model.segment(**prompts, propagate=propagate).mask
+        if model.is_unet:
+            return found
+        codes[found] = roi_codes(model.rois[0])[0]
+    return codes
+
+
+def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
+    """The kind of prompt asked for, and its file."""
+    given = {"--boxes": options.boxes, "--points": options.points, "--prompt none": options.prompt}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise UserError(f"{' and '.join(names)}: give one of them")
+    if options.propagate and names not in (["--boxes"], ["--points"]):
+        raise UserError("--propagate: carries prompts from slice to slice; give --boxes or --points")
+    if options.boxes is not None:
+        return "box", options.boxes
+    return ("none", None) if options.points is None else ("point", options.points)
+
+
+def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[Asked, list[Case], list[str]]:
+    """The prompts of a file, the cases that have some, and why the others are left out."""
+    geometries, reasons = geometries_of(cases)
+    prompts = read_prompts(file, kind, [case.id for case in cases], geometries)
+    reasons += [f"{case.id}: no prompts in {file}" for case in cases if case.id in geometries.keys() - prompts.keys()]
+    return Asked(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
+
+
+def _tell(models: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
+    """Says what the values mean, and what is left out."""
+    rois = COMPARTMENTS if models[0].is_unet else [model.rois[0] for model in models]
+    for scheme in sorted(schemes):
+        values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
+        print(f"label values ({scheme}): {values}")
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+
+
+def _process(cases: Sequence[Case], job: Job) -> list[str]:
+    """Segments cases one by one while threads read the next ones and write the one before.
+
+    Returns:
+        Why cases failed; also said on stderr.
+    """
+    failures = []
+    with ThreadPoolExecutor(1) as writer, _bar() as bar:
+        writing: Future | None = None
+        reading = read_ahead(cases, job.options.workers)
+        for case, found in bar.track(reading, total=len(cases), description="segmenting"):
+            if isinstance(found, UserError):
+                print(f"left out: {found}", file=sys.stderr)
+                failures.append(str(found))
+                continue
+            images, geometry = found
+            values = job.segment(case, images)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(job.write, case, values, geometry)
+        if writing is not None:
+            writing.result()
+    return failures
+
+
+def read_ahead(cases: Sequence[Case], workers: int) -> Iterator[tuple[Case, Images | UserError]]:
+    """Each case with its images or why it cannot be read, while threads read up to `workers` cases beyond it."""
+
+    def read(case: Case) -> Images | UserError:
+        try:
+            return read_images(case)
+        except UserError as error:
+            return error
+
+    if workers < 1:
+        yield from ((case, read(case)) for case in cases)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[tuple[Case, Future]] = deque()
+        for case in cases:
+            ahead.append((case, pool.submit(read, case)))
+            if len(ahead) > workers:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for case, future in ahead:
+            yield case, future.result()
+
+
+def _bar() -> "Progress":
+    """A progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    console = Console(file=sys.stderr)
+    columns = (*Progress.get_default_columns(), TextColumn("{task.completed}/{task.total}"))
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

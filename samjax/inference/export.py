@@ -1,0 +1,307 @@
+"""`python -m samjax.inference.export OUT --run DIR`: a SAM as StableHLO, which runs without samjax.
+
+Two programs, the image encoder and the prompt encoder with the mask decoder, are serialised with `jax.export`. Their
+first argument is a dict of the parameters, which lie beside them, so that neither file grows with the model.
+deployment.json says all else: what goes in and out, how pictures are made, and how far the loaded programs were from
+the model they came from.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+from jax import export
+
+from samjax import __version__
+from samjax.cli.process import run_command
+from samjax.errors import UserError
+from samjax.files import replacing
+from samjax.inference.volumes import Segmenter
+from samjax.models.prompt_encoder import make_prompts
+from samjax.models.sam import Sam, pixel_statistics
+from samjax.runs.folder import PCA
+from samjax.training.step import precision_of
+from samjax.weights.safetensors_file import read_safetensors, write_safetensors
+
+FORMAT, FORMAT_VERSION = "samjax-deployment", 1
+DESCRIPTION, PARAMETERS = "deployment.json", "parameters.safetensors"
+PLATFORMS = ("cpu", "cuda", "tpu")
+TOLERANCE = 1e-5
+"""Of an output's largest value: how far a loaded program may be from the model."""
+
+Platform = Literal["cpu", "cuda", "tpu"]
+Parameters = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of (parameters, *inputs) and what it takes: (name, shape, dtype, meaning), "b" standing for any size.
+
+    `outputs` are (name, meaning).
+    """
+
+    name: str
+    function: Callable[..., Any]
+    inputs: tuple[tuple[str, tuple[str | int, ...], str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+
+    def abstract(self) -> list[jax.ShapeDtypeStruct]:
+        """The inputs for tracing, with symbolic sizes."""
+        scope = export.SymbolicScope()
+        return [
+            jax.ShapeDtypeStruct(export.symbolic_shape(", ".join(map(str, shape)), scope=scope), dtype)
+            for _, shape, dtype, _ in self.inputs
+        ]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Programs loaded from their files; `description` is the content of deployment.json."""
+
+    description: dict[str, Any]
+    parameters: Parameters
+    programs: dict[str, Callable[..., Any]]
+
+    def encode(self, images: np.ndarray, slices: np.ndarray | None = None) -> jax.Array:
+        """Pictures (b, Z, S, S, C) in [0, 255] -> embeddings (b, Z, h, w, dim); `slices` (b, Z): False for padding."""
+        if slices is None:
+            slices = np.ones(images.shape[:2], bool)
+        return self.programs["encoder"](self.parameters, np.asarray(images, np.float32), slices)
+
+    def decode(self, *inputs: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Logits (b, p, masks, 4h, 4w) and predicted IoU (b, p, masks) of the inputs that deployment.json lists."""
+        return self.programs["decoder"](self.parameters, *inputs)
+
+
+def deploy(segmenter: Segmenter, out: Path, platforms: tuple[str, ...] = PLATFORMS) -> dict[str, Any]:
+    """Writes encoder.stablehlo, decoder.stablehlo, parameters.safetensors and deployment.json; returns the latter.
+
+    Numbers of pictures, prompts and clicks stay open; the side of the input and the slices of a sample are fixed.
+    If the machine is one of `platforms`, the files are loaded again and compared with the model.
+
+    Raises:
+        UserError: the model is a U-Net, or `out` holds something.
+        RuntimeError: the loaded programs give other numbers than the model.
+    """
+    if not isinstance(segmenter.model, Sam):
+        raise UserError(f"{segmenter.name}: a U-Net; only SAM is exported")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is no empty folder; name a new one")
+    out.mkdir(parents=True, exist_ok=True)
+    parameters, programs = programs_of(segmenter)
+    write_safetensors(out / PARAMETERS, parameters, {"format": FORMAT})
+    if segmenter.channels.pca is not None:
+        segmenter.channels.pca.save(out / PCA)
+    with jax.default_matmul_precision(precision_of(segmenter.dtype)):
+        described = {program.name: _write(program, parameters, out, platforms) for program in programs}
+        description = _description(segmenter, platforms, described)
+        _save(out, description)
+        if jax.default_backend() in [{"cuda": "gpu"}.get(name, name) for name in platforms]:
+            description["difference"] = _differences(out, programs, parameters)
+            _save(out, description)
+    return description
+
+
+def load(folder: Path | str) -> Deployed:
+    """Reads what `deploy` wrote.
+
+    Raises:
+        UserError: it is not there.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that samjax.inference.export wrote")
+    description = json.loads((folder / DESCRIPTION).read_text())
+    programs = {
+        name: jax.jit(export.deserialize(bytearray((folder / program["file"]).read_bytes())).call)
+        for name, program in description["programs"].items()
+    }
+    return Deployed(description, read_safetensors(folder / PARAMETERS)[0], programs)
+
+
+def programs_of(segmenter: Segmenter) -> tuple[Parameters, list[Program]]:
+    """The parameters by path, and the two programs that take them."""
+    model, size = segmenter.model, segmenter.image_size
+    graphdef, state = nnx.split(model)
+    leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+
+    def bound(parameters: Parameters) -> Sam:
+        pairs = [(path, leaf.replace(parameters[name])) for name, (path, leaf) in leaves.items()]
+        return nnx.merge(graphdef, nnx.from_flat_state(pairs))
+
+    def encoder(parameters: Parameters, images: jax.Array, slices: jax.Array) -> jax.Array:
+        return bound(parameters).encode(images, slices)
+
+    def decoder(parameters: Parameters, embeddings: jax.Array, *prompts: jax.Array) -> tuple[jax.Array, jax.Array]:
+        points, labels, boxes, has_box, masks, has_mask = prompts
+        slots = make_prompts(points, labels, boxes, has_box)
+        return bound(parameters).decode(embeddings, slots, masks=masks, has_mask=has_mask, multimask=None)
+
+    config, depth, tokens = model.config, segmenter.depth, size // model.config.patch_size
+    pictures = ("b", depth, size, size, config.in_channels)
+    return {name: np.asarray(leaf[...]) for name, (_, leaf) in leaves.items()}, [
+        Program(
+            "encoder",
+            encoder,
+            (
+                ("images", pictures, "float32", "contiguous slices, grey levels in [0, 255]"),
+                ("slices", ("b", depth), "bool", "False for slices that only fill a sample up"),
+            ),
+            (("embeddings", "one for each slice; the decoder takes them one by one"),),
+        ),
+        Program(
+            "decoder",
+            decoder,
+            (
+                ("embeddings", ("b", tokens, tokens, config.out_dim), "float32", "of b slices"),
+                ("points", ("b", "p", "k", 2), "float32", "k clicks (x, y) of p prompts, in pixels of the input"),
+                ("labels", ("b", "p", "k"), "int32", "1 inside, 0 outside, -2 no click"),
+                ("boxes", ("b", "p", 4), "float32", "(x0, y0, x1, y1) in pixels of the input"),
+                ("has_box", ("b", "p"), "bool", "whether the prompt has its box"),
+                ("masks", ("b", "p", 4 * tokens, 4 * tokens), "float32", "logits of an earlier answer"),
+                ("has_mask", ("b", "p"), "bool", "whether the prompt has its mask"),
+            ),
+            (
+                ("logits", "(b, p, masks, side, side), positive inside; the single mask, then the alternatives"),
+                ("iou", "(b, p, masks), as predicted"),
+            ),
+        ),
+    ]
+
+
+def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple[str, ...]) -> dict[str, Any]:
+    """Serialises a program; what deployment.json says of it."""
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in parameters.items()}
+    exported = export.export(jax.jit(program.function), platforms=platforms)(shapes, *program.abstract())
+    name = f"{program.name}.stablehlo"
+    with replacing(out / name) as temporary:
+        temporary.write_bytes(exported.serialize())
+    return {
+        "file": name,
+        "calling_convention_version": exported.calling_convention_version,
+        "inputs": [{"name": PARAMETERS, "meaning": "dict of the arrays in that file"}]
+        + [
+            {"name": name, "shape": list(shape), "dtype": dtype, "meaning": meaning}
+            for name, shape, dtype, meaning in program.inputs
+        ],
+        "outputs": [
+            {"name": name, "shape": list(map(str, shape.shape)), "dtype": str(shape.dtype), "meaning": meaning}
+            for (name, meaning), shape in zip(program.outputs, exported.out_avals, strict=True)
+        ],
+    }
+
+
+def _description(segmenter: Segmenter, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
+    """The content of deployment.json, before the comparison."""
+    mean, std = pixel_statistics(segmenter.model.config.in_channels)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": segmenter.name,
+        "region": segmenter.rois[0],
+        "channels": segmenter.channels.text,
+        "made_with": {"jax": version("jax"), "samjax": __version__},
+        "platforms": list(platforms),
+        "dtype": segmenter.dtype,
+        "pictures": {
+            "modality": "percentiles 0.5 and 99.5 of the voxels that are not background become 0 and 255; background "
+            "stays 0",
+            "slice": f"padded right and below with 0 to a square, then resized bilinearly to {segmenter.image_size}",
+            "axes": "rows from anterior to posterior, columns from the patient's right to left, slices upwards",
+        },
+        "normalisation": {
+            "where": "inside the encoder; do not apply it",
+            "mean": [round(float(x), 3) for x in mean],
+            "std": [round(float(x), 3) for x in std],
+        },
+        "programs": programs,
+        "difference": None,
+    }
+
+
+def _save(out: Path, description: dict[str, Any]) -> None:
+    with replacing(out / DESCRIPTION) as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _differences(out: Path, programs: list[Program], parameters: Parameters) -> dict[str, float]:
+    """The largest difference of each program, loaded from its file, from the model, as a share of the largest value.
+
+    Raises:
+        RuntimeError: it is above the tolerance.
+    """
+    loaded, found = load(out), {}
+    for program in programs:
+        inputs = _example(program)
+        expected = jax.tree.leaves(jax.jit(program.function)(parameters, *inputs))
+        ours = jax.tree.leaves(loaded.programs[program.name](loaded.parameters, *inputs))
+        found[program.name] = max(
+            float(jnp.abs(x - y).max() / jnp.abs(y).max()) for x, y in zip(ours, expected, strict=True)
+        )
+        if not found[program.name] <= TOLERANCE:
+            raise RuntimeError(f"{out}: the loaded {program.name} differs from the model by {found[program.name]:.1e}")
+    return found
+
+
+def _example(program: Program) -> list[np.ndarray]:
+    """Random inputs: two pictures, three prompts, two clicks."""
+    rng, sizes = np.random.default_rng(0), {"b": 2, "p": 3, "k": 2}
+    inputs = []
+    for name, shape, dtype, _ in program.inputs:
+        shape = tuple(sizes.get(side, side) for side in shape)
+        if dtype == "bool":
+            inputs.append(rng.random(shape) < 0.5 if name != "slices" else np.ones(shape, bool))
+        elif dtype == "int32":
+            inputs.append(rng.choice([-2, 0, 1], shape).astype(np.int32))
+        else:
+            inputs.append(rng.normal(size=shape).astype(np.float32) + 40 * (name in ("points", "boxes", "images")))
+    return inputs
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line.
+
+    Attributes:
+        out: a new folder for the files.
+        run: a finished run; by default the latest, unless --weights names base weights.
+        weights: base weights to export as they are or, with --run, where the run's have moved to.
+        platforms: what the programs shall run on.
+    """
+
+    out: tyro.conf.Positional[Path]
+    run: Path | None = None
+    weights: str | None = None
+    platforms: tuple[Platform, ...] = PLATFORMS
+
+
+def main() -> None:
+    """The command."""
+    from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
+    from samjax.runs.folder import find_run
+
+    options = tyro.cli(Options, prog="python -m samjax.inference.export", description=__doc__)
+    if options.run is None and options.weights is not None:
+        segmenter = zeroshot_segmenter(options.weights, "whole-tumor", "flair,t1gd,t2", None, 1, None)
+    else:
+        segmenter = segmenter_of_run(find_run(options.run), options.weights, None, 1, average=True)
+    description = deploy(segmenter, options.out, options.platforms)
+    found = description["difference"]
+    said = (
+        "not compared, as it is for other machines"
+        if found is None
+        else f"largest difference {max(found.values()):.1e}"
+    )
+    print(f"{options.out}: {', '.join(description['programs'])} for {', '.join(description['platforms'])}; {said}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,112 @@
+"""Prompts of single slices, and how the prompts of a volume become these and are laid into static slots."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from samjax.errors import UserError
+from samjax.models.prompt_encoder import EMPTY
+
+
+class SlicePrompt(NamedTuple):
+    """The prompt of one slice, in pixels (x, y) = (column, row) whose whole numbers are pixel centres.
+
+    `clicks` are (x, y, label), label 1 positive and 0 negative; `box` is (x0, y0, x1, y1), inclusive. With neither
+    the slice is asked about prompt-free.
+    """
+
+    slice: int
+    clicks: tuple[tuple[float, float, int], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+
+
+class SlicePrediction(NamedTuple):
+    """To a prompt: the mask (rows, columns) bool of its slice, and the IoU that the model predicts for it."""
+
+    slice: int
+    mask: np.ndarray
+    iou: float
+
+
+class Slots(NamedTuple):
+    """n prompts as arrays: `points` (n, K, 2) float32 in pixels of the model's input, `labels` (n, K) int32, `boxes`
+    (n, 4) float32, `has_box` (n,) bool."""
+
+    points: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    has_box: np.ndarray
+
+
+def slots_of(prompts: Sequence[SlicePrompt], scale: float) -> Slots:
+    """Lays prompts into slots, as many for clicks as the power of two that holds the most of one prompt.
+
+    `scale` is the side of the model's input in pixels of the slice.
+    """
+    most = max([1, *(len(prompt.clicks) for prompt in prompts)])
+    shape = len(prompts), 1 << (most - 1).bit_length()
+    points, labels = np.zeros((*shape, 2), np.float32), np.full(shape, EMPTY, np.int32)
+    boxes, has_box = np.zeros((shape[0], 4), np.float32), np.zeros(shape[0], bool)
+    for number, prompt in enumerate(prompts):
+        for slot, (x, y, label) in enumerate(prompt.clicks):
+            points[number, slot], labels[number, slot] = (x, y), label
+        if prompt.box is not None:
+            boxes[number], has_box[number] = prompt.box, True
+    # Pixel i has its centre at (i + 0.5) * scale of the input, whose whole numbers are centres too.
+    return Slots((points + 0.5) * np.float32(scale) - 0.5, labels, (boxes + 0.5) * np.float32(scale) - 0.5, has_box)
+
+
+Region = dict[int, SlicePrompt]
+"""One object's prompts by slice."""
+
+
+def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int]) -> list[Region]:
+    """The prompts of a volume's prompts: of each box one on every slice it spans; of all clicks one on each slice.
+
+    Args:
+        boxes: (n, 6) whole numbers, the first and last (slice, row, column) of each, inclusive.
+        points: (m, 4) whole numbers (slice, row, column, label), label 1 positive, 0 negative.
+        shape: (slices, rows, columns) of the volume.
+
+    Returns:
+        A region for each box and one for the clicks.
+
+    Raises:
+        UserError: a prompt has another length or lies outside of the volume, a box ends before it begins, a label
+            is neither 0 nor 1, a slice has negative clicks only or both a box and clicks.
+    """
+    boxes, points = _whole(boxes, "box", 6), _whole(points, "point", 4)
+    for box in boxes:
+        if (box[:3] < 0).any() or (box[3:] >= shape).any() or (box[:3] > box[3:]).any():
+            raise UserError(
+                f"box {box.tolist()}: expected the first and last (slice, row, column), both in a volume of {shape}"
+            )
+    for point in points:
+        if (point[:3] < 0).any() or (point[:3] >= shape).any() or point[3] not in (0, 1):
+            raise UserError(
+                f"point {point.tolist()}: expected (slice, row, column, label) in a volume of {shape}, label 0 or 1"
+            )
+    regions = [
+        {z: SlicePrompt(z, box=(x0, y0, x1, y1)) for z in range(first, last + 1)}
+        for first, y0, x0, last, y1, x1 in boxes.tolist()
+    ]
+    clicks: Region = {}
+    for z, y, x, label in points.tolist():
+        clicks[z] = SlicePrompt(z, (*clicks.get(z, SlicePrompt(z)).clicks, (x, y, label)))
+    for z, prompt in clicks.items():
+        if not any(label for *_, label in prompt.clicks):
+            raise UserError(f"slice {z} (from 0, the lowest) has negative clicks only; add a positive one")
+        if any(z in region for region in regions):
+            raise UserError(f"slice {z} (from 0, the lowest) has both a box and clicks; give one kind")
+    return [*regions, clicks] if clicks else regions
+
+
+def _whole(values: np.ndarray, what: str, length: int) -> np.ndarray:
+    """As an int array (n, length); n may be 0."""
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.zeros((0, length), int)
+    if array.ndim != 2 or array.shape[1] != length or (array != np.rint(array)).any():
+        raise UserError(f"{what} prompts of shape {array.shape}: expected ({length} whole numbers) for each")
+    return array.astype(int)

@@ -1,0 +1,72 @@
+"""Carrying a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from samjax.inference.prompts import Region, SlicePrediction, SlicePrompt
+
+GROWTH = 0.05
+"""A carried box is the mask's tight box, each side moved outwards by this share of the width or height, and by a pixel
+at least: from one slice to the next a tumour may widen, and it can only be found inside the box."""
+MIN_PIXELS = 10
+"""A smaller mask has vanished,"""
+IOU_SHARE = 0.5
+"""and so has one whose predicted IoU is below this share of the prompted slice's: models differ in its scale."""
+
+PredictSlices = Callable[[Sequence[SlicePrompt]], list[SlicePrediction]]
+Around = Callable[[np.ndarray, int], SlicePrompt]
+
+
+def propagate_prompts(
+    predict_slices: PredictSlices, regions: Sequence[Region], slices: int, around: Around
+) -> Iterator[SlicePrediction]:
+    """The answers on the prompted slices of each region, then those on the slices that their masks are carried to.
+
+    From every prompted slice the mask goes up and down until it has vanished, or the region is prompted again. The
+    answers may name a slice twice, where two such walks meet: their union is meant.
+
+    Args:
+        predict_slices: answers prompts.
+        slices: of the volume.
+        around: makes the next slice's prompt of a mask: `box_around` or `click_inside`.
+    """
+    for region in regions:
+        for start in predict_slices(list(region.values())):
+            yield start
+            for path in (range(start.slice + 1, slices), range(start.slice - 1, -1, -1)):
+                yield from _walk(predict_slices, start, path, region, around)
+
+
+def _walk(
+    predict_slices: PredictSlices, start: SlicePrediction, path: range, region: Region, around: Around
+) -> Iterator[SlicePrediction]:
+    answer, least = start, IOU_SHARE * max(start.iou, 0)
+    for number in path:
+        if number in region or not answer.mask.any():
+            return
+        (answer,) = predict_slices([around(answer.mask, number)])
+        if np.count_nonzero(answer.mask) < MIN_PIXELS or answer.iou < least:
+            return
+        yield answer
+
+
+def box_around(mask: np.ndarray, number: int) -> SlicePrompt:
+    """The prompt that boxes a mask (rows, columns), slightly grown (`GROWTH`), on slice `number`."""
+    box = []
+    for axis in (0, 1):
+        found = np.flatnonzero(mask.any(axis=axis))
+        first, last = int(found[0]), int(found[-1])
+        growth = max(1, round(GROWTH * (last - first + 1)))
+        box.append((max(first - growth, 0), min(last + growth, mask.shape[1 - axis] - 1)))
+    (x0, x1), (y0, y1) = box
+    return SlicePrompt(number, box=(x0, y0, x1, y1))
+
+
+def click_inside(mask: np.ndarray, number: int) -> SlicePrompt:
+    """The prompt that clicks where a mask (rows, columns) is deepest, on slice `number`."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), mask.shape)
+    return SlicePrompt(number, ((int(x), int(y), 1),))

@@ -1,0 +1,214 @@
+"""What a sample costs: from native slices to the loss of each slice, all inside the compiled step."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from samjax.data.labels import roi_mask
+from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_nearest
+from samjax.data.on_device.channels import Channels
+from samjax.data.on_device.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, from_input_pixels
+from samjax.models.prompt_encoder import Prompts
+from samjax.models.resizing import inside, to_input, to_native
+from samjax.models.sam import Sam
+from samjax.training.tasks.losses import overlap, slice_loss
+
+Batch = dict[str, jax.Array]
+"""Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
+columns that are not padding; `slices` (b, Z) bool, False for padding slices; `valid` (b,) bool, False for padding
+samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them.
+
+Samples of a frozen encoder may hold `embeddings` (b, 1, h, w, c) float16 in place of `images`, and then `variant`
+(b,) int32, which names the augmentation that they were computed with."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The choices that turn a batch into prompts and losses; static in the compiled step."""
+
+    roi: str
+    channels: Channels
+    prompts: PromptMix
+    image_size: int
+    clicks: int = 1
+    """Rounds of a sample prompted by clicks; every further click answers the prediction before it."""
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    """Of the augmentation of samples with a variant."""
+
+
+class Rounds(NamedTuple):
+    """What a prompted model answered after each of K rounds, of each slice; for evaluation."""
+
+    iou: jax.Array
+    """(K, b, Z) float32, as predicted."""
+    overlap: dict[str, jax.Array]
+    """(K, b, Z) pixel counts."""
+    click: jax.Array
+    """(b, Z, 2) the first click's native pixel (x, y); meaningless where the prompt has none."""
+
+
+class SliceResults(NamedTuple):
+    """Of each slice, (b, Z): its loss, whether it counts, its pixel counts; and the prediction (b, Z, N, N) bool."""
+
+    loss: jax.Array
+    counted: jax.Array
+    overlap: dict[str, jax.Array]
+    predicted: jax.Array
+    rounds: Rounds | None = None
+    """Of promptable models."""
+
+
+class SampleKeys(NamedTuple):
+    """PRNG keys of b samples of Z slices. A slice's own key does not depend on the window it is seen in."""
+
+    augment: jax.Array
+    kind: jax.Array
+    slices: jax.Array
+    """(b, Z)."""
+
+
+def sample_keys(key: jax.Array, batch: Batch) -> SampleKeys:
+    """Keys that depend on `key`, the case and the slices alone, not on a sample's place in the batch."""
+    depth = batch["slices"].shape[1]
+
+    def of_sample(identity: jax.Array, start: jax.Array) -> SampleKeys:
+        case = jax.random.fold_in(key, identity)
+        augment_key, kind_key, slice_key = jax.random.split(case, 3)
+        numbers = start + jnp.arange(depth, dtype=start.dtype)
+        return SampleKeys(
+            jax.random.fold_in(augment_key, start),
+            jax.random.fold_in(kind_key, start),
+            jax.vmap(lambda number: jax.random.fold_in(slice_key, number))(numbers),
+        )
+
+    return jax.vmap(of_sample)(batch["identity"], batch["start"])
+
+
+def draw_prompts(
+    keys: SampleKeys, masks: jax.Array, extent: jax.Array, objective: Objective
+) -> tuple[Prompts, jax.Array]:
+    """One kind of prompt for each sample, its own prompt for each slice.
+
+    Args:
+        masks: (b, Z, N, N) bool.
+        extent: (b, 2).
+
+    Returns:
+        Prompts of b * Z pictures with one prompt each, and the samples' kinds (b,).
+    """
+    mix, size, clicks = objective.prompts, objective.image_size, objective.clicks
+    kinds = jax.vmap(lambda key: draw_kinds(key, mix))(keys.kind)
+    of_slice = jax.vmap(lambda *args: first_prompt(*args, mix, size, clicks), in_axes=(0, 0, None, None))
+    prompts = jax.vmap(of_slice)(keys.slices, masks, kinds, extent)
+    return Prompts(*(x.reshape(-1, *x.shape[2:]) for x in prompts)), kinds
+
+
+def answer_clicks(
+    prompts: Prompts, slot: int, keys: jax.Array, predicted: jax.Array, masks: jax.Array, pixels: jax.Array, size: int
+) -> Prompts:
+    """The prompts with one more click for each slice; keys (b, Z), the rest (b, Z, N, N) bool."""
+
+    def flat(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, *x.shape[2:])
+
+    # 0 and 1 are what the first prompt's split gave.
+    slot_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(flat(keys), slot + 1)
+    pixels = jnp.broadcast_to(pixels, masks.shape)
+    answer = jax.vmap(lambda *args: add_click(args[0], slot, *args[1:], size))
+    return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
+
+
+def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
+    """Keys (b,): with a variant from `seed`, the case, the slice and the variant alone, and not from `key`."""
+    if "variant" not in batch:
+        return sample_keys(key, batch).augment
+    fixed = sample_keys(jax.random.key(seed), batch).augment
+    return jax.vmap(jax.random.fold_in)(fixed, batch["variant"])
+
+
+def augmented(
+    batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None, seed: int = 0
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and its pixels that are not padding.
+
+    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, 1, N, N) bool.
+    """
+    # Channels first: pca2d knows a pixel by its place in the scan.
+    images, labels = channels(batch["images"]), batch["labels"]
+    if augmentation is not None:
+        keys = augmentation_keys(key, batch, seed)
+        images, labels = jax.vmap(augment, in_axes=(0, 0, 0, 0, None))(
+            keys, images, labels, batch["extent"], augmentation
+        )
+    # The warp may carry tissue into the padding, where there is no slice.
+    pixels = inside(batch["extent"], images.shape[2])[:, None]
+    return jnp.where(pixels[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
+
+
+def augmented_labels(
+    batch: Batch, key: jax.Array, augmentation: Augmentation | None, seed: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """The labels and pixels that `augmented` gives, of a batch that may be without images."""
+    labels = batch["labels"]
+    if augmentation is not None:
+
+        def warped(key: jax.Array, labels: jax.Array, extent: jax.Array) -> jax.Array:
+            field = coordinate_field(key, labels.shape[1], extent, augmentation)
+            return jnp.moveaxis(warp_nearest(jnp.moveaxis(labels, 0, 2), field), 2, 0)
+
+        labels = jax.vmap(warped)(augmentation_keys(key, batch, seed), labels, batch["extent"])
+    pixels = inside(batch["extent"], labels.shape[2])[:, None]
+    return jnp.where(pixels, labels, 0), pixels
+
+
+def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax.Array:
+    """The embeddings (b, Z, h, w, c) float16 of augmented samples, for the cache."""
+    images, _, _ = augmented(batch, key, objective.channels, objective.augmentation, objective.seed)
+    return model.encode(to_input(images, objective.image_size), batch["slices"]).astype(jnp.float16)
+
+
+def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
+    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity.
+
+    Where the batch holds embeddings the encoder does not run.
+    """
+    if "embeddings" in batch:
+        labels, pixels = augmented_labels(batch, key, objective.augmentation, objective.seed)
+        embeddings = batch["embeddings"].astype(jnp.float32)
+    else:
+        images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+        embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
+    embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
+    masks = roi_mask(labels, objective.roi)
+    keys = sample_keys(key, batch)
+    prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
+
+    losses, ious, overlaps = [], [], []
+    click = from_input_pixels(prompts.coords[:, 0, 0], labels.shape[2], objective.image_size)
+    # Without points there is no slot for a click: it would move a box's corner.
+    rounds = objective.clicks if "point" in objective.prompts.kinds else 1
+    for slot in range(1, rounds + 1):
+        logits, iou = model.decode(embeddings, prompts)
+        logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
+        ious.append(iou.reshape(masks.shape[:2]))
+        losses.append(slice_loss(logits, ious[-1], masks, pixels))
+        fixed = jax.lax.stop_gradient(logits)
+        overlaps.append(overlap(fixed, masks, pixels))
+        if slot < rounds:
+            prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
+
+    # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
+    prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
+    counted = prompted & batch["slices"] & batch["valid"][:, None]
+    return SliceResults(
+        loss=sum(losses) / len(losses),
+        counted=counted,
+        overlap=overlaps[-1],
+        predicted=(fixed > 0) & pixels & counted[..., None, None],
+        rounds=Rounds(
+            jnp.stack(ious), jax.tree.map(lambda *x: jnp.stack(x), *overlaps), click.reshape(*masks.shape[:2], 2)
+        ),
+    )

@@ -1,0 +1,115 @@
+"""SAM on scans: training windows, prompts from the labels, and Dice on the validation patients."""
+
+from dataclasses import asdict
+from functools import partial
+
+import jax
+from flax import nnx
+
+from samjax.data.cache.cases import CachedCase
+from samjax.data.cache.embeddings import FOLDER, EmbeddingRecipe, EmbeddingStore
+from samjax.data.loading.pipeline import MapDataset
+from samjax.data.on_device.augment import Augmentation
+from samjax.data.on_device.prompts import PromptMix
+from samjax.data.samples import TrainingWindows, training_set
+from samjax.options import TrainOptions
+from samjax.training.session import Session
+from samjax.training.step import make_scoring_step
+from samjax.training.tasks.objective import Objective, slice_results
+from samjax.training.tasks.task import HostBatch, Task
+from samjax.training.tasks.validation import Validator
+from samjax.weights.digest import digest
+
+VALIDATION_SEED = 1
+"""Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""
+
+
+def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
+    """Prompts, loss and scores of the SAM strategies."""
+    options = session.options
+    prompts = PromptMix.parse(options.prompt, options.box_jitter)
+    objective = partial(Objective, options.roi, session.channels)
+    training = objective(prompts, options.image_size, options.clicks, augmentation_of(session), options.seed)
+    kind = PromptMix.parse(prompts.kinds[0])
+    scoring = objective(kind, options.image_size, options.clicks)
+    step = make_scoring_step(graphdef, partial(slice_results, objective=scoring), VALIDATION_SEED)
+    return Task(
+        results=partial(slice_results, objective=training),
+        validate=Validator(step, session, str(kind), validation_store(session)).score,
+        describe=(
+            f"{cases_text(session)}; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
+            f"prompt {prompts}, input {options.image_size} x {options.image_size}{_cached_text(options)}"
+        ),
+        names=partial(window_names, session.train),
+    )
+
+
+def window_data(session: Session) -> MapDataset:
+    """Batches of the training cases' windows for this host."""
+    batch = session.options.batch_size * jax.local_device_count()
+    host = jax.process_index(), jax.process_count()
+    return training_set(training_windows(session), session.config.native, batch, host, training_store(session))
+
+
+def training_windows(session: Session) -> TrainingWindows:
+    """The windows that the run trains on."""
+    options = session.options
+    return TrainingWindows(
+        session.train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed
+    )
+
+
+def training_store(session: Session) -> EmbeddingStore | None:
+    """Where the embeddings of the training slices lie; None if the run does without."""
+    variants = session.options.cache_embeddings
+    return None if variants is None else _store(session, augmentation_of(session), variants)
+
+
+def validation_store(session: Session) -> EmbeddingStore | None:
+    """As `training_store`, of slices that are not augmented."""
+    return None if session.options.cache_embeddings is None else _store(session, None, 1)
+
+
+def _store(session: Session, augmentation: Augmentation | None, variants: int) -> EmbeddingStore:
+    config, channels = session.config, session.channels
+    pca, size = channels.pca, config.options.image_size
+    recipe = EmbeddingRecipe(
+        weights=digest({name: x for name, x in session.base.items() if name.startswith("image_encoder/")}),
+        architecture=asdict(config.architecture),
+        channels=channels.text,
+        pca=digest(asdict(pca)) if pca is not None else "",
+        image_size=size,
+        native=config.native,
+        dtype=config.options.dtype,
+        augmentation=None if augmentation is None else {**asdict(augmentation), "seed": config.options.seed},
+    )
+    side = size // config.architecture.patch_size
+    root = config.options.cache_dir.expanduser().absolute() / FOLDER
+    return EmbeddingStore(root, recipe.to_json(), (side, side, config.architecture.out_dim), variants)
+
+
+def augmentation_of(session: Session) -> Augmentation | None:
+    """The augmentation that the options ask for."""
+    options = session.options
+    return Augmentation(options.rotation, options.elastic_alpha, options.elastic_sigma) if options.augment else None
+
+
+def _cached_text(options: TrainOptions) -> str:
+    variants = options.cache_embeddings
+    return "" if variants is None else f", each slice encoded once in {variants} variant{'s' * (variants > 1)}"
+
+
+def cases_text(session: Session) -> str:
+    """How many cases train and validate."""
+    if session.options.overfit is not None:
+        return f"overfitting {session.options.overfit}, scored on itself"
+    return f"{len(session.train)} training and {len(session.val)} validation cases"
+
+
+def window_names(cases: tuple[CachedCase, ...], batch: HostBatch) -> list[str]:
+    """The case and first slice of each sample."""
+    return [
+        f"{cases[number].case.id} from slice {start}"
+        for number, start, valid in zip(batch["case"], batch["start"], batch["valid"], strict=True)
+        if valid
+    ]

@@ -1,0 +1,34 @@
+"""From a run to its data and its task, by the strategy's family."""
+
+from flax import nnx
+
+from samjax.data.loading.pipeline import MapDataset
+from samjax.training.embedding_cache import compute_embeddings
+from samjax.training.session import Session
+from samjax.training.stop import StopRequest
+from samjax.training.tasks.pretrain_scores import picture_data, pretraining_task
+from samjax.training.tasks.segmentation import fine_tuning_task, window_data
+from samjax.training.tasks.task import Task
+from samjax.training.tasks.unet import unet_task
+
+
+def prepare(session: Session, stop: StopRequest) -> None:
+    """What a run computes once, before its first step.
+
+    Raises:
+        UserError: it does not fit on the disk.
+        Stopped: a signal asked for the end; what is done is kept.
+    """
+    if session.options.cache_embeddings is not None:
+        compute_embeddings(session, stop)
+
+
+def make_data(session: Session) -> MapDataset:
+    """The training batches of this host."""
+    return picture_data(session) if session.strategy.family == "pictures" else window_data(session)
+
+
+def make_task(session: Session, graphdef: nnx.GraphDef) -> Task:
+    """Loss and scores of a run's model."""
+    makers = {"sam": fine_tuning_task, "pictures": pretraining_task, "unet": unet_task}
+    return makers[session.strategy.family](session, graphdef)

@@ -1,0 +1,194 @@
+"""Scoring small finished runs from start to end: what is written, and which models stand beside each other."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from samjax.data.splits import Split, Splits
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
+from samjax.errors import UserError
+from samjax.evaluation.evaluate import evaluate
+from samjax.evaluation.selection import select_cases
+from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
+from samjax.options import EvalOptions
+from tests.made_runs import write_base, write_run
+
+RUN_COLUMNS = "run,domain,patient,case,slice,roi,prompt,true_pixels,pred_pixels,dice,hd95"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluate")
+
+
+@pytest.fixture(scope="module")
+def cohort(place: Path) -> Path:
+    write_cohort(place / "cohort-2023", "adult", 2, options=PhantomOptions((32, 32, 6)))
+    return place / "cohort-2023"
+
+
+@pytest.fixture(scope="module")
+def base(place: Path) -> Path:
+    return write_base(place / "base.safetensors")
+
+
+@pytest.fixture(scope="module")
+def sam(place: Path, base: Path, cohort: Path) -> Path:
+    return write_run(place / "sam", base, cohort, depth=2, prompt="mixed")
+
+
+@pytest.fixture(scope="module")
+def unet(place: Path, base: Path, cohort: Path) -> Path:
+    return write_run(place / "unet", base, cohort, strategy="unet")
+
+
+def scored(cohort: Path, output: Path, *runs: Path, **options: object) -> dict:
+    """The summary of an evaluation on the whole cohort."""
+    chosen = {"run": runs, "data": (f"demo={cohort}",), "workers": 0, "cache": False, "output": output} | options
+    assert evaluate(EvalOptions(**chosen)) == output
+    return json.loads((output / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def together(place: Path, cohort: Path, sam: Path, unet: Path) -> tuple[Path, dict]:
+    """A SAM run asked by points beside a U-Net, which takes none."""
+    output = place / "together"
+    return output, scored(cohort, output, sam, unet, prompt="point", clicks=2, save_predictions=True)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_that_was_promised_is_there(together):
+    output, _ = together
+    for name in ("summary.json", "slices.csv", "volumes.csv", "tables.md", "tables.tex", "tables.csv", "report.html"):
+        assert (output / name).stat().st_size > 100, name
+    figures = {path.stem for path in (output / "figures").glob("*.png")}
+    assert {"overlays", "extremes", "modalities", "dice_slice", "hd95_slice", "size_slice", "dice_volume",
+            "hd95_volume", "size_volume", "calibration_sam", "clicks"} == figures  # fmt: skip
+    html = (output / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:image/png") >= len(figures)
+    slices, volumes = rows(output / "slices.csv"), rows(output / "volumes.csv")
+    assert ",".join(slices[0]) == RUN_COLUMNS
+    assert ",".join(volumes[0]).startswith(RUN_COLUMNS)
+    assert len(slices) == 6 * len(volumes) == 6 * 2 * (1 + 5)
+
+
+def test_a_unet_stands_beside_a_prompted_run(together):
+    output, summary = together
+    runs = summary["runs"]
+    assert {name: (run["prompt"], run["prompt_source"]) for name, run in runs.items()} == {
+        "sam": ("point, 2 clicks", "ground truth"),
+        "unet": ("none", "none"),
+    }
+    assert runs["sam"]["data"]["demo"]["roi"].keys() == {"whole-tumor"}
+    assert len(runs["unet"]["data"]["demo"]["roi"]) == 5
+    assert (len(runs["sam"]["clicks"]["dice"]), "clicks" in runs["unet"]) == (2, False)
+    assert summary["baselines"].keys() == {"disk at the click"}
+    assert summary["tests"] == []
+    text = (output / "tables.md").read_text()
+    assert "no prompts, every slice run" in text
+    assert "prompts from ground truth" in text
+
+
+def test_saved_predictions_score_as_they_did(together, cohort: Path, place: Path):
+    output, _ = together
+    names = ("sam", "unet")
+    folders = tuple(f"{name}={output / 'predictions' / name}" for name in names)
+    found = scored(cohort, place / "again", predictions=folders, roi="all")
+    assert {run["prompt_source"] for run in found["runs"].values()} == {"none"}
+
+    def values(folder: Path) -> dict[tuple, tuple]:
+        return {
+            (row["run"], row["case"], row["roi"]): (row["true_pixels"], row["pred_pixels"], row["dice"], row["hd95"])
+            for row in rows(folder / "volumes.csv")
+        }
+
+    before, after = values(output), values(place / "again")
+    assert before.items() <= after.items()
+    assert any(float(value[1]) > 0 for key, value in before.items() if key[0] == "sam")
+
+
+def test_zeroshot_is_asked_for_each_region_and_channels_of_the_runs(place: Path, base: Path, cohort: Path, sam: Path):
+    core = write_run(place / "core", base, cohort, strategy="decoder", channels="t1gd", roi="tumor-core", prompt="box")
+    options = {"strategy": "zeroshot", "prompt": "box", "limit": 1}
+    runs = scored(cohort, place / "beside", sam, core, **options)["runs"]
+    regions = {name: list(run["data"]["demo"]["roi"]) for name, run in runs.items()}
+    assert regions == {
+        "sam": ["whole-tumor"],
+        "core": ["tumor-core"],
+        "zeroshot-whole-tumor-flair+t1gd+t2": ["whole-tumor"],
+        "zeroshot-tumor-core-t1gd": ["tumor-core"],
+    }
+
+
+def test_two_runs_of_one_name_are_refused(place: Path, base: Path, cohort: Path, sam: Path):
+    other = write_run(place / "elsewhere" / "sam", base, cohort, depth=2, prompt="mixed")
+    with pytest.raises(UserError, match="the name sam is used twice"):
+        scored(cohort, place / "never", sam, other)
+    assert not (place / "never").exists()
+
+
+def test_what_cannot_be_analysed_is_said_before_anything_is_scored(place: Path, cohort: Path, sam: Path, unet: Path):
+    with pytest.raises(UserError, match="--lora-distance: compares two runs with LoRA updates, found sam"):
+        scored(cohort, place / "never", sam, lora_distance=True)
+    with pytest.raises(UserError, match="--embeddings: needs a SAM run"):
+        scored(cohort, place / "never", unet, embeddings=True)
+    assert not (place / "never").exists()
+
+
+def test_further_clicks_are_for_points_alone(sam: Path, base: Path):
+    def clicks(prompt: str) -> tuple[int, int]:
+        of_run = segmenter_of_run(sam, None, prompt, 3, True)
+        return of_run.clicks, zeroshot_segmenter(str(base), "edema", "t1", prompt, 3, 64).clicks
+
+    assert {prompt: clicks(prompt) for prompt in ("box", "point", "none")} == {
+        "box": (1, 1), "point": (3, 3), "none": (1, 1),
+    }  # fmt: skip
+
+
+def test_the_limit_is_of_each_domain(cohort: Path):
+    data = (f"one={cohort}", f"two={cohort}")
+    cases = select_cases(EvalOptions(data=data, limit=1, cache=False), [])
+    assert [case.case.domain for case in cases] == ["one", "two"]
+    assert [case.case.id.partition("-")[0] for case in cases] == ["one", "two"], "results are named by id"
+
+
+def test_what_a_run_was_trained_on_is_scored_on_its_test_part_alone(place: Path, base: Path, cohort: Path):
+    run = write_run(place / "own", base, cohort, depth=2)
+    first, second = sorted(path.name.rsplit("-", 1)[0] for path in cohort.iterdir() if path.is_dir())
+    split = Splits(0, None, {"demo": Split((first,), (), (second,))})
+    (run / "split.json").write_text(json.dumps(split.to_json()))
+    elsewhere = shutil.copytree(cohort, place / "moved-2023")
+
+    def selected(*data: str, **options: object) -> list[str]:
+        found = select_cases(EvalOptions(data=data, cache=False, **options), [run])
+        return [f"{case.case.domain}:{case.case.patient}" for case in found]
+
+    assert selected() == [f"demo:{second}"]
+    assert selected(f"renamed={cohort}") == [f"renamed:{second}"]
+    assert selected(f"demo={elsewhere}") == [f"demo:{second}"], "the folder was moved"
+    assert selected(f"other={elsewhere}") == [f"other:{first}", f"other:{second}"]
+    both = f"demo={cohort}", f"other={elsewhere}"
+    assert selected(*both) == [f"demo:{second}", f"other:{first}", f"other:{second}"]
+    assert selected(*both, split=("demo=train",)) == [f"demo:{first}", f"other:{first}", f"other:{second}"]
+
+
+def test_runs_of_other_splits_are_named(place: Path, base: Path, cohort: Path):
+    first, second = sorted(path.name.rsplit("-", 1)[0] for path in cohort.iterdir() if path.is_dir())
+    splits = {
+        "unrelated": {"other": Split((first,), (), (second,))},
+        "left": {"demo": Split((first,), (), (second,))},
+        "right": {"demo": Split((second,), (), (first,))},
+    }
+    runs = []
+    for name, domains in splits.items():
+        runs.append(write_run(place / name, base, cohort, depth=2))
+        (runs[-1] / "split.json").write_text(json.dumps(Splits(0, None, domains).to_json()))
+    with pytest.raises(UserError, match=r"right: another split of demo than .*left,"):
+        scored(cohort, place / "never", *runs, split=("test",))

@@ -1,0 +1,130 @@
+"""Exported programs against the models they came from, at other sizes than they were traced or checked with."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from samjax.errors import UserError
+from samjax.inference import export as deployment
+from samjax.inference.export import deploy, load
+from samjax.inference.volumes import Segmenter, segmenter_of_run
+from samjax.models.prompt_encoder import make_prompts
+from tests.made_runs import write_base, write_run
+
+SIZE = 64
+CLOSE = {"rtol": 1e-5, "atol": 1e-4}  # values are of the order of ten
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory) -> Segmenter:
+    """Four channels, windows of two slices, LoRA."""
+    place = tmp_path_factory.mktemp("run")
+    run = write_run(place / "run", write_base(place / "base.safetensors"), place, depth=2)
+    return segmenter_of_run(run, None, None, 1, average=True)
+
+
+@pytest.fixture(scope="module")
+def folder(segmenter, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("deployed") / "out"
+    deploy(segmenter, out)
+    return out
+
+
+def prompts(pictures: int, count: int, clicks: int) -> tuple[np.ndarray, ...]:
+    """A click, a box or both, some with a mask."""
+    rng = np.random.default_rng(1)
+    shape = pictures, count
+    labels = rng.choice([-2, 0, 1], (*shape, clicks)).astype(np.int32)
+    points = rng.uniform(0, SIZE, (*shape, clicks, 2)).astype(np.float32)
+    boxes = np.float32([[[3, 4, 40, 50]] * count] * pictures)
+    masks = rng.normal(size=(*shape, SIZE // 4, SIZE // 4)).astype(np.float32)
+    return points, labels, boxes, rng.random(shape) < 0.5, masks, rng.random(shape) < 0.5
+
+
+def test_loaded_programs_give_what_the_model_gives(segmenter, folder):
+    loaded = load(folder)
+    images = np.random.default_rng(0).integers(0, 256, (1, 2, SIZE, SIZE, 4), np.uint8)
+    slices = np.array([[True, False]])
+    embeddings = loaded.encode(images, slices)
+    np.testing.assert_allclose(embeddings, jax.jit(segmenter.model.encode)(images.astype(np.float32), slices), **CLOSE)
+    given = prompts(2, 1, 3)
+    points, labels, boxes, has_box, masks, has_mask = given
+    decode = jax.jit(partial(segmenter.model.decode, multimask=None))
+    expected = decode(embeddings[0], make_prompts(points, labels, boxes, has_box), masks=masks, has_mask=has_mask)
+    found = loaded.decode(embeddings[0], *given)
+    for ours, model_s in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, model_s, **CLOSE)
+    assert found[0].shape == (2, 1, 4, SIZE // 4, SIZE // 4)
+
+
+def test_the_description_says_what_goes_in_and_out(folder):
+    description = json.loads((folder / "deployment.json").read_text())
+    assert description["platforms"] == ["cpu", "cuda", "tpu"]
+    assert description["channels"] == "t1,t1gd,t2,flair"
+    assert description["normalisation"]["mean"] == pytest.approx([np.mean([123.675, 116.28, 103.53])] * 4)
+    encoder, decoder = description["programs"]["encoder"], description["programs"]["decoder"]
+    assert encoder["inputs"][1]["shape"] == ["b", 2, SIZE, SIZE, 4]
+    assert encoder["outputs"][0]["shape"] == ["b", "2", "4", "4", "16"]
+    assert decoder["outputs"][0]["shape"] == ["b", "p", "4", "16", "16"]
+    assert all(0 <= found <= 1e-5 for found in description["difference"].values())
+
+
+def test_it_runs_with_jax_alone(folder, tmp_path):
+    """As the documentation shows it, in a process that knows nothing of samjax."""
+    program = """
+import json, sys
+from pathlib import Path
+import jax, numpy as np
+from safetensors.numpy import load_file
+folder = Path(sys.argv[1])
+encoder = jax.export.deserialize(bytearray((folder / "encoder.stablehlo").read_bytes()))
+images = np.zeros((3, 2, 64, 64, 4), np.float32)
+print(encoder.call(load_file(folder / "parameters.safetensors"), images, np.ones((3, 2), bool)).shape)
+assert not any(name.startswith("samjax") for name in sys.modules)
+"""
+    program = program.replace("import jax,", "import jax, jax.export,")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(3, 2, 4, 4, 16)"
+
+
+def test_a_program_that_differs_is_noticed(segmenter, tmp_path, monkeypatch):
+    def other(folder: Path) -> deployment.Deployed:
+        loaded = load(folder)
+        changed = {name: x * 1.01 for name, x in loaded.parameters.items()}
+        return deployment.Deployed(loaded.description, changed, loaded.programs)
+
+    monkeypatch.setattr(deployment, "load", other)
+    with pytest.raises(RuntimeError, match="the loaded encoder differs from the model"):
+        deploy(segmenter, tmp_path / "out", ("cpu",))
+
+
+def test_the_command_exports_base_weights(tmp_path, monkeypatch, capsys):
+    base = write_base(tmp_path / "base.safetensors")
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["deployment", str(out), "--weights", str(base), "--platforms", "cpu"])
+    deployment.main()
+    said = capsys.readouterr().out
+    assert f"{out}: encoder, decoder for cpu; largest difference " in said
+    assert load(out).description["channels"] == "flair,t1gd,t2"
+
+
+def test_refusals(folder, segmenter, tmp_path):
+    with pytest.raises(UserError, match="out: exists and is no empty folder"):
+        deploy(segmenter, folder)
+    with pytest.raises(UserError, match=r"no deployment\.json there"):
+        load(tmp_path)
+    unet = segmenter_of_run(
+        write_run(tmp_path / "unet", tmp_path, tmp_path, strategy="unet", lora_rank=8), None, None, 1, True
+    )
+    with pytest.raises(UserError, match="unet: a U-Net; only SAM is exported"):
+        deploy(unet, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -160,7 +160,7 @@ def _started(chain: int, slots: list[int]) -> _Worker:
     """Starts a process that serves the chain in the file `chain`; see `serve` for its side."""
     ours, theirs = socket.socketpair()
     # The path comes first and by itself: all else that the worker imports is found through it.
-    code = f"import sys; sys.path[:] = {sys.path!r}; from samjax.data import workers; workers.serve"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from samjax.data.loading import workers; workers.serve"
     # A blocked signal stays blocked in the new program, so none can hit it before it ignores it.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:

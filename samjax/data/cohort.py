@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+from samjax.commands import command
 from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.cases import Case
 from samjax.data.formats.layouts import survey
@@ -91,7 +92,7 @@ def require_labels(cases: list[CachedCase]) -> list[CachedCase]:
     """The labelled cases; the others are named on stderr. UserError if none has a label."""
     labelled = [case for case in cases if case.labelled]
     if not labelled:
-        raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; predict.py needs none")
+        raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; {command('predict')} needs none")
     for case in cases:
         if not case.labelled:
             print(f"left out: {case.case.id} has no label", file=sys.stderr)

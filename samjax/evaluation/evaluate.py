@@ -2,7 +2,6 @@
 
 import json
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax import __version__
+from samjax.commands import command_typed
 from samjax.data.cache.cases import CachedCase
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
@@ -222,7 +222,7 @@ def _environment() -> dict[str, str]:
     versions = {"samjax": __version__, **{name: version(name) for name in ("jax", "flax", "numpy", "scipy")}}
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_typed(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "Python": platform.python_version(),
         **versions,

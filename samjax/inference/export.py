@@ -1,4 +1,4 @@
-"""`python -m samjax.inference.export OUT --run DIR`: a SAM as StableHLO, which runs without samjax.
+"""Writes a SAM as StableHLO, which runs without samjax (`samjax export`).
 
 Two programs, the image encoder and the prompt encoder with the mask decoder, are serialised with `jax.export`. Their
 first argument is a dict of the parameters, which lie beside them, so that neither file grows with the model.
@@ -11,33 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax import nnx
 from jax import export
 
 from samjax import __version__
-from samjax.cli.process import run_command
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.inference.volumes import Segmenter
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam, pixel_statistics
+from samjax.options import ExportOptions
 from samjax.runs.folder import PCA
 from samjax.training.step import precision_of
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT, FORMAT_VERSION = "samjax-deployment", 1
 DESCRIPTION, PARAMETERS = "deployment.json", "parameters.safetensors"
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = ExportOptions.platforms
 TOLERANCE = 1e-5
 """Of an output's largest value: how far a loaded program may be from the model."""
 
-Platform = Literal["cpu", "cuda", "tpu"]
 Parameters = dict[str, np.ndarray]
 
 
@@ -264,44 +262,3 @@ def _example(program: Program) -> list[np.ndarray]:
         else:
             inputs.append(rng.normal(size=shape).astype(np.float32) + 40 * (name in ("points", "boxes", "images")))
     return inputs
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line.
-
-    Attributes:
-        out: a new folder for the files.
-        run: a finished run; by default the latest, unless --weights names base weights.
-        weights: base weights to export as they are or, with --run, where the run's have moved to.
-        platforms: what the programs shall run on.
-    """
-
-    out: tyro.conf.Positional[Path]
-    run: Path | None = None
-    weights: str | None = None
-    platforms: tuple[Platform, ...] = PLATFORMS
-
-
-def main() -> None:
-    """The command."""
-    from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
-    from samjax.runs.folder import find_run
-
-    options = tyro.cli(Options, prog="python -m samjax.inference.export", description=__doc__)
-    if options.run is None and options.weights is not None:
-        segmenter = zeroshot_segmenter(options.weights, "whole-tumor", "flair,t1gd,t2", None, 1, None)
-    else:
-        segmenter = segmenter_of_run(find_run(options.run), options.weights, None, 1, average=True)
-    description = deploy(segmenter, options.out, options.platforms)
-    found = description["difference"]
-    said = (
-        "not compared, as it is for other machines"
-        if found is None
-        else f"largest difference {max(found.values()):.1e}"
-    )
-    print(f"{options.out}: {', '.join(description['programs'])} for {', '.join(description['platforms'])}; {said}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,6 +1,5 @@
 """The folder of a run: the names of its files, creating it, finding it, and reading what describes it."""
 
-import fcntl
 import json
 import os
 import time
@@ -8,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from samjax.commands import command
 from samjax.data.on_device.channels import PCA2D, Channels, load_pca2d, parse_channels
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
@@ -36,7 +38,8 @@ def new_run_folder(wanted: Path | None, strategy: str) -> Path:
     """
     folder = wanted if wanted is not None else RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
     if (folder / CONFIG).exists():
-        raise UserError(f"--run {folder}: holds a run already; continue it with --resume or name another folder")
+        again = command("train", "--resume", "--run", folder)
+        raise UserError(f"--run {folder}: holds a run already; continue it with {again}, or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -58,7 +61,7 @@ def find_run(folder: Path | None) -> Path:
     """
     if folder is None:
         if not LATEST.exists():
-            raise UserError("no run yet: train one with train.py, or name one with --run")
+            raise UserError(f"no run yet: train one with {command('train')}, or name one with --run")
         folder = LATEST.resolve()
     if not (folder / CONFIG).is_file():
         raise UserError(f"--run {folder}: no {CONFIG} there, so it is not a run folder")
@@ -88,8 +91,8 @@ def channels_of(folder: Path, config: RunConfig) -> Channels:
 def what_next(folder: Path) -> str:
     """What to type after a run has ended."""
     if (folder / WEIGHTS).exists():
-        return f"fine-tune from it: python train.py --strategy lora4ch --weights {folder / WEIGHTS}"
-    return f"score it on its test patients: python eval.py --run {folder}"
+        return f"fine-tune from it: {command('train', '--strategy', 'lora4ch', '--weights', folder / WEIGHTS)}"
+    return f"score it on its test patients: {command('eval', '--run', folder)}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,9 +108,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains in it.
     """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--run {folder}: another process is training there") from None
+    try:
+        held = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise UserError(f"--run {folder}: another process is training there") from None
+    with held:
         yield

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samjax.commands import command
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.runs.config import FORMAT_VERSION, RunConfig
@@ -96,7 +97,8 @@ def load_trained(folder: Path, weights: str | None = None, average: bool = True)
     final = folder / FINAL
     if not final.is_file():
         raise UserError(
-            f"{folder}: no {FINAL}: the run has not finished; continue it with train.py --resume --run {folder}"
+            f"{folder}: no {FINAL}: the run has not finished; continue it with "
+            + command("train", "--resume", "--run", folder)
         )
     trained, metadata = _read_trained(final)
     base = load_base_of(config, folder, weights).flat if config.architecture else {}

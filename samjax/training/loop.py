@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from samjax.commands import command
 from samjax.data.loading.pipeline import MapDataset
 from samjax.errors import Stopped
 from samjax.figures.curves import draw_curves
@@ -220,8 +221,8 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
                 tools.checkpoints.wait()
                 barrier("stopped")
                 raise Stopped(
-                    f"{folder} after step {step} of {stage.end_step}, saved; go on with python train.py --resume "
-                    f"--run {folder}",
+                    f"{folder} after step {step} of {stage.end_step}, saved; go on with "
+                    + command("train", "--resume", "--run", folder),
                     tools.stop.signal or signal.SIGTERM,
                 )
     return _all_trained(earlier, unreplicate(state), session)

@@ -9,10 +9,9 @@ from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import SamConfig
-from samjax.options import TrainOptions
+from samjax.options import PHANTOM_STEPS, TrainOptions
 from samjax.strategies import Strategy
 
-PHANTOM_STEPS = 300
 _COUNTS = (
     "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
     "checkpoint_every", "accumulate", "lr_finder_every", "cache_embeddings",

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from samjax.commands import command
 from samjax.data.cases import MODALITIES, Case, Problem, Source
 from samjax.data.formats.brats import find_brats, walk
 from samjax.data.formats.dataset_json import DESCRIPTION, description_of, find_described
@@ -68,7 +69,7 @@ def find_cases(
     found = survey(root, domain, layout, labels, read_labels)
     if found.problems:
         first, *others = found.problems
-        more = f"; {len(others)} more such: python -m samjax.data.check {root} lists them" if others else ""
+        more = f"; {len(others)} more such: {command('check', root)} lists them" if others else ""
         raise UserError(f"{first.path}: {first.message}{more}")
     return found.cases
 

@@ -7,17 +7,16 @@ brain, sharply bounded, mostly enhancing), `paediatric` (pons and midline, littl
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+from filelock import FileLock
 
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
@@ -129,7 +128,9 @@ def write_cohort(
     record = {"version": VERSION, "domain": domain, "seed": seed, **asdict(options), "cases": cases}
     record = json.loads(json.dumps(record))
     names = [f"BraTS-{PREFIXES[domain]}-{90000 + index:05d}-000" for index in range(cases)]
-    with _locked(root):
+    whole = root.absolute()
+    # One writer at a time; a second one waits and then finds the cohort finished.
+    with FileLock(whole.parent / f".{whole.name}.lock"):
         _clear(root, record, set(names))
         missing = [index for index, name in enumerate(names) if not (root / name).is_dir()]
         if missing:
@@ -257,16 +258,3 @@ def _same_cases(written: Path, record: dict) -> bool:
 def _write_record(root: Path, record: dict, finished: bool) -> None:
     with replacing(root / "cohort.json") as path:
         path.write_text(json.dumps({**record, "finished": finished}, indent=1) + "\n")
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One writer at a time; a second one waits and then finds the cohort finished."""
-    import fcntl
-
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

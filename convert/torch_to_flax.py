@@ -1,4 +1,4 @@
-"""Converts a SAM checkpoint to samjax's safetensors: python convert/torch_to_flax.py sam_vit_b_01ec64.pth vit_b.safetensors."""
+"""Converts a PyTorch checkpoint for samjax: python convert/torch_to_flax.py sam_vit_b_01ec64.pth vit_b.safetensors."""
 
 from samjax.cli.main import run
 

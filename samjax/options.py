@@ -213,7 +213,10 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Segment scans that have no labels. A label that lies beside a scan is not opened."""
+    """Segment scans that have no labels.
+
+    A label that lies beside a scan is not opened.
+    """
 
     input: tuple[Path, ...]
     """A folder of cases, a case's folder, or files of cases."""
@@ -252,7 +255,10 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Read every file of every case and list what is wrong with which."""
+    """Check that every case of a folder can be used.
+
+    Every file is read to its last byte, and what is wrong is listed.
+    """
 
     dir: Positional[Path]
     """Folder of cases."""
@@ -303,7 +309,7 @@ class ToTorchOptions(_Conversion):
 
 @dataclass(frozen=True)
 class ConvertOptions(ToTorchOptions, ToFlaxOptions):
-    """Convert a PyTorch checkpoint to samjax's safetensors, or samjax's weights and runs for PyTorch.
+    """Convert weights from PyTorch to samjax, or back.
 
     What samjax wrote, a file or a run, is converted for PyTorch, and so is any SRC with --format or with a DST that
     is no .safetensors file. All else is converted to samjax's safetensors. PyTorch is not needed.

@@ -100,4 +100,4 @@ def parse(arguments: Sequence[str]) -> Any:
     kinds = (
         Annotated[each.options, tyro.conf.subcommand(name, description=each.summary)] for name, each in COMMANDS.items()
     )
-    return tyro.cli(reduce(or_, kinds), args=arguments, prog="samjax", description=f"{ABOUT}\n\n{HINT}")
+    return tyro.cli(reduce(or_, kinds), args=arguments, prog="samjax", description=f"{ABOUT}\n{HINT}")

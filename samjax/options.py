@@ -350,5 +350,5 @@ class NnunetOptions:
 class CompletionOptions:
     """Print the completion script of a shell."""
 
-    shell: Positional[Literal["bash", "zsh", "tcsh"]]
+    shell: Positional[Literal["bash", "zsh"]]
     """Which shell."""

@@ -107,16 +107,6 @@ def test_a_program_that_differs_is_noticed(segmenter, tmp_path, monkeypatch):
         deploy(segmenter, tmp_path / "out", ("cpu",))
 
 
-def test_the_command_exports_base_weights(tmp_path, monkeypatch, capsys):
-    base = write_base(tmp_path / "base.safetensors")
-    out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["deployment", str(out), "--weights", str(base), "--platforms", "cpu"])
-    deployment.main()
-    said = capsys.readouterr().out
-    assert f"{out}: encoder, decoder for cpu; largest difference " in said
-    assert load(out).description["channels"] == "flair,t1gd,t2"
-
-
 def test_refusals(folder, segmenter, tmp_path):
     with pytest.raises(UserError, match="out: exists and is no empty folder"):
         deploy(segmenter, folder)

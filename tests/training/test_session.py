@@ -8,7 +8,7 @@ import pytest
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.options import TrainOptions
-from samjax.runs.folder import WEIGHTS, read_splits, what_next
+from samjax.runs.folder import read_splits
 from samjax.training.session import Session, new_session
 from tests.training.test_resolve import one_line
 
@@ -65,9 +65,3 @@ class TestNewSession:
             start(seed=5)
         one_line(caught, "--run", "--resume")
         assert (tmp_path / "run" / "config.json").read_bytes() == before
-
-
-def test_what_to_type_next_depends_on_what_a_run_leaves(tmp_path: Path):
-    assert what_next(tmp_path).endswith(f"python eval.py --run {tmp_path}")
-    (tmp_path / WEIGHTS).touch()
-    assert what_next(tmp_path).endswith(f"python train.py --strategy lora4ch --weights {tmp_path / WEIGHTS}")

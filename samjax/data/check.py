@@ -29,7 +29,7 @@ class CheckReport:
         return len({case.id for case in self.cases} | set(self.unusable))
 
     def to_json(self) -> dict[str, Any]:
-        """The findings as what `samjax check --json` writes."""
+        """The findings, as `samjax check --json` writes them."""
         return {
             "root": str(self.root),
             "cases": self.total,

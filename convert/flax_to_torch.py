@@ -11,9 +11,9 @@ import tyro
 
 from samjax.cli.process import run_command
 from samjax.errors import UserError
+from samjax.weights.base import Weights, describe, file_sha256, load_weights
 from samjax.weights.export import plain_sam, save_meta, save_transformers
-from samjax.weights.files import Weights, file_sha256, load_weights
-from samjax.weights.summary import describe
+from samjax.weights.hugging_face import is_model_folder, weights_file
 
 
 def main(
@@ -49,8 +49,8 @@ def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
     from samjax.runs.trained import load_trained
 
     folder = src.parent if src.name == FINAL else src
-    if not (folder / CONFIG).is_file():
-        return load_weights(src)._replace(sha256=file_sha256(src)), []
+    if not (folder / CONFIG).is_file() or is_model_folder(folder):
+        return load_weights(src)._replace(sha256=file_sha256(weights_file(src))), []
     config, trained = load_trained(folder, base)
     if config.architecture is None:
         raise UserError(f"{folder}: a run of the U-Net; only SAM has a place in Meta's code and in transformers")

@@ -11,9 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from samjax.cli.process import run_command
 from samjax.errors import UserError
+from samjax.weights.base import describe, file_sha256, load_weights, save_weights
 from samjax.weights.download import BASE_URL, download
-from samjax.weights.files import file_sha256, load_weights, save_weights
-from samjax.weights.summary import describe
 
 
 def main(
@@ -26,7 +25,9 @@ def main(
     """Converts a SAM checkpoint (Meta's, MedSAM's or Hugging Face's) to samjax's safetensors.
 
     Args:
-        src: a .pth or .safetensors file. With --download, where the fetched file is put: a file or a folder.
+        src: a PyTorch checkpoint (.pth, .bin) or safetensors file, the index of a model in shards
+            (model.safetensors.index.json), or a folder of Hugging Face's transformers. With --download, where the
+            fetched file is put: a file or a folder.
         dst: the .safetensors file to write.
         model: fetch this model of Meta's into SRC first; it goes on where an earlier try was cut off.
         url: where the files of --download lie.
@@ -36,7 +37,7 @@ def main(
     if model is not None:
         src = fetch(model, src, url)
     weights = load_weights(src)
-    save_weights(dst, weights.flat, weights.config, source=src.name, source_sha256=weights.sha256)
+    save_weights(dst, weights.flat, weights.config, source=src.absolute().name, source_sha256=weights.sha256)
     print(describe(weights.config, weights.flat))
     print(f"source  {src}  sha256 {weights.sha256}")
     print(f"written {dst}  sha256 {file_sha256(dst)}")

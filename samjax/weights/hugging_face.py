@@ -56,9 +56,12 @@ def read_shards(index: Path) -> dict[str, np.ndarray]:
             its files hold.
     """
     shard_of = _weight_map(index)
+    shards = sorted(set(shard_of.values()))
+    if gone := [shard for shard in shards if not (index.parent / shard).is_file()]:
+        raise UserError(f"{index}: {first_names(gone)} not found; download every file that it lists beside it")
     tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(shard_of.values())):
-        for name, value in _read_shard(index, shard).items():
+    for shard in shards:
+        for name, value in _read_shard(index.parent / shard).items():
             listed = shard_of.get(name)
             if listed != shard:
                 other = f"the index lists it in {listed}" if listed else "the index does not list it"
@@ -79,11 +82,16 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(shard_of, dict) or not shard_of:
         raise UserError(f"{index}: no index of a sharded model, which has a weight_map; name the weights file")
     for name, shard in shard_of.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or "\\" in shard or not shard.isprintable():
+        if not isinstance(shard, str) or not _is_plain(shard):
             raise UserError(
                 f"{index}: lists {name[:200]!r} in {shard!r}; expected the name of a file that lies beside the index"
             )
     return shard_of
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it names a file in the folder itself, on any system."""
+    return name not in ("", "..") and Path(name).name == name and "\\" not in name and name.isprintable()
 
 
 def _read_json(path: Path) -> object:
@@ -102,10 +110,8 @@ def _read_json(path: Path) -> object:
         raise UserError(f"{path}: cannot be read as JSON ({error}); download it again") from error
 
 
-def _read_shard(index: Path, shard: str) -> dict[str, np.ndarray]:
-    if not (index.parent / shard).is_file():
-        raise UserError(f"{index}: its file {shard} is missing; download it beside the index")
-    content, _ = read_file(index.parent / shard)
+def _read_shard(path: Path) -> dict[str, np.ndarray]:
+    content, _ = read_file(path)
     values = content.items() if isinstance(content, dict) else ()
     return {str(name): value for name, value in values if isinstance(value, np.ndarray)}
 

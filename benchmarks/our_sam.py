@@ -12,7 +12,7 @@ from benchmarks.random_weights import weights_path
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
 from samjax.training.step import precision_of
-from samjax.weights.files import load_weights
+from samjax.weights.base import load_weights
 
 FLOAT32 = precision_of("float32")
 

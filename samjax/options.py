@@ -276,8 +276,9 @@ class CheckOptions:
 @dataclass(frozen=True)
 class _Conversion:
     src: Annotated[Positional[Path], arg(metavar="SRC")]
-    """What to convert: a .pth or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the folder of
-    a finished run, or the final.safetensors in it."""
+    """What to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the
+    index of a model in shards (model.safetensors.index.json), a folder of transformers, the folder of a finished run,
+    or the final.safetensors in it."""
     dst: Annotated[Positional[Path], arg(metavar="DST")]
     """File to write: .safetensors for samjax, .pth or .safetensors for Meta's code, a new folder or a .safetensors file
     for transformers."""

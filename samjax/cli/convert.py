@@ -8,11 +8,11 @@ from samjax.errors import UserError
 from samjax.options import ConvertOptions, ToFlaxOptions, ToTorchOptions
 from samjax.runs.folder import CONFIG, FINAL
 from samjax.runs.trained import load_trained
+from samjax.weights.base import FORMAT, Weights, describe, file_sha256, load_weights, save_weights
 from samjax.weights.download import download
 from samjax.weights.export import plain_sam, save_meta, save_transformers
-from samjax.weights.files import FORMAT, Weights, file_sha256, load_weights, save_weights
+from samjax.weights.hugging_face import is_model_folder, weights_file
 from samjax.weights.safetensors_file import read_safetensors
-from samjax.weights.summary import describe
 
 USERS = {"meta": "Meta's code", "transformers": "transformers"}
 """Who reads which names."""
@@ -36,7 +36,7 @@ def to_flax(options: ToFlaxOptions) -> None:
     if options.download is not None:
         src = _fetch(options.download, src, options.url)
     weights = load_weights(src)
-    save_weights(dst, weights.flat, weights.config, source=src.name, source_sha256=weights.sha256)
+    save_weights(dst, weights.flat, weights.config, source=src.absolute().name, source_sha256=weights.sha256)
     print(describe(weights.config, weights.flat))
     print(f"source  {src}  sha256 {weights.sha256}")
     print(f"written {dst}  sha256 {file_sha256(dst)}  for samjax")
@@ -69,7 +69,7 @@ def _is_ours(src: Path) -> bool:
 def _run_folder(src: Path) -> Path | None:
     """The folder of the run that `src` is, or is the final.safetensors of."""
     folder = src.parent if src.name == FINAL else src
-    return folder if (folder / CONFIG).is_file() else None
+    return folder if (folder / CONFIG).is_file() and not is_model_folder(folder) else None
 
 
 def _fetch(model: str, path: Path, url: str) -> Path:
@@ -89,7 +89,7 @@ def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
     """The weights of a file or a run, with the sha256 of the file read, and what to know about a run's."""
     folder = _run_folder(src)
     if folder is None:
-        return load_weights(src)._replace(sha256=file_sha256(src)), []
+        return load_weights(src)._replace(sha256=file_sha256(weights_file(src))), []
     config, trained = load_trained(folder, base)
     if config.architecture is None:
         raise UserError(f"{folder}: a run of the U-Net; only SAM has a place in Meta's code and in transformers")

@@ -23,7 +23,7 @@ from samjax.inference.records import PredictionRecipe, already_done, record, tar
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config
 from samjax.strategies import find_strategy
-from samjax.weights.files import file_sha256
+from samjax.weights.base import file_sha256
 
 if TYPE_CHECKING:
     from rich.progress import Progress

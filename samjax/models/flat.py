@@ -35,15 +35,15 @@ def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:
     return unstack_blocks(jax.device_get(flat), spans)
 
 
-def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
+def flat_shapes(model: nnx.Module, chosen: nnx.filterlib.Filter = ...) -> dict[str, tuple[int, ...]]:
+    """{stored path: shape} of the `chosen` parameters (all of them) of a model, concrete or abstract, blocks unstacked.
 
     The model's `config` says its `block_spans`, here and in `from_flat`.
     """
     # A zero-stride view of each shape: unstacking then only looks at shapes.
     views = {
         "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
-        for path, leaf in nnx.to_flat_state(nnx.state(model))
+        for path, leaf in nnx.to_flat_state(nnx.state(model, chosen))
     }
     return {path: view.shape for path, view in unstack_blocks(views, model.config.block_spans).items()}
 

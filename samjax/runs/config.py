@@ -25,20 +25,24 @@ class RunConfig:
 
     options: TrainOptions
     data: dict[str, str]
-    """Folder of each domain."""
+    """Folder of each domain, by the domain's name."""
     base_path: str
+    """Where the base weights were: a path, or the name of weights that samjax makes; empty for the U-Net."""
     base_sha256: str
+    """The sha256 by which the base weights are known; empty for the U-Net."""
     architecture: SamConfig | None
-    """Of the base weights; None for the U-Net, which has none."""
+    """Architecture of the base weights; None for the U-Net, which has none."""
     native: int
     """Side in pixels of the square that slices are padded to."""
 
     def to_json(self) -> str:
+        """The text of config.json."""
         content = {"format_version": FORMAT_VERSION, "samjax": __version__, **asdict(self)}
         return json.dumps(content, indent=2, default=str) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> "RunConfig":
+        """Undoes `to_json`. Raises UserError, naming the file `where`, if the text is no run's configuration."""
         try:
             content = json.loads(text)
             if content["format_version"] != FORMAT_VERSION:
@@ -71,11 +75,12 @@ class RunConfig:
 
     @property
     def block_spans(self) -> BlockSpans:
-        """As `SamConfig.block_spans`; of a U-Net, which stacks nothing, none."""
+        """How the model stacks its encoder's blocks (`SamConfig.block_spans`); a U-Net stacks nothing."""
         return self.architecture.block_spans if self.architecture else UNetConfig.block_spans
 
     @property
     def compute(self) -> ComputeConfig:
+        """How the run computes its model."""
         return ComputeConfig(self.options.dtype, self.options.remat)
 
 

@@ -30,8 +30,7 @@ from samjax.runs.model import load_base_of
 from samjax.strategies import Strategy, find_strategy
 from samjax.training.distributed import barrier, errors_shared, from_writer, is_writer
 from samjax.training.resolve import check_embeddings, continued_options, resolve
-from samjax.weights.base import load_base
-from samjax.weights.files import Weights
+from samjax.weights.base import Weights, load_base
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from samjax.cli.main import dispatch
 from samjax.errors import UserError
-from samjax.weights.files import file_sha256, load_weights
+from samjax.weights.base import file_sha256, load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors

@@ -13,8 +13,8 @@ from samjax.models.flat import from_flat
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam, abstract_sam
 from samjax.runs.trained import load_trained
+from samjax.weights.base import load_weights
 from samjax.weights.export import plain_sam, save_meta, save_transformers
-from samjax.weights.files import load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors

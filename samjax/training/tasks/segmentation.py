@@ -18,7 +18,7 @@ from samjax.training.step import make_scoring_step
 from samjax.training.tasks.objective import Objective, slice_results
 from samjax.training.tasks.task import HostBatch, Task
 from samjax.training.tasks.validation import Validator
-from samjax.weights.digest import digest
+from samjax.weights.base import digest
 
 VALIDATION_SEED = 1
 """Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""

@@ -15,7 +15,7 @@ from samjax.data.cache.embeddings import EmbeddingRecipe, EmbeddingStore, bytes_
 from samjax.data.formats.layouts import find_cases
 from samjax.data.samples import TrainingWindows, VariantWindows, covering_set, training_set
 from samjax.errors import UserError
-from samjax.weights.digest import digest
+from samjax.weights.base import digest
 from tests.data.trees import example, save_brats
 
 SHAPE = (2, 3, 5)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from scipy import ndimage
 
 from samjax.data.on_device.prompts import (
@@ -28,6 +27,7 @@ from samjax.models.prompt_encoder import (
     NEGATIVE,
     NOT_A_POINT,
     POSITIVE,
+    Buffer,
     RandomPositions,
 )
 from samjax.training.tasks.objective import sample_keys
@@ -183,7 +183,8 @@ class TestFirstClick:
     def test_pixel_centres_count_the_half_pixel_once(self):
         """The encoder's grid of N positions over its input has them where native pixels 0 to N - 1 come out."""
         native, size = 10, 64
-        positions = RandomPositions(8, rngs=nnx.Rngs(0))
+        positions = RandomPositions(8)
+        positions.positional_encoding_gaussian_matrix = Buffer(jax.random.normal(jax.random.key(0), (2, 4)))
         pixels = to_input_pixels(jnp.stack([jnp.arange(10.0)] * 2, axis=-1), native, size)
         np.testing.assert_allclose((pixels[:, 0] + 0.5), (np.arange(10) + 0.5) * 6.4, rtol=1e-6)
         diagonal = positions.grid(native, native)[np.arange(10), np.arange(10)]

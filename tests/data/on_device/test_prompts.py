@@ -149,6 +149,13 @@ class TestBox:
         one[5, 9] = True
         np.testing.assert_array_equal(tight_box(jnp.asarray(one)), [9, 5, 9, 5])
 
+    def test_tight_boxes_of_several_masks_are_those_of_each(self):
+        masks = jnp.stack([blobs(seed, share=0.01) for seed in range(6)]).reshape(2, 3, SIZE, SIZE)
+        boxes = tight_box(masks)
+        assert boxes.shape == (2, 3, 4)
+        for index in np.ndindex(2, 3):
+            np.testing.assert_array_equal(boxes[index], tight_box(masks[index]))
+
     @pytest.mark.parametrize("box", [(10, 5, 29, 14), (0, 0, 3, 3), (30, 25, 35, 31), (7, 7, 7, 7)])
     def test_jitter_stays_in_the_slice_in_order_and_within_its_bound(self, box):
         keys = jax.random.split(jax.random.key(1), 300)

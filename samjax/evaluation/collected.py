@@ -1,15 +1,14 @@
 """Scoring one model on all cases: its rows, and what figures and the report need of its predictions."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.loading.pools import Pool
 from samjax.evaluation.baselines import median_area
-from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob, score_job
+from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import CaseScores, SliceRule
 from samjax.evaluation.summary import Summary, summarise
@@ -21,8 +20,6 @@ VIEWED = 3
 """Cases that the report shows slice by slice."""
 GOALS = (0.85, 0.90)
 """Dice for which clicks are counted."""
-MOST_PENDING = 8
-"""Predictions that may wait in memory to be scored."""
 
 
 @dataclass
@@ -100,20 +97,22 @@ class Collected:
 
 
 def collect(
-    model: Model, predictions: Iterator[CasePrediction], cases: Sequence[CachedCase], rule: SliceRule, pool: Executor
+    model: Model, predictions: Iterator[CasePrediction], cases: Sequence[CachedCase], rule: SliceRule, pool: Pool
 ) -> Iterator[tuple[CasePrediction, Collected]]:
     """Yields each prediction with all that is collected so far; all scores are there when it ends.
 
-    `pool` scores cases while the next ones are predicted.
+    `pool` calls `score_job`: it may score cases while the next ones are predicted.
     """
     area = median_area(cases, model.rois[0]) if model.prompt == "point" else 0.0
     collected = Collected(model)
-    pending: deque[Future[Scored]] = deque()
+    pending = 0
     for prediction in predictions:
         collected.see(prediction)
-        pending.append(pool.submit(score_job, collected.job(prediction, rule, area)))
-        if len(pending) > MOST_PENDING:
-            collected.add(pending.popleft().result())
+        if pending == pool.capacity:
+            collected.add(pool.receive())
+            pending -= 1
+        pool.request(collected.job(prediction, rule, area))
+        pending += 1
         yield prediction, collected
-    for future in pending:
-        collected.add(future.result())
+    for _ in range(pending):
+        collected.add(pool.receive())

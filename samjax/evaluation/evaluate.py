@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from samjax.commands import command_typed
 from samjax.data.cache.cases import CachedCase
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
+from samjax.data.loading.pools import Pool
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.evaluation.analysis.lora_distance import comparable_pair
@@ -65,7 +66,7 @@ def evaluate(options: EvalOptions) -> Path:
     mapped = _mapped(models, cases, options.seed) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
-    with scoring_pool(options.workers) as pool:
+    with closing(scoring_pool(options.workers)) as pool:
         collected = [_scored(model, cases, options, rule, output, len(models), pool) for model in models]
     _write(output, collected, cases, rule, configs)
     if pair:
@@ -129,7 +130,7 @@ def _scored(
     rule: SliceRule,
     output: Path,
     models: int,
-    pool: Executor,
+    pool: Pool,
 ) -> Collected:
     """Scores one model on all cases, and saves its predictions where that is asked for."""
     from rich.progress import track

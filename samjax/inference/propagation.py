@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from samjax.inference.prompts import Region, SlicePrediction, SlicePrompt
+from samjax.metrics.boxes import bounding_box
 
 GROWTH = 0.05
 """A carried box is the mask's tight box, each side moved outwards by this share of the width or height, and by a pixel
@@ -53,13 +54,11 @@ def _walk(
 
 def box_around(mask: np.ndarray, number: int) -> SlicePrompt:
     """The prompt that boxes a mask (rows, columns), slightly grown (`GROWTH`), on slice `number`."""
-    box = []
-    for axis in (0, 1):
-        found = np.flatnonzero(mask.any(axis=axis))
-        first, last = int(found[0]), int(found[-1])
-        growth = max(1, round(GROWTH * (last - first + 1)))
-        box.append((max(first - growth, 0), min(last + growth, mask.shape[1 - axis] - 1)))
-    (x0, x1), (y0, y1) = box
+    sides = []
+    for side, size in zip(bounding_box(mask), mask.shape, strict=True):
+        growth = max(1, round(GROWTH * (side.stop - side.start)))
+        sides.append((max(side.start - growth, 0), min(side.stop - 1 + growth, size - 1)))
+    (y0, y1), (x0, x1) = sides
     return SlicePrompt(number, box=(x0, y0, x1, y1))
 
 

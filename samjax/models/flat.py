@@ -4,29 +4,15 @@ The encoder holds its blocks stacked, files name them one by one (`image_encoder
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import nnx
 
-Model = TypeVar("Model", bound=nnx.Module)
 BlockSpans = tuple[int, ...]
 """As `SamConfig.block_spans`."""
 _BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
-
-
-class _NoRngs:
-    """Stands in for `nnx.Rngs` where nothing is drawn; counting keys under a trace would take seconds."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
-def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
-    """What `build` makes, but its parameters are shapes only: nothing is drawn or allocated."""
-    return nnx.eval_shape(lambda: build(_NoRngs()))
 
 
 def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import pytest
 from samjax.data.labels import ROIS
 from samjax.errors import UserError
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
-from samjax.evaluation.case_scores import scoring_pool
-from samjax.evaluation.collected import MOST_PENDING, VIEWED, Collected, collect
+from samjax.evaluation.case_scores import MOST_PENDING, scoring_pool
+from samjax.evaluation.collected import VIEWED, Collected, collect
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import SliceRule
 from samjax.inference.volumes import Answers, CasePrediction, Segmenter
 from tests.evaluation.cases import collect_one, made_case, square
+from tests.processes import children
 
 SHAPE = (4, 12, 12)
 LABELS = square(SHAPE, slice(1, 3), slice(2, 8), slice(3, 7), code=3)
@@ -119,7 +121,7 @@ def test_only_the_first_cases_are_kept_for_the_viewer():
 def test_collecting_takes_the_disk_from_the_cases_that_are_scored():
     large = made_case(square(SHAPE, slice(1, 3), slice(0, 6), slice(0, 6)))
     predictions = iter([CasePrediction(large, large.labels > 0, answers())])
-    with scoring_pool(0) as pool:
+    with closing(scoring_pool(0)) as pool:
         ((_, found),) = collect(segmenter(), predictions, [large], RULE, pool)
     assert found.baselines[DISK][0].slices[1].pred_pixels == pytest.approx(36, abs=3)
 
@@ -134,7 +136,7 @@ def test_a_scoring_process_gives_the_same_in_the_same_order():
         *_, (_, found) = collect(segmenter("box"), predictions, cases, RULE, pool)
         return found
 
-    with scoring_pool(0) as here, scoring_pool(1) as there:
+    with closing(scoring_pool(0)) as here, closing(scoring_pool(1)) as there:
         ours, theirs = collected(here), collected(there)
     assert [case.volume.case for case in theirs.scores] == [case.case.id for case in cases]
     assert theirs.scores == ours.scores
@@ -142,5 +144,17 @@ def test_a_scoring_process_gives_the_same_in_the_same_order():
 
 
 def test_a_killed_scoring_process_is_one_line():
-    with pytest.raises(UserError, match=r"a scoring process was killed.*--workers 0"), scoring_pool(1) as pool:
-        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+    case = made_case(LABELS, "last")
+    job = Collected(segmenter()).job(CasePrediction(case, LABELS > 0, answers()), RULE, 0.0)
+    others = children(os.getpid())
+    with closing(scoring_pool(1)) as pool:
+        pool.request(job)
+        pool.receive()
+        (worker,) = children(os.getpid()) - others
+        os.kill(worker, signal.SIGKILL)
+        pool.request(job)
+        with pytest.raises(
+            UserError, match=r"scoring worker 0 .*case last, was killed by SIGKILL.*--workers 0"
+        ) as told:
+            pool.receive()
+    assert "\n" not in str(told.value)

@@ -14,6 +14,7 @@ from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
 from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
 from samjax.data.labels import to_canonical
 from samjax.errors import UserError
+from samjax.metrics.boxes import bounding_box
 
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
 PREPROCESSING_VERSION = 1
@@ -159,16 +160,11 @@ def background_value(scan: Scan) -> float:
 
 def foreground_box(scan: Scan, background: float) -> Box:
     """The bounding box of all that is not `background`; a `UserError` where nothing is."""
-    mask = scan.array != background
-    planes = mask.any(axis=2)
-    spans = [np.flatnonzero(line) for line in (planes.any(axis=1), planes.any(axis=0), mask.any(axis=(0, 1)))]
-    if not all(span.size for span in spans):
+    found = bounding_box(scan.array != background)
+    if found is None:
         raise UserError(f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
-    first, second, third = spans
-    return Box(
-        (int(first[0]), int(second[0]), int(third[0])),
-        (int(first[-1]) + 1, int(second[-1]) + 1, int(third[-1]) + 1),
-    )
+    slices, rows, columns = found
+    return Box((slices.start, rows.start, columns.start), (slices.stop, rows.stop, columns.stop))
 
 
 def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:

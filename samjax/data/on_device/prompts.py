@@ -58,16 +58,19 @@ class PromptMix:
 
 
 def tight_box(mask: jax.Array) -> jax.Array:
-    """Indices (x0, y0, x1, y1), inclusive, of the tight box of (H, W) bool; meaningless for an empty mask."""
-    rows, columns = mask.any(axis=1), mask.any(axis=0)
-    last_row, last_column = mask.shape[0] - 1, mask.shape[1] - 1
+    """The tight boxes (..., 4) of masks (..., H, W) bool, as indices (x0, y0, x1, y1) float32, inclusive.
+
+    That of an empty mask is meaningless.
+    """
+    rows, columns = mask.any(axis=-1), mask.any(axis=-2)
+    last_row, last_column = mask.shape[-2] - 1, mask.shape[-1] - 1
     box = (
-        jnp.argmax(columns),
-        jnp.argmax(rows),
-        last_column - jnp.argmax(columns[::-1]),
-        last_row - jnp.argmax(rows[::-1]),
+        jnp.argmax(columns, axis=-1),
+        jnp.argmax(rows, axis=-1),
+        last_column - jnp.argmax(columns[..., ::-1], axis=-1),
+        last_row - jnp.argmax(rows[..., ::-1], axis=-1),
     )
-    return jnp.stack(box).astype(jnp.float32)
+    return jnp.stack(box, axis=-1).astype(jnp.float32)
 
 
 def jitter_box(key: jax.Array, box: jax.Array, jitter: float, extent: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from typing import TypedDict
 import numpy as np
 from filelock import FileLock
 
+from samjax.data.loading.progress import in_order
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
@@ -136,7 +137,7 @@ def write_cohort(
         if missing:
             _write_record(root, record, finished=False)
             jobs = [(root, names[index], domain, seed, index, options) for index in missing]
-            for done, _ in enumerate(_run(jobs, workers), start=1):
+            for done, _ in enumerate(in_order(_write_case, jobs, workers), start=1):
                 if progress:
                     progress(done, len(jobs))
         _write_record(root, record, finished=True)
@@ -184,18 +185,6 @@ def _crumbs(tumour: np.ndarray, options: PhantomOptions) -> np.ndarray:
     small = voxels * np.prod(options.spacing) < 100
     small[voxels.argmax()] = False
     return small[pieces] & tumour
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_write_case, jobs)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # Not forked: the caller may hold JAX's threads.
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_write_case, jobs)
 
 
 def _write_case(job: tuple[Path, str, str, int, int, PhantomOptions]) -> None:

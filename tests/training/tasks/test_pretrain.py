@@ -377,6 +377,9 @@ class TestMeasure:
             np.testing.assert_array_equal(boxes[index], filled)
             assert scores["filled_box"][index] == pytest.approx(iou(filled, masks[index]), rel=1e-6)
 
+    def test_the_filled_box_of_an_empty_mask_is_empty(self):
+        assert not np.asarray(filled_boxes(np.zeros((2, 5, 6), bool))).any()
+
     def test_intersection_over_union(self):
         one, other = np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4), bool)
         one[0, :2], other[0, 1:3] = True, True

@@ -14,6 +14,7 @@ from samjax.strategies import find_strategy
 from samjax.weights.base import load_base
 from samjax.weights.files import Weights
 
+
 def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
     """The model of a run before its first step: the base weights and what the strategy adds, or a U-Net."""
     options, strategy = config.options, find_strategy(config.options.strategy)

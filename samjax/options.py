@@ -192,7 +192,7 @@ class EvalOptions:
     save_predictions: bool = False
     """Write predictions/<case>.nii.gz in the space of the source."""
     batch_size: int = 8
-    """Slices that go through the encoder together."""
+    """Slices that go through the model together on each device, where a scan has so many."""
     seed: int = 0
     """What is drawn at random depends on it."""
     clicks: int = 1
@@ -204,7 +204,7 @@ class EvalOptions:
     labels: str | None = None
     """Label scheme where file names do not tell it."""
     workers: int = 1
-    """Processes that read slices, and as many that compute metrics; 0: all happens in one."""
+    """Threads that read the next cases, and as many processes that compute metrics; 0: all happens in one."""
     cache: bool = True
     """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
@@ -248,7 +248,7 @@ class PredictOptions:
     workers: int = 1
     """Threads that read the next cases; 0 reads each when its turn comes."""
     batch_size: int = 8
-    """Slices that go through the encoder together."""
+    """Slices that go through the model together on each device, where a scan has so many."""
     cache_dir: Path = DEFAULT_CACHE
     """Compiled programs are kept here."""
 

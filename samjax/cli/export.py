@@ -1,7 +1,7 @@
 """`samjax export`: writes a SAM as StableHLO."""
 
 from samjax.inference.export import deploy
-from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
+from samjax.inference.loading import model_of_run, model_of_weights
 from samjax.options import ExportOptions
 from samjax.runs.folder import find_run
 
@@ -9,10 +9,10 @@ from samjax.runs.folder import find_run
 def main(options: ExportOptions) -> None:
     """Exports a run or base weights, and says how far the loaded programs are from the model."""
     if options.run is None and options.weights is not None:
-        segmenter = zeroshot_segmenter(options.weights, "whole-tumor", "flair,t1gd,t2", None, 1, None)
+        model = model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2")
     else:
-        segmenter = segmenter_of_run(find_run(options.run), options.weights, None, 1, average=True)
-    description = deploy(segmenter, options.out, options.platforms)
+        model = model_of_run(find_run(options.run), options.weights)
+    description = deploy(model, options.out, options.platforms)
     found = description["difference"]
     compared = (
         "not compared, as it is for other machines"

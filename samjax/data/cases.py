@@ -1,6 +1,7 @@
 """What a case is: its files, its patient, and the problems found while looking for it."""
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ class Case:
         """Every file of the case, once each, images first."""
         paths = [self.images[modality].path for modality in MODALITIES]
         return tuple(dict.fromkeys([*paths, self.label] if self.label else paths))
+
+    @property
+    def identity(self) -> int:
+        """A number below 2**31 made of the domain and the id: what is drawn at random for a case depends on it."""
+        return zlib.crc32(f"{self.domain}/{self.id}".encode()) >> 1
 
 
 @dataclass(frozen=True)

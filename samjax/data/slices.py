@@ -1,4 +1,4 @@
-"""Which slices of a volume are used: windows for training and evaluation, and the test protocols.
+"""Which slices of a volume are used: windows for training, and the test protocols.
 
 All go by `counts` (Z, 4), the pixels of each canonical code in every slice (see `volumes.Volume`).
 """
@@ -62,11 +62,6 @@ def empty_windows(
     empty = starts[(most == 0) & (starts >= first) & (starts + depth <= last)]
     wanted = round(np.count_nonzero(most >= min_pixels) * share / (1 - share))
     return np.sort(rng.choice(empty, min(wanted, len(empty)), replace=False))
-
-
-def evaluation_windows(slices: int, depth: int) -> np.ndarray:
-    """First slices, int64 (n,), of windows that cover all slices once; the last may reach beyond the end."""
-    return np.arange(0, slices, depth)
 
 
 def enough_pixels(counts: np.ndarray, roi: str, min_pixels: int) -> np.ndarray:

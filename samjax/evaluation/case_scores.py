@@ -39,7 +39,7 @@ class ScoringJob:
     run: str
     prompt: str
     rule: SliceRule
-    asked: OraclePrompts | None
+    oracle: OraclePrompts | None
     """The prompts; None where none came from the ground truth."""
 
 
@@ -60,11 +60,11 @@ def score_job(job: ScoringJob) -> Scored:
         return score_case(job.case, mask, run=run, roi=roi, prompt=job.prompt, rule=job.rule)
 
     scores = [scored(mask, job.run, roi) for roi, mask in job.masks.items()]
-    if (asked := job.asked) is None:
+    if (oracle := job.oracle) is None:
         return Scored(scores, {})
-    truth = roi_mask(job.case.read(0, job.case.shape[0])[1], asked.roi)
-    drawn = of_boxes(truth) if asked.click is None else of_clicks(truth, asked.click, asked.area)
-    return Scored(scores, {name: scored(mask, name, asked.roi) for name, mask in drawn.items()})
+    truth = roi_mask(job.case.read(0, job.case.shape[0])[1], oracle.roi)
+    drawn = of_boxes(truth) if oracle.click is None else of_clicks(truth, oracle.click, oracle.area)
+    return Scored(scores, {name: scored(mask, name, oracle.roi) for name, mask in drawn.items()})
 
 
 def scoring_pool(workers: int) -> Pool:

@@ -22,7 +22,8 @@ from samjax.errors import UserError
 from samjax.evaluation.analysis.lora_distance import comparable_pair
 from samjax.evaluation.analysis.lora_distance import compare as compare_lora
 from samjax.evaluation.case_scores import scoring_pool
-from samjax.evaluation.collected import VIEWED, Collected, Model, collect
+from samjax.evaluation.collected import VIEWED, Collected, Model, Predicted, collect
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.gallery import draw_gallery
 from samjax.evaluation.reporting.paper_tables import ScoredRun, paper_tables
 from samjax.evaluation.reporting.report import EvaluationReport, ReportedRun, write_report
@@ -33,14 +34,9 @@ from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import SliceRule, of_scope, write_rows
 from samjax.evaluation.selection import select_cases
 from samjax.files import replacing
-from samjax.inference.volumes import (
-    ZEROSHOT,
-    CasePrediction,
-    Segmenter,
-    segment,
-    segmenter_of_run,
-    zeroshot_segmenter,
-)
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
+from samjax.inference.model import SegmentationModel
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import find_run, read_config
@@ -56,8 +52,8 @@ def evaluate(options: EvalOptions) -> Path:
     """
     if options.roi not in (None, "all"):
         roi_codes(options.roi)
-    asked = options.strategy is not None or bool(options.predictions)
-    runs = [find_run(folder) for folder in options.run or (() if asked else (None,))]
+    others = options.strategy is not None or bool(options.predictions)
+    runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
     configs = {run.resolve().name: read_config(run) for run in runs}
     cases = select_cases(options, runs)
     models = _models(options, runs, list(configs.values()))
@@ -77,9 +73,7 @@ def evaluate(options: EvalOptions) -> Path:
 
 
 def _models(options: EvalOptions, runs: list[Path], configs: list[RunConfig]) -> list[Model]:
-    found: list[Model] = [
-        segmenter_of_run(run, options.weights, options.prompt, options.clicks, options.average) for run in runs
-    ]
+    found: list[Model] = [_of_run(run, options) for run in runs]
     if options.strategy is not None:
         found += _zeroshots(options, configs)
     for text in options.predictions:
@@ -95,20 +89,34 @@ def _models(options: EvalOptions, runs: list[Path], configs: list[RunConfig]) ->
     return found
 
 
-def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[Segmenter]:
-    """The base weights, asked for each region and channels of the runs that they can take, or as the options say."""
+def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
+    """A run with the prompt of the options, or else with the first kind that it was trained with.
+
+    Raises:
+        UserError: the run cannot be used, or it never saw such a prompt.
+    """
+    model = model_of_run(run, options.weights, options.average)
+    # A U-Net takes no prompt, whatever the models beside it get.
+    kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
+    model.require(kind, "--prompt")
+    return PromptedModel(model, GroundTruthPrompts(kind, options.clicks, options.seed))
+
+
+def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[PromptedModel]:
+    """The base weights, for each region and channels of the runs that they can take, or as the options say."""
     weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
     channels = options.channels or DEFAULT_CHANNELS
     wanted = [
         (options.roi or run.roi, run.channels if _fits_base(run) and not options.channels else channels)
         for run in (config.options for config in configs if config.architecture)
     ] or [(options.roi or DEFAULT_ROI, channels)]
+    prompts = GroundTruthPrompts(options.prompt or "box", options.clicks, options.seed)
     found = []
     rois, sets = (set(values) for values in zip(*wanted, strict=True))
     for roi, text in dict.fromkeys(wanted):
         differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
         name = "-".join([ZEROSHOT, *differs])
-        found.append(zeroshot_segmenter(weights, roi, text, options.prompt, options.clicks, options.image_size, name))
+        found.append(PromptedModel(model_of_weights(weights, roi, text, options.image_size, name), prompts))
     return found
 
 
@@ -117,10 +125,10 @@ def _fits_base(run: TrainOptions) -> bool:
     return run.channels != PCA2D and parse_channels(run.channels).count == 3
 
 
-def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[CasePrediction]:
+def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[Predicted]:
     if isinstance(model, SavedPredictions):
-        return model.segment(cases)
-    return segment(model, cases, slices=options.batch_size, workers=options.workers, seed=options.seed)
+        return model.predict(cases)
+    return model.predict(cases, options.batch_size, options.workers)
 
 
 def _scored(
@@ -140,11 +148,10 @@ def _scored(
         folder = folder / model.name
     found = Collected(model)
     predictions = collect(model, _predictions(model, cases, options), cases, rule, pool)
-    for prediction, found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
-        if options.save_predictions and isinstance(model, Segmenter):
-            case = prediction.case
+    for (case, prediction), found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
+        if options.save_predictions and isinstance(model, PromptedModel):
             folder.mkdir(parents=True, exist_ok=True)
-            values = model.label_map(prediction.predicted, case.case.scheme)
+            values = model.model.label_map(prediction.mask, case.case.scheme)
             write_labels(folder / f"{case.case.id}.nii.gz", values, case.case, case.geometry)
     return found
 
@@ -186,8 +193,8 @@ def _write(
 
 def _scored_run(found: Collected, config: RunConfig | None) -> ScoredRun:
     model = found.model
-    channels = model.channels.text if isinstance(model, Segmenter) else ""
-    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, Segmenter) else "predictions"
+    channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
+    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
     return ScoredRun(model.name, strategy, channels, trained_on, model.asked, tuple(found.scores))
 
@@ -195,7 +202,9 @@ def _scored_run(found: Collected, config: RunConfig | None) -> ScoredRun:
 def _reported(found: Collected, config: RunConfig | None) -> ReportedRun:
     model = found.model
     about = {name: str(x) for name, x in asdict(config.options).items() if x is not None} if config else {}
-    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, Segmenter) else str(model.folder)
+    strategy = (
+        config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else str(model.folder)
+    )
     return ReportedRun(
         model.name, strategy, model.asked, model.prompt_source, config.base_sha256 if config else "", about
     )
@@ -230,23 +239,23 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[Segmenter, list[np.ndarray]]:
+def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[SegmentationModel, list[np.ndarray]]:
     """The first model that makes image embeddings, and the slices of each case that it is to embed."""
     from samjax.evaluation.analysis.embeddings import choose_slices
 
     for model in models:
-        if isinstance(model, Segmenter) and model.image_size:
-            return model, choose_slices(cases, model.rois[0], seed)
+        if isinstance(model, PromptedModel) and not model.model.is_unet:
+            return model.model, choose_slices(cases, model.rois[0], seed)
     raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
 
 
 def _map_embeddings(
-    segmenter: Segmenter, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
+    model: SegmentationModel, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
 ) -> None:
     from samjax.evaluation.analysis.embeddings import analyse
 
     found = analyse(
-        segmenter, cases, chosen, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,
+        model, cases, chosen, output / "figures", roi=model.rois[0], slices=options.batch_size,
         workers=options.workers, seed=options.seed,
     )  # fmt: skip
     print(found)

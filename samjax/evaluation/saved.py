@@ -11,7 +11,7 @@ from samjax.data.imaging.geometry import same_grid
 from samjax.data.imaging.volumes import read_scan
 from samjax.data.labels import to_canonical
 from samjax.errors import UserError
-from samjax.inference.volumes import CasePrediction
+from samjax.inference.predictions import VolumePrediction, not_run
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class SavedPredictions:
     asked: str = "none"
     prompt_source: str = "none"
 
-    def segment(self, cases: Sequence[CachedCase]) -> Iterator[CasePrediction]:
-        """The saved predictions in the order of the cases, as canonical codes.
+    def predict(self, cases: Sequence[CachedCase]) -> Iterator[tuple[CachedCase, VolumePrediction]]:
+        """Each case with its saved prediction, in order, as canonical codes.
 
         Raises:
             UserError: a file is missing, lies on another grid, or has values that are not of the scheme.
@@ -42,7 +42,7 @@ class SavedPredictions:
             scan = read_scan(Source(path, None), {})
             if scan.geometry.shape != case.shape or not same_grid(scan.geometry, case.geometry):
                 raise UserError(f"{path}: not on the grid of {case.case.id}; save it in the space of the scans")
-            yield CasePrediction(case, to_canonical(scan.array, described or case.case.scheme, path))
+            yield case, not_run(to_canonical(scan.array, described or case.case.scheme, path))
 
     def _scheme(self) -> str | None:
         """The scheme that the folder's dataset.json spells; None without one."""

@@ -1,4 +1,4 @@
-"""What stands in a folder of predictions, and what made each of them: one JSON line a case."""
+"""What a folder of predictions holds, and what made each of them: one JSON line a case."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class PredictionRecipe:
     """sha256 of the case's prompts; empty without any."""
     propagate: bool
     scheme: str
-    """Of the values written."""
+    """Label scheme of the values written."""
 
 
 def target(output: Path, case: str) -> Path:

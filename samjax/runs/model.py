@@ -19,7 +19,6 @@ Shapes = dict[str, tuple[int, ...]]
 """Shapes of parameters by their stored path."""
 
 
-
 def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
     """The model of a run before its first step: the base weights and what the strategy adds, or a U-Net."""
     options, strategy = config.options, find_strategy(config.options.strategy)

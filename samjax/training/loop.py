@@ -35,7 +35,6 @@ from samjax.training.step import (
     initial_state,
     make_train_step,
     per_device,
-    precision_of,
     replicate,
     shard,
     unreplicate,
@@ -59,7 +58,7 @@ def train(options: TrainOptions) -> Path:
             if is_writer():
                 stack.enter_context(locked(folder))
         session = session or resumed_session(options)
-        stack.enter_context(jax.default_matmul_precision(precision_of(session.options.dtype)))
+        stack.enter_context(jax.default_matmul_precision(session.config.compute.precision))
         _train(session, stack.enter_context(StopRequest()))
     return folder
 

@@ -5,7 +5,6 @@ from samjax.data.slices import (
     decathlon_slices,
     empty_windows,
     enough_pixels,
-    evaluation_windows,
     roi_pixels,
     windows,
 )
@@ -92,13 +91,6 @@ def test_windows_with_a_little_of_the_region_are_neither_full_nor_empty(counts):
 def test_a_share_that_is_none(counts, share):
     with pytest.raises(UserError, match="--empty-share"):
         empty_windows(counts, 2, "edema", 0, share, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(
-    ("slices", "depth", "starts"), [(8, 4, [0, 4]), (9, 4, [0, 4, 8]), (3, 4, [0]), (3, 1, [0, 1, 2])]
-)
-def test_evaluation_covers_every_slice_once(slices, depth, starts):
-    assert evaluation_windows(slices, depth).tolist() == starts
 
 
 def test_the_decathlon_rule_and_the_milder_one(counts):

@@ -12,7 +12,6 @@ from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.evaluation.evaluate import evaluate
 from samjax.evaluation.selection import select_cases
-from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
 from samjax.options import EvalOptions
 from tests.made_runs import write_base, write_run
 
@@ -142,14 +141,14 @@ def test_what_cannot_be_analysed_is_said_before_anything_is_scored(place: Path, 
     assert not (place / "never").exists()
 
 
-def test_further_clicks_are_for_points_alone(sam: Path, base: Path):
-    def clicks(prompt: str) -> tuple[int, int]:
-        of_run = segmenter_of_run(sam, None, prompt, 3, True)
-        return of_run.clicks, zeroshot_segmenter(str(base), "edema", "t1", prompt, 3, 64).clicks
+def test_further_clicks_are_for_points_alone(place: Path, sam: Path, base: Path, cohort: Path):
+    def words(prompt: str) -> list[str]:
+        options = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "prompt": prompt, "clicks": 3}
+        found = scored(cohort, place / f"three-{prompt}", sam, **options, limit=1)
+        return [run["prompt"] for run in found["runs"].values()]
 
-    assert {prompt: clicks(prompt) for prompt in ("box", "point", "none")} == {
-        "box": (1, 1), "point": (3, 3), "none": (1, 1),
-    }  # fmt: skip
+    assert words("box") == ["box", "box"]
+    assert words("point") == ["point, 3 clicks", "point, 3 clicks"]
 
 
 def test_the_limit_is_of_each_domain(cohort: Path):

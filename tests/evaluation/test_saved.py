@@ -34,7 +34,7 @@ def written(case: CachedCase, folder: Path, change=lambda values, affine: (value
 
 def refused(saved: SavedPredictions, case: CachedCase, *words: str) -> None:
     with pytest.raises(UserError) as error:
-        list(saved.segment([case]))
+        list(saved.predict([case]))
     assert "\n" not in str(error.value)
     for word in (str(saved.folder), *words):
         assert word in str(error.value)
@@ -42,11 +42,11 @@ def refused(saved: SavedPredictions, case: CachedCase, *words: str) -> None:
 
 @pytest.mark.parametrize("name", [f"{ID}.nii.gz", f"{ID}.nii"])
 def test_a_label_reads_back_in_our_axes_and_codes(case: CachedCase, tmp_path: Path, name: str):
-    (found,) = written(case, tmp_path / "mine", name=name).segment([case])
-    np.testing.assert_array_equal(found.predicted, case.read(0, case.shape[0])[1])
-    assert found.predicted.max() == 3
-    assert found.answers is None
-    assert roi_mask(found.predicted, "edema").any()
+    ((_, found),) = written(case, tmp_path / "mine", name=name).predict([case])
+    np.testing.assert_array_equal(found.mask, case.read(0, case.shape[0])[1])
+    assert found.mask.max() == 3
+    assert found.rounds is None
+    assert roi_mask(found.mask, "edema").any()
 
 
 def test_a_missing_file(case: CachedCase, tmp_path: Path):

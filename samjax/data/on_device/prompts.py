@@ -94,17 +94,23 @@ def uniform_click(key: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.stack([index % mask.shape[1], index // mask.shape[1]]).astype(jnp.float32)
 
 
+def first_click(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """The first click (x, y) on one slice, uniform in the ROI (H, W) bool; `key` is the slice's own."""
+    _, click_key = jax.random.split(key)
+    return uniform_click(click_key, mask)
+
+
+def further_key(key: jax.Array, slot: int | jax.Array) -> jax.Array:
+    """The key for `next_click` of the click in slot 1, 2, ... of a slice whose own key is `key`."""
+    return jax.random.fold_in(key, slot + 1)  # 0 and 1 are what the first prompt's split gave
+
+
 def to_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
     """Native pixel indices to the model's coordinates, whose integers mean pixel centres.
 
     Pixel i of N has its centre at (i + 0.5) * S / N of the input; the prompt encoder itself adds the half pixel.
     """
     return (coords + 0.5) * (size / native) - 0.5
-
-
-def from_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
-    """The inverse of `to_input_pixels`."""
-    return (coords + 0.5) * (native / size) - 0.5
 
 
 def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
@@ -131,12 +137,12 @@ def first_prompt(
     Returns:
         Prompts without the batch axis: coords (1, slots, 2), labels (1, slots); vmap over slices.
     """
-    box_key, click_key = jax.random.split(key)
+    box_key, _ = jax.random.split(key)
     native = mask.shape[0]
     present = mask.any()
     is_point, is_box = (present & (kind == KINDS.index(name)) for name in ("point", "box"))
     clicks = clicks if "point" in mix.kinds else 0
-    click = to_input_pixels(uniform_click(click_key, mask), native, size)
+    click = to_input_pixels(first_click(key, mask), native, size)
     points = jnp.broadcast_to(click, (1, 1, clicks, 2))
     labels = jnp.where((jnp.arange(clicks) == 0) & is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None]
     boxes = has_box = None

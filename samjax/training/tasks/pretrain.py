@@ -116,7 +116,7 @@ def picture_results(model: Sam, batch: Batch, key: jax.Array, objective: Pretrai
         given = jax.lax.stop_gradient(logits[:, :, 0])
         if slot < rounds:
             prompts = answer(prompts, slot, keys, given > 0, half, target.present, size)
-    return SliceResults(total / (rounds + 1), target.present, overlap(given, half, everywhere), given > 0)
+    return SliceResults(total / (rounds + 1), target.present, overlap(given, half, everywhere))
 
 
 def best_of(losses: jax.Array) -> jax.Array:

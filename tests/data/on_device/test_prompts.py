@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from samjax.data.on_device.keys import sample_keys
 from samjax.data.on_device.prompts import (
     KINDS,
     PromptMix,
@@ -30,7 +31,6 @@ from samjax.models.prompt_encoder import (
     Buffer,
     RandomPositions,
 )
-from samjax.training.tasks.objective import sample_keys
 
 SIZE = 40
 EXTENT = np.array([32, 36], np.int32)  # rows and columns that are not padding

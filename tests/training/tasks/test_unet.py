@@ -70,14 +70,6 @@ def test_every_slice_of_a_scan_counts_whether_it_shows_something_or_not():
     np.testing.assert_array_equal(results(batch()).counted, COUNTED)
 
 
-def test_the_prediction_is_the_likeliest_class_of_what_counts_and_background_in_the_padding():
-    predicted = results(batch()).predicted
-    assert (predicted.shape, predicted.dtype) == ((SAMPLES, 1, small.NATIVE, small.NATIVE), np.uint8)
-    np.testing.assert_array_equal(predicted[:, 0], np.where(INSIDE & COUNTED[..., None], classes(), 0))
-    assert len(np.unique(predicted)) > 2
-    assert classes()[:, ~INSIDE].any()
-
-
 @pytest.mark.parametrize("roi", ["whole-tumor", "tumor-core", "edema"])
 def test_counts_are_of_the_region_within_the_slice(roi):
     found = results(batch(), roi).overlap

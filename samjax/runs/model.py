@@ -9,8 +9,8 @@ from samjax.data.on_device.channels import parse_channels
 from samjax.errors import UserError
 from samjax.models.adapt import adapt
 from samjax.models.flat import flat_shapes
-from samjax.models.sam import Sam, abstract_sam
-from samjax.models.unet import UNet, UNetConfig, abstract_unet, random_unet
+from samjax.models.sam import Sam
+from samjax.models.unet import UNet, UNetConfig, random_unet
 from samjax.runs.config import RunConfig
 from samjax.strategies import find_strategy, trainable_filter
 from samjax.weights.base import Weights, load_base
@@ -38,9 +38,9 @@ def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
 def abstract_model(config: RunConfig) -> Sam | UNet:
     """The model of a run with shapes for parameters: nothing is drawn or allocated."""
     if config.architecture is None:
-        return abstract_unet(_unet_config(config), config.compute)
+        return UNet(_unet_config(config), config.compute)
     channels = _patch_channels(config) or config.architecture.in_channels
-    return abstract_sam(replace(config.architecture, in_channels=channels), config.adaptation, config.compute)
+    return Sam(replace(config.architecture, in_channels=channels), config.adaptation, config.compute)
 
 
 def trained_shapes(config: RunConfig, model: Sam | UNet, stages: int | None = None) -> Shapes:

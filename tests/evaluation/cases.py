@@ -60,9 +60,7 @@ def predicted(mask: np.ndarray, rounds: PromptRounds | None = None) -> VolumePre
     return replace(not_run(mask), rounds=rounds)
 
 
-def collect_one(
-    found: Collected, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float
-) -> None:
+def collect_one(found: Collected, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float) -> None:
     """Collects a case as `collect` does, scored in this process."""
     found.see(case, prediction)
     found.add(score_job(found.job(case, prediction, rule, area)))

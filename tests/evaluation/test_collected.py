@@ -124,9 +124,7 @@ def test_a_scoring_process_gives_the_same_in_the_same_order():
     cases = [made_case(LABELS, str(number)) for number in range(MOST_PENDING + 2)]
 
     def collected(pool) -> Collected:
-        predictions = (
-            (case, predicted(np.roll(LABELS > 0, shift, 1), played())) for shift, case in enumerate(cases)
-        )
+        predictions = ((case, predicted(np.roll(LABELS > 0, shift, 1), played())) for shift, case in enumerate(cases))
         *_, (_, found) = collect(made_model(prompt="box"), predictions, cases, RULE, pool)
         return found
 

@@ -7,10 +7,10 @@ import pytest
 
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.summary_json import all_tables, main_tables, summary_of
 from samjax.evaluation.reporting.summary_json import tests_of as paired_tests_of
 from samjax.evaluation.scoring import SliceRule
-from samjax.evaluation.prompted import PromptedModel
 from tests.evaluation.cases import collect_one, made_case, made_model, no_rounds, predicted, square
 
 SHAPE = (4, 12, 12)

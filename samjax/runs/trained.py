@@ -57,7 +57,10 @@ def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
 
 
 def _halved(path: str, x: np.ndarray) -> np.ndarray:
-    """In float16, but for tensors that it cannot hold and the frequencies of positions, which make large phases."""
+    """The tensor in float16 where that can hold it.
+
+    The frequencies of positions stay as they are: they make large phases.
+    """
     if path.endswith("gaussian_matrix") or np.abs(x).max(initial=0) > np.finfo(np.float16).max:
         return x
     return x.astype(np.float16)

@@ -57,7 +57,10 @@ def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
 
 
 def _halved(path: str, x: np.ndarray) -> np.ndarray:
-    """In float16, but for tensors that it cannot hold and the frequencies of positions, which make large phases."""
+    """The tensor in float16 where that can hold it.
+
+    The frequencies of positions stay as they are: they make large phases.
+    """
     if path.endswith("gaussian_matrix") or np.abs(x).max(initial=0) > np.finfo(np.float16).max:
         return x
     return x.astype(np.float16)
@@ -157,11 +160,12 @@ def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> t
     """
     tensors, metadata = read_safetensors(path)
     plainly_named(tensors, path)
-    if CHECKSUM in metadata and metadata[CHECKSUM] != _metadata_checksum(metadata):
+    checksummed = bool({CHECKSUM, TENSORS} & metadata.keys())
+    if checksummed and metadata.get(CHECKSUM) != _metadata_checksum(metadata):
         raise UserError(f"{path}: its metadata are not what was written (checksum); {_COPY_AGAIN}")
-    match(tensors, _expected(tensors, metadata, config, stages), path, f"that {config.options.strategy} trains")
+    match(tensors, _expected(tensors, checksummed, config, stages), path, f"that {config.options.strategy} trains")
     tensors = finite_float32(tensors, path)
-    if CHECKSUM in metadata:
+    if checksummed:
         checksums = json.loads(metadata[TENSORS])
         for name, x in tensors.items():
             if checksums.get(name) != _checksum(name, x):
@@ -176,9 +180,7 @@ def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> t
 _COPY_AGAIN = "the file was damaged or changed, so copy it again"
 
 
-def _expected(
-    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], config: RunConfig, stages: int | None
-) -> Shapes:
+def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunConfig, stages: int | None) -> Shapes:
     """The shape of each tensor that a file of this run must hold, by its name in the file."""
     model = abstract_model(config)
     groups = (LAST, AVERAGE) if any(name.startswith(f"{AVERAGE}/") for name in tensors) else (LAST,)
@@ -187,7 +189,7 @@ def _expected(
         return {f"{group}/{path}": shape for group in groups for path, shape in shapes.items()}
 
     whole = in_groups(flat_shapes(model))
-    if CHECKSUM not in metadata and tensors.keys() == whole.keys():
+    if not checksummed and tensors.keys() == whole.keys():
         return whole
     return in_groups(trained_shapes(config, model, stages))
 

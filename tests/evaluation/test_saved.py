@@ -18,8 +18,8 @@ ID = "BraTS-GLI-00001-000"
 
 @pytest.fixture
 def case(tmp_path: Path) -> CachedCase:
-    save_brats(tmp_path / "cohort-2023" / ID, ID, example(), "brats2023", orientation="RAS", turn=20.0)
-    found, _ = build_cache(survey(tmp_path / "cohort-2023", "demo").cases, None, workers=1, progress=False)
+    save_brats(tmp_path / "BraTS2023" / ID, ID, example(), "brats2023", orientation="RAS", turn=20.0)
+    found, _ = build_cache(survey(tmp_path / "BraTS2023", "demo").cases, None, workers=1, progress=False)
     return found[0]
 
 

@@ -83,7 +83,10 @@ def raw(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channel_names": {"0": "T1", "1": "T1Gd", "2": "T2", "3": "FLAIR", "4": "T1w"}}, "two channels are called t1"),
+        (
+            {"channel_names": {"0": "T1", "1": "T1Gd", "2": "T2", "3": "FLAIR", "4": "T1w"}},
+            "two channels are called t1",
+        ),
         ({"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}, "channel_names .* and modality .* differ"),
         ({"file_ending": ".mha"}, "file_ending is '.mha', but none of the 4 files"),
         ({"labels": PLAIN | {"core": [2, 3]}}, "no regions_class_order"),

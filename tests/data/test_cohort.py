@@ -21,7 +21,7 @@ class TestNamedFolders:
         monkeypatch.chdir(tmp_path)
         assert named_folders(("a=b",)) == {"a_b": folder}
         assert named_folders(("./a=b",)) == {"a_b": folder}
-        with pytest.raises(UserError, match="--data a=nowhere: .*nowhere does not exist"):
+        with pytest.raises(UserError, match=r"--data a=nowhere: .*nowhere does not exist"):
             named_folders(("a=nowhere",))
 
     def test_what_can_be_read_both_ways_is_refused(self, tmp_path, monkeypatch):

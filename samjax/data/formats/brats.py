@@ -79,8 +79,7 @@ def find_brats(root: Path, domain: str, labels: str | None, read_labels: bool) -
     chosen, problems = _choose_labels(files, scans) if read_labels else ({}, [])
     cases = []
     for scan in scans:
-        more = [*_surplus(scan), *chosen.get(scan.id, _Labels()).problems(scan)]
-        more += [] if more else _missing(scan, files)
+        more = _surplus(scan) or chosen.get(scan.id, _Labels()).problems(scan) or _missing(scan, files)
         problems += more
         if more:
             continue

@@ -179,9 +179,12 @@ def _choose_labels(images: Path, cases: list[str]) -> _LabelFiles:
         elif stem in known:
             found.label_of[stem] = paths[0]
         elif numbered and numbered["case"] in known:
-            case = numbered["case"]
-            message = f"case {case}: its label is called {paths[0].name}, but labels have no channel number; remove it"
-            found.problem_of[case] = Problem(case, paths[0], f"{message} (expected the name {case})")
+            case, name = numbered["case"], paths[0].name
+            right = case + (".nii.gz" if name.lower().endswith(".gz") else ".nii")
+            message = (
+                f"case {case}: its label is called {name}, but labels have no channel number; rename it to {right}"
+            )
+            found.problem_of[case] = Problem(case, paths[0], message)
         else:
             found.ignored.append(ignored_label(paths[0], f"there is no case {stem} in {folder_name(images)}"))
     return found

@@ -19,7 +19,6 @@ from samjax.inference.encoded import EncodedVolume
 from samjax.inference.predictions import PromptRounds, VolumePrediction
 from samjax.inference.prompts import Slots, click_slots
 from samjax.models.prompt_encoder import EMPTY, POSITIVE
-from samjax.models.resizing import inside
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,22 @@ class GroundTruthPrompts:
 
 
 def segment_by_truth(
-    volume: EncodedVolume, truth: np.ndarray, prompts: GroundTruthPrompts, identity: int
+    volume: EncodedVolume, truth: np.ndarray, labelled: np.ndarray, prompts: GroundTruthPrompts, identity: int
 ) -> VolumePrediction:
     """Segments the slices that show the region by prompts drawn from it; the others stay background and are not run.
 
     Args:
         truth: (Z, rows, columns) bool, the region.
+        labelled: (Z, rows, columns) bool, False where nobody knows: no click and no count answers what is there.
         prompts: boxes or points.
         identity: the case's, which clicks are drawn by.
     """
     numbers = np.flatnonzero(truth.any((1, 2))).tolist()
     volume.encode(numbers)
-    played = [_play(volume, filled, truth[filled], prompts, identity) for _, filled in volume.groups(numbers)]
+    played = [
+        _play(volume, filled, truth[filled], labelled[filled], prompts, identity)
+        for _, filled in volume.groups(numbers)
+    ]
     return _collected(numbers, jax.device_get(played), prompts, volume.shape)
 
 
@@ -68,19 +71,24 @@ Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
 
 
 def _play(
-    volume: EncodedVolume, slices: Sequence[int], truth: np.ndarray, prompts: GroundTruthPrompts, identity: int
+    volume: EncodedVolume,
+    slices: Sequence[int],
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    prompts: GroundTruthPrompts,
+    identity: int,
 ) -> Played:
     """All rounds of some slices, without waiting for the device."""
-    devices, truth = volume.model.devices, volume.padded(truth)
+    devices, truth, pixels = volume.model.devices, volume.padded(truth), volume.padded(labelled)
     draw = jax.random.key(prompts.seed), np.int32(identity), np.int32(slices), truth
     slots = first_prompts(*draw, kind=prompts.kind, slots=click_slots(prompts.rounds), devices=devices)
     click, iou, counts = slots.points[:, 0], [], []
     for number in range(1, prompts.rounds + 1):
         decoded = volume.decode(slices, slots)
         iou.append(decoded.iou)
-        counts.append(pixel_counts(decoded.masks, truth, volume.extent, devices=devices))
+        counts.append(pixel_counts(decoded.masks, truth, pixels, devices=devices))
         if number < prompts.rounds:
-            slots = with_next_click(slots, np.int32(number), *draw, decoded.masks, volume.extent, devices=devices)
+            slots = with_next_click(slots, np.int32(number), *draw, decoded.masks, pixels, devices=devices)
     return decoded.masks, iou, counts, click
 
 
@@ -142,21 +150,25 @@ def with_next_click(
     numbers: jax.Array,
     truth: jax.Array,
     masks: jax.Array,
-    extent: jax.Array,
+    pixels: jax.Array,
     *,
     devices: Devices,
 ) -> Slots:
-    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`."""
+    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`.
+
+    `pixels` (n, N, N) bool are those whose errors count.
+    """
     keys = slice_keys(key, identity, numbers)
     keys = jax.vmap(further_key, in_axes=(0, None))(keys, slot)
-    pixels = inside(extent, truth.shape[1])
-    draw = jax.vmap(next_click, in_axes=(0, 0, 0, None))
-    clicks, labels = draw(keys, devices.split(masks[:, 0]), devices.split(truth), pixels)
+    clicks, labels = jax.vmap(next_click)(keys, *map(devices.split, (masks[:, 0], truth, pixels)))
     return slots._replace(points=slots.points.at[:, slot].set(clicks), labels=slots.labels.at[:, slot].set(labels))
 
 
 @partial(jax.jit, static_argnames="devices")
-def pixel_counts(masks: jax.Array, truth: jax.Array, extent: jax.Array, *, devices: Devices) -> jax.Array:
-    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other."""
-    found = devices.split(masks[:, 0]) & inside(extent, truth.shape[1])
+def pixel_counts(masks: jax.Array, truth: jax.Array, pixels: jax.Array, *, devices: Devices) -> jax.Array:
+    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other.
+
+    `pixels` (n, N, N) bool are those that count.
+    """
+    found = devices.split(masks[:, 0]) & devices.split(pixels)
     return jnp.stack([x.sum((1, 2)) for x in (found & truth, found, truth)], axis=1)

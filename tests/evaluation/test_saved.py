@@ -77,8 +77,8 @@ def described(saved: SavedPredictions, labels: dict, **more) -> None:
 
 
 def predicted(saved: SavedPredictions, case: CachedCase) -> np.ndarray:
-    (found,) = saved.segment([case])
-    return found.predicted
+    ((_, found),) = saved.predict([case])
+    return found.mask
 
 
 def truth(case: CachedCase) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_all_missing_files_are_found_before_the_first_is_read(case, tmp_path):
     saved = written(case, tmp_path / "mine")
     other = replace(case, case=replace(case.case, id="other"))
     with pytest.raises(UserError, match=r"no other\.nii\.gz there"):
-        next(saved.segment([case, other]))
+        next(saved.predict([case, other]))
 
 
 def test_a_prediction_may_not_hold_what_is_ignored(case, tmp_path):

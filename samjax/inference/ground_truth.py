@@ -19,6 +19,7 @@ from samjax.inference.encoded import EncodedVolume
 from samjax.inference.predictions import PromptRounds, VolumePrediction
 from samjax.inference.prompts import Slots, click_slots
 from samjax.models.prompt_encoder import EMPTY, POSITIVE
+from samjax.models.resizing import inside
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def segment_by_truth(
 
     Args:
         truth: (Z, rows, columns) bool, the region.
-        labelled: (Z, rows, columns) bool, False where nobody knows: no click and no count answers what is there.
+        labelled: (Z, rows, columns) bool, False where the label is to be ignored: no click answers what is predicted
+            there, and no count holds it.
         prompts: boxes or points.
         identity: the case's, which clicks are drawn by.
     """
@@ -79,16 +81,17 @@ def _play(
     identity: int,
 ) -> Played:
     """All rounds of some slices, without waiting for the device."""
-    devices, truth, pixels = volume.model.devices, volume.padded(truth), volume.padded(labelled)
+    devices, truth, labelled = volume.model.devices, volume.padded(truth), volume.padded(labelled)
     draw = jax.random.key(prompts.seed), np.int32(identity), np.int32(slices), truth
     slots = first_prompts(*draw, kind=prompts.kind, slots=click_slots(prompts.rounds), devices=devices)
     click, iou, counts = slots.points[:, 0], [], []
     for number in range(1, prompts.rounds + 1):
         decoded = volume.decode(slices, slots)
+        answered = decoded.masks & labelled[:, None]
         iou.append(decoded.iou)
-        counts.append(pixel_counts(decoded.masks, truth, pixels, devices=devices))
+        counts.append(pixel_counts(answered, truth, volume.extent, devices=devices))
         if number < prompts.rounds:
-            slots = with_next_click(slots, np.int32(number), *draw, decoded.masks, pixels, devices=devices)
+            slots = with_next_click(slots, np.int32(number), *draw, answered, volume.extent, devices=devices)
     return decoded.masks, iou, counts, click
 
 
@@ -150,25 +153,21 @@ def with_next_click(
     numbers: jax.Array,
     truth: jax.Array,
     masks: jax.Array,
-    pixels: jax.Array,
+    extent: jax.Array,
     *,
     devices: Devices,
 ) -> Slots:
-    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`.
-
-    `pixels` (n, N, N) bool are those whose errors count.
-    """
+    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`."""
     keys = slice_keys(key, identity, numbers)
     keys = jax.vmap(further_key, in_axes=(0, None))(keys, slot)
-    clicks, labels = jax.vmap(next_click)(keys, *map(devices.split, (masks[:, 0], truth, pixels)))
+    pixels = inside(extent, truth.shape[1])
+    draw = jax.vmap(next_click, in_axes=(0, 0, 0, None))
+    clicks, labels = draw(keys, devices.split(masks[:, 0]), devices.split(truth), pixels)
     return slots._replace(points=slots.points.at[:, slot].set(clicks), labels=slots.labels.at[:, slot].set(labels))
 
 
 @partial(jax.jit, static_argnames="devices")
-def pixel_counts(masks: jax.Array, truth: jax.Array, pixels: jax.Array, *, devices: Devices) -> jax.Array:
-    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other.
-
-    `pixels` (n, N, N) bool are those that count.
-    """
-    found = devices.split(masks[:, 0]) & devices.split(pixels)
+def pixel_counts(masks: jax.Array, truth: jax.Array, extent: jax.Array, *, devices: Devices) -> jax.Array:
+    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other."""
+    found = devices.split(masks[:, 0]) & inside(extent, truth.shape[1])
     return jnp.stack([x.sum((1, 2)) for x in (found & truth, found, truth)], axis=1)

@@ -27,12 +27,17 @@ def main(options: CheckOptions) -> None:
 def _show(report: CheckReport) -> None:
     """Prints the table of problems and one line that sums up."""
     console = Console(highlight=False, soft_wrap=False)
-    if report.problems:
+    problems = [problem for problem in report.problems if not problem.ignored]
+    if problems:
         table = Table("case", "file", "problem", title=str(report.root), show_lines=False)
-        for problem in report.problems:
+        for problem in problems:
             doubt = "" if problem.unusable else "(usable) "
             table.add_row(problem.case, problem.path.name, doubt + problem.message)
         console.print(table)
+    for problem in report.ignored:
+        console.print(f"{problem.path}: {problem.message}", soft_wrap=True)
+    for line in report.schemes:
+        console.print(line, soft_wrap=True)
     labelled = sum(case.label is not None for case in report.cases)
     bad = len(report.unusable)
     verdict = f"{bad} cannot be used" if bad else "all can be used"

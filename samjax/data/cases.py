@@ -10,8 +10,8 @@ MODALITIES = ("t1", "t1gd", "t2", "flair")
 
 # Spellings of the modalities in file names and dataset.json, lower case, without separators.
 _SPELLINGS = {
-    **dict.fromkeys(("t1", "t1n", "t1w"), "t1"),
-    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce"), "t1gd"),
+    **dict.fromkeys(("t1", "t1n", "t1w", "t1pre"), "t1"),
+    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce", "ct1", "t1post"), "t1gd"),
     **dict.fromkeys(("t2", "t2w"), "t2"),
     **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
 }
@@ -36,8 +36,8 @@ class Source:
 class Case:
     """One scan. `label` and `scheme` are None where there is no label or its scheme is not known.
 
-    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes. `patient` is
-    shared by the follow-up scans of one person.
+    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes, `scheme_source` says in words
+    where it is known from. `patient` is shared by the follow-up scans of one person.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Case:
     label: Path | None
     scheme: str | None
     layout: str
+    scheme_source: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -62,12 +63,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it."""
+    """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it.
+
+    `ignored` where it is a file that no case has anything to do with; `case` is then the name of the file.
+    """
 
     case: str
     path: Path
     message: str
     unusable: bool = True
+    ignored: bool = False
 
 
 def patient_of(case_id: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from samjax.data.case_check import check_case
 from samjax.data.cases import Case, Problem
+from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
 from samjax.data.loading.progress import processed
 
@@ -28,12 +29,23 @@ class CheckReport:
         """How many cases there are, usable or not."""
         return len({case.id for case in self.cases} | set(self.unusable))
 
+    @property
+    def ignored(self) -> list[Problem]:
+        """The files that look like labels and are no case's; nothing is unusable because of them."""
+        return [problem for problem in self.problems if problem.ignored]
+
+    @property
+    def schemes(self) -> list[str]:
+        """What the label values mean and where that is known from, in lines."""
+        return scheme_lines(self.cases)
+
     def to_json(self) -> dict[str, Any]:
         """The findings, as `samjax check --json` writes them."""
         return {
             "root": str(self.root),
             "cases": self.total,
             "labelled": sum(case.label is not None for case in self.cases),
+            "labels": self.schemes,
             "unusable": self.unusable,
             "problems": [
                 {

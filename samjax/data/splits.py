@@ -32,14 +32,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """Every domain's split; what a run's `split.json` holds. `fold` is "K/N", or None."""
+    """The splits of all domains, as a run's `split.json` holds them. `fold` is "K/N", or None."""
 
     seed: int
     fold: str | None
     domains: Mapping[str, Split]
 
     def to_json(self) -> dict[str, Any]:
-        """A dict for JSON, with the hash of all the rest under "sha256"."""
+        """A dict for JSON, with the hash of its other content under "sha256"."""
         domains = {name: {part: list(getattr(split, part)) for part in PARTS} for name, split in self.domains.items()}
         content = {"seed": self.seed, "fold": self.fold, "domains": domains}
         return {**content, "sha256": _digest(content)}
@@ -63,7 +63,7 @@ class Splits:
 
 
 def splits_from_json(content: Any, where: object) -> Splits:
-    """Undoes `Splits.to_json`; `where` names the file.
+    """The split that `Splits.to_json` wrote; `where` names the file in errors.
 
     Raises:
       UserError: parts are missing, or the hash does not fit: the file was changed by hand.
@@ -100,10 +100,10 @@ def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, 
 
     Args:
       patients: in any order; repeats count once.
-      seed: of the order they are drawn in.
-      fold: None, for a fifth as test; or "K/N", for part K (from 1) of N as test. A tenth of the others
-        validates, in each part at least one patient.
-      domain: for the error.
+      seed: the seed of the order that they are drawn in.
+      fold: None takes a fifth as test; "K/N" takes part K (from 1) of N. A tenth of the others validates. Each part
+        has at least one patient.
+      domain: the name that errors give.
 
     Raises:
       UserError: too few patients for three parts, or `fold` is no K/N.

@@ -14,6 +14,8 @@ import numpy as np
 from samjax import __version__
 from samjax.commands import command_typed
 from samjax.data.cache.cases import CachedCase
+from samjax.data.cohort import split_name
+from samjax.data.formats.names import folder_name
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
 from samjax.data.loading.pools import Pool
@@ -77,12 +79,12 @@ def _models(options: EvalOptions, runs: list[Path], configs: list[RunConfig]) ->
     if options.strategy is not None:
         found += _zeroshots(options, configs)
     for text in options.predictions:
-        name, named, folder = text.partition("=")
-        path = Path(folder if named else text).expanduser()
+        name, folder = split_name(text, "--predictions")
+        path = folder.expanduser()
         if not path.is_dir():
             raise UserError(f"--predictions {text}: no such folder")
         rois = tuple(ROIS) if options.roi == "all" else (options.roi or DEFAULT_ROI,)
-        found.append(SavedPredictions(name if named else path.resolve().name, path, rois))
+        found.append(SavedPredictions(name or folder_name(path), path, rois))
     names = [model.name for model in found]
     if len(set(names)) < len(names):
         raise UserError(f"the name {max(names, key=names.count)} is used twice; rename a run's folder")

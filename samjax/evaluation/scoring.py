@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.slices import decathlon_slices, enough_pixels
 from samjax.evaluation.summary import Summary, summarise
 from samjax.files import replacing
@@ -88,9 +88,13 @@ class CaseScores:
 def score_case(
     case: CachedCase, predicted: np.ndarray, *, run: str, roi: str, prompt: str, rule: SliceRule
 ) -> CaseScores:
-    """Scores one prediction (Z, rows, columns) bool against the case's label."""
+    """Scores one prediction (Z, rows, columns) bool against the case's label.
+
+    Voxels that the label ignores are background in both, and slices of which nothing else is labelled have no row.
+    """
     _, labels = case.read(0, case.shape[0])
-    true = roi_mask(labels, roi)
+    true, counted = roi_mask(labels, roi), labels != IGNORED
+    predicted = predicted & counted
     spacing = case.geometry.spacing
     about = {
         "run": run,
@@ -101,10 +105,11 @@ def score_case(
         "prompt": prompt,
     }
     columns = score_slices(predicted, true, spacing)
+    scored = np.flatnonzero(counted.any((1, 2)))
     slices = tuple(
-        Row(**about, slice=z, **{name: column[z].item() for name, column in columns.items()}) for z in range(len(true))
+        Row(**about, slice=int(z), **{name: column[z].item() for name, column in columns.items()}) for z in scored
     )
-    chosen = tuple(bool(x) for x in rule.chosen(case, roi))
+    chosen = tuple(bool(x) for x in rule.chosen(case, roi)[scored])
     volume = Row(**about, slice=None, **score(predicted, true, spacing), **_volume_scores(predicted, true, case))
     return CaseScores(slices, chosen, volume)
 

@@ -48,18 +48,23 @@ class GroundTruthPrompts:
 
 
 def segment_by_truth(
-    volume: EncodedVolume, truth: np.ndarray, prompts: GroundTruthPrompts, identity: int
+    volume: EncodedVolume, truth: np.ndarray, labelled: np.ndarray, prompts: GroundTruthPrompts, identity: int
 ) -> VolumePrediction:
     """Segments the slices that show the region by prompts drawn from it; the others stay background and are not run.
 
     Args:
         truth: (Z, rows, columns) bool, the region.
+        labelled: (Z, rows, columns) bool, False where the label is to be ignored: no click answers what is predicted
+            there, and no count holds it.
         prompts: boxes or points.
         identity: the case's, which clicks are drawn by.
     """
     numbers = np.flatnonzero(truth.any((1, 2))).tolist()
     volume.encode(numbers)
-    played = [_play(volume, filled, truth[filled], prompts, identity) for _, filled in volume.groups(numbers)]
+    played = [
+        _play(volume, filled, truth[filled], labelled[filled], prompts, identity)
+        for _, filled in volume.groups(numbers)
+    ]
     return _collected(numbers, jax.device_get(played), prompts, volume.shape)
 
 
@@ -68,19 +73,25 @@ Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
 
 
 def _play(
-    volume: EncodedVolume, slices: Sequence[int], truth: np.ndarray, prompts: GroundTruthPrompts, identity: int
+    volume: EncodedVolume,
+    slices: Sequence[int],
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    prompts: GroundTruthPrompts,
+    identity: int,
 ) -> Played:
     """All rounds of some slices, without waiting for the device."""
-    devices, truth = volume.model.devices, volume.padded(truth)
+    devices, truth, labelled = volume.model.devices, volume.padded(truth), volume.padded(labelled)
     draw = jax.random.key(prompts.seed), np.int32(identity), np.int32(slices), truth
     slots = first_prompts(*draw, kind=prompts.kind, slots=click_slots(prompts.rounds), devices=devices)
     click, iou, counts = slots.points[:, 0], [], []
     for number in range(1, prompts.rounds + 1):
         decoded = volume.decode(slices, slots)
+        answered = decoded.masks & labelled[:, None]
         iou.append(decoded.iou)
-        counts.append(pixel_counts(decoded.masks, truth, volume.extent, devices=devices))
+        counts.append(pixel_counts(answered, truth, volume.extent, devices=devices))
         if number < prompts.rounds:
-            slots = with_next_click(slots, np.int32(number), *draw, decoded.masks, volume.extent, devices=devices)
+            slots = with_next_click(slots, np.int32(number), *draw, answered, volume.extent, devices=devices)
     return decoded.masks, iou, counts, click
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.ground_truth import GroundTruthPrompts, segment_by_truth
 from samjax.inference.model import SegmentationModel
@@ -42,4 +42,5 @@ def segment_cases(
         if prompts.kind == "none":
             yield case, volume.segment()
         else:
-            yield case, segment_by_truth(volume, roi_mask(labels, model.rois[0]), prompts, case.case.identity)
+            truth, labelled = roi_mask(labels, model.rois[0]), labels != IGNORED
+            yield case, segment_by_truth(volume, truth, labelled, prompts, case.case.identity)

@@ -87,6 +87,12 @@ def test_windows_with_a_little_of_the_region_are_neither_full_nor_empty(counts):
     assert 4 not in empty
 
 
+def test_windows_of_which_nothing_is_labelled_are_not_empty_ones(counts):
+    counts[16:] = 0
+    every = empty_windows(counts, 2, "whole-tumor", 0, 0.9, np.random.default_rng(0))
+    assert every.tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2])
 def test_a_share_that_is_none(counts, share):
     with pytest.raises(UserError, match="--empty-share"):

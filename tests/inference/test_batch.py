@@ -50,8 +50,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(place: Path, phantom: Example) -> Path:
     """What the runs were trained on, as far as they can tell: a folder whose name gives the label scheme."""
-    save_brats(place / "cohort-2023" / ID, ID, phantom, "brats2023")
-    return place / "cohort-2023"
+    save_brats(place / "BraTS2023" / ID, ID, phantom, "brats2023")
+    return place / "BraTS2023"
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import read_header, write_like
 from samjax.data.imaging.geometry import Geometry, geometry_of, to_source
 from samjax.data.imaging.volumes import Scan, read_scan, verify_grid
-from samjax.data.labels import BACKGROUND, COMPARTMENTS, to_canonical
+from samjax.data.labels import BACKGROUND, COMPARTMENTS, IGNORED, find_scheme, to_canonical
 from samjax.data.splits import PARTS, Splits
 from samjax.errors import UserError
 from samjax.files import replacing
@@ -75,7 +75,8 @@ def export_nnunet(
         for part, members in parts.items():
             for case in members:
                 _write_case(case, folder, "Ts" if part == "test" else "Tr")
-        description = _description(len(parts["train"]) + len(parts["val"]))
+        members = [case for part in parts.values() for case in part]
+        description = _description(len(parts["train"]) + len(parts["val"]), _has_ignored(members))
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
         folder.rename(raw)
     ids = {part: tuple(case.id for case in members) for part, members in parts.items()}
@@ -98,11 +99,16 @@ def _verify(parts: dict[str, list[Case]]) -> None:
             seen[case.id] = case
 
 
-def _description(training: int) -> dict[str, object]:
-    """The content of dataset.json."""
+def _has_ignored(cases: Sequence[Case]) -> bool:
+    """Whether some voxels of the labels are not to be counted."""
+    return any(case.scheme is not None and find_scheme(case.scheme).ignored for case in cases)
+
+
+def _description(training: int, ignored: bool) -> dict[str, object]:
+    """The content of dataset.json; `ignored` adds nnU-Net's label for voxels that are not to be counted."""
     return {
         "channel_names": {str(number): CHANNEL_NAMES[modality] for number, modality in enumerate(MODALITIES)},
-        "labels": LABELS,
+        "labels": LABELS | ({"ignore": IGNORED} if ignored else {}),
         "numTraining": training,
         "file_ending": SUFFIX,
     }

@@ -116,9 +116,9 @@ def write_cohort(
 ) -> list[Path]:
     """Writes `cases` examinations under `root` in BraTS 2023 layout and returns their folders.
 
-    File names do not tell BraTS 2023 from 2024, so the name of `root` should contain "2023". A cohort
-    that is there already is kept if domain, seed and options are the same (missing cases are added,
-    surplus ones removed) and replaced otherwise; a killed call is continued by the next one.
+    Case names do not tell BraTS 2023 from 2024; cohort.json under `root` does. A cohort that is there
+    already is kept if domain, seed and options are the same (missing cases are added, surplus ones
+    removed) and replaced otherwise; a killed call is continued by the next one.
     `progress` is called with the number of cases written and to write. Raises `UserError` if `root` holds
     anything that this function did not write.
     """

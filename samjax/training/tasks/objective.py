@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.on_device.channels import Channels
 from samjax.data.on_device.keys import SampleKeys, sample_keys
@@ -92,9 +92,10 @@ def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
 def augmented(
     batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None, seed: int = 0
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and its pixels that are not padding.
+    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and the pixels that count.
 
-    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, 1, N, N) bool.
+    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, Z, N, N) bool, False for
+    padding and for ignored voxels; labels are background there.
     """
     # Channels first: pca2d knows a pixel by its place in the scan.
     images, labels = channels(batch["images"]), batch["labels"]
@@ -104,8 +105,9 @@ def augmented(
             keys, images, labels, batch["extent"], augmentation
         )
     # The warp may carry tissue into the padding, where there is no slice.
-    pixels = inside(batch["extent"], images.shape[2])[:, None]
-    return jnp.where(pixels[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
+    within = inside(batch["extent"], images.shape[2])[:, None]
+    pixels = within & (labels != IGNORED)
+    return jnp.where(within[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
 
 
 def augmented_labels(
@@ -120,7 +122,7 @@ def augmented_labels(
             return jnp.moveaxis(warp_nearest(jnp.moveaxis(labels, 0, 2), field), 2, 0)
 
         labels = jax.vmap(warped)(augmentation_keys(key, batch, seed), labels, batch["extent"])
-    pixels = inside(batch["extent"], labels.shape[2])[:, None]
+    pixels = inside(batch["extent"], labels.shape[2])[:, None] & (labels != IGNORED)
     return jnp.where(pixels, labels, 0), pixels
 
 
@@ -159,5 +161,5 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
 
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
     prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
-    counted = prompted & batch["slices"] & batch["valid"][:, None]
+    counted = prompted & batch["slices"] & batch["valid"][:, None] & pixels.any((-2, -1))
     return SliceResults(sum(losses) / len(losses), counted, overlap(fixed, masks, pixels))

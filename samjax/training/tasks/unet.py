@@ -36,7 +36,7 @@ def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObj
     images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
     logits = model(images, supervised=True)
     classes = logits[0].argmax(axis=-1)
-    counted = batch["slices"] & batch["valid"][:, None]
+    counted = batch["slices"] & batch["valid"][:, None] & valid.any((-2, -1))[:, None]
     sign = jnp.where(roi_mask(classes, objective.roi), 1.0, -1.0)
     counts = overlap(sign, roi_mask(labels, objective.roi), valid)
     loss = unet_loss(logits, labels, valid)[:, None]

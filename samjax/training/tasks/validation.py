@@ -9,7 +9,7 @@ from flax import nnx
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
-from samjax.data.labels import ROIS, roi_mask
+from samjax.data.labels import IGNORED, ROIS, roi_mask
 from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
 from samjax.files import replacing
@@ -64,10 +64,11 @@ class Validator:
             workers=min(1, session.options.workers), embeddings=self.embeddings,
         )  # fmt: skip
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
-            predicted, truth = prediction.region(roi), _truth(case, roi)
+            truth, ignored = _truth(case, roi)
+            predicted = prediction.region(roi) & ~ignored
             counts = np.stack([x.sum((1, 2)) for x in (predicted & truth, predicted, truth)])
             totals.append(counts.sum(axis=1))
-            slice_dice.append(_dice(*counts[:, chosen]))
+            slice_dice.append(_dice(*counts[:, chosen & ~ignored.all((1, 2))]))
             z = int(counts[2].argmax())
             if counts[2, z] > largest:
                 largest, example = counts[2, z], _example(case, z, truth[z], predicted[z])
@@ -114,11 +115,12 @@ def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
 
 
-def _truth(case: CachedCase, roi: str) -> np.ndarray:
-    """Where the label has the region, (Z, rows, columns) bool."""
-    truth = np.zeros(case.shape, bool)
+def _truth(case: CachedCase, roi: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the label has the region and where it is to be ignored, both (Z, rows, columns) bool."""
+    truth, ignored = np.zeros(case.shape, bool), np.zeros(case.shape, bool)
     truth[case.box.index] = roi_mask(case.labels, roi)
-    return truth
+    ignored[case.box.index] = case.labels == IGNORED
+    return truth, ignored
 
 
 def _example(case: CachedCase, z: int, truth: np.ndarray, predicted: np.ndarray) -> Example:

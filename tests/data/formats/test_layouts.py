@@ -291,9 +291,9 @@ def test_several_datasets_in_one_folder(tmp_path, scan):
 def test_patients_shared_between_collections(tmp_path, scan):
     msd = find_cases(save_msd(tmp_path / "Task01", {"BRATS_001": scan}))
     old = find_cases(touch_case(tmp_path / "old", "Brats18_2013_20_1"))
-    new = find_cases(touch_case(tmp_path / "2023", "BraTS-GLI-00001-000", NEW))
+    new = find_cases(touch_case(tmp_path / "BraTS2023", "BraTS-GLI-00001-000", NEW))
     men = find_cases(touch_case(tmp_path / "men", "BraTS-MEN-00001-000", NEW))
-    later = find_cases(touch_case(tmp_path / "2024", "BraTS-GLI-00001-000", NEW))
+    later = find_cases(touch_case(tmp_path / "BraTS2024", "BraTS-GLI-00001-000", NEW))
     assert "Decathlon Task01 (training) and BraTS 2018 (evaluation)" in shared_patients(msd, old)
     assert "BraTS-GLI 2023" in shared_patients(msd, men + new)
     assert shared_patients(msd, msd) is None

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from samjax.data.labels import IGNORED
 from samjax.models.prompt_encoder import Prompts
+from samjax.training.tasks.losses import slice_loss
 from samjax.training.tasks.objective import SliceResults, slice_results
 from tests.training import small
 
@@ -55,3 +57,25 @@ def test_the_loss_is_the_mean_over_the_rounds():
     once = played("point", clicks=1)[1]
     np.testing.assert_allclose(results.loss, once.loss, rtol=1e-6, err_msg="every round predicts the same here")
     assert results.loss.shape == (2, small.DEPTH)
+
+
+def test_ignored_pixels_are_in_no_loss_no_count_and_no_click():
+    batch = small.batch(2)
+    batch["labels"][:, :, :, 12:] = IGNORED
+    model = Played()
+    results = slice_results(model, batch, jax.random.key(0), small.objective("point", clicks=3))
+    masks = jnp.asarray(batch["labels"][:, :, :, :12] > 0)
+    assert masks.any((2, 3)).all()
+    alone = slice_loss(jnp.full(masks.shape, -9.0), jnp.zeros(masks.shape[:2]), masks, jnp.ones(masks.shape, bool))
+    np.testing.assert_allclose(results.loss, alone, rtol=1e-5)
+    assert (results.overlap["pixels"] == small.NATIVE * 12).all()
+    assert (results.overlap["true"] == masks.sum((2, 3))).all()
+    x = np.asarray(model.rounds[-1].coords[:, 0, :3, 0]) * small.NATIVE / small.CONFIG.image_size
+    assert (x < 12.5).all()
+
+
+def test_a_slice_of_which_nothing_is_labelled_does_not_count():
+    batch = small.batch(2)
+    batch["labels"][1, 0] = IGNORED
+    results = slice_results(Played(), batch, jax.random.key(0), small.objective("none"))
+    assert results.counted.tolist() == [[True, True], [False, True]]

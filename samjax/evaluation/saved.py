@@ -37,8 +37,7 @@ class SavedPredictions:
             UserError: a file is missing, lies on another grid, or has values that are not of the scheme.
         """
         described = self._scheme()
-        for case in cases:
-            path = self._path(case.case.id)
+        for case, path in zip(cases, self.paths_of(cases), strict=True):
             scan = read_scan(Source(path, None), {})
             if scan.geometry.shape != case.shape or not same_grid(scan.geometry, case.geometry):
                 raise UserError(f"{path}: not on the grid of {case.case.id}; save it in the space of the scans")
@@ -56,8 +55,22 @@ class SavedPredictions:
             "remove it if the predictions have the label values of the scans"
         )
 
-    def _path(self, case: str) -> Path:
-        for suffix in (".nii.gz", ".nii"):
-            if (self.folder / f"{case}{suffix}").is_file():
-                return self.folder / f"{case}{suffix}"
-        raise UserError(f"--predictions {self.folder}: no {case}.nii.gz there; expected one file for each scored case")
+    def paths_of(self, cases: Sequence[CachedCase]) -> list[Path]:
+        """The file of each case.
+
+        Raises:
+            UserError: a case has none.
+        """
+        found = [self._path(case.case.id) for case in cases]
+        missing = [case.case.id for case, path in zip(cases, found, strict=True) if path is None]
+        if missing:
+            more = f" ({len(missing)} of {len(cases)} cases have none)" if len(missing) > 1 else ""
+            raise UserError(
+                f"--predictions {self.folder}: no {missing[0]}.nii.gz there; expected one file for each scored "
+                f"case{more}"
+            )
+        return found
+
+    def _path(self, case: str) -> Path | None:
+        paths = (self.folder / f"{case}{suffix}" for suffix in (".nii.gz", ".nii"))
+        return next((path for path in paths if path.is_file()), None)

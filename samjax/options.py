@@ -120,7 +120,12 @@ class TrainOptions:
     limit: int | None = None
     """Use only the first so many cases of each domain."""
     fold: str | None = None
-    """K/N: cross-validation fold instead of the 80/20 split."""
+    """K/N: cross-validation fold instead of the 80/20 split. With --split-file the number of its fold, from 0."""
+    patients: Path | None = None
+    """CSV file with the columns case and patient, for cases whose names do not tell the patient: all scans of a patient
+    go into one part of the split."""
+    split_file: Path | None = None
+    """JSON file with the split to use: a run's split.json, or nnU-Net's splits_final.json (with --fold)."""
     layout: Annotated[str | None, _default("recognised")] = None
     """Layout of --data: brats, msd or nnunet."""
     labels: str | None = None
@@ -167,8 +172,15 @@ class EvalOptions:
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: the run's own."""
     split: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test for the run's own data, all
-    for other data."""
+    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test where a run was trained on
+    patients of the data, wherever these lie now and whatever they are called; all for other data."""
+    patients: Path | None = None
+    """CSV file with the columns case and patient, for cases whose names do not tell the patient."""
+    split_file: Path | None = None
+    """JSON file with the split to score by, where no run has one: a run's split.json, or nnU-Net's splits_final.json,
+    whose validation cases are scored."""
+    fold: int | None = None
+    """Fold of --split-file, from 0."""
     prompt: Annotated[Literal["box", "point", "none"] | None, _default("the run's first kind; box for zeroshot")] = None
     """Prompt to score with."""
     roi: Annotated[str | None, _default("whole-tumor")] = None
@@ -269,6 +281,8 @@ class CheckOptions:
     edema=2,non-enhancing=1,enhancing=4."""
     json: Path | None = None
     """File to write all findings to."""
+    run: Annotated[Path | None, _default("none")] = None
+    """Run whose training data the scans are compared with: spacing, slice thickness and field of view."""
     workers: Annotated[int | None, _default("one a core")] = None
     """Processes that read."""
 

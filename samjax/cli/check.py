@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from samjax.data.check import CheckReport, check
+from samjax.data.imaging.doubts import read_ranges
 from samjax.files import replacing
 from samjax.options import CheckOptions
+from samjax.runs.folder import find_run
 
 
 def main(options: CheckOptions) -> None:
     """Checks a folder and prints what it found."""
-    report = check(options.dir, options.layout, options.labels, options.workers)
+    ranges = read_ranges(find_run(options.run)) if options.run else None
+    report = check(options.dir, options.layout, options.labels, options.workers, ranges=ranges)
     if options.json is not None:
         with replacing(options.json) as temporary:
             temporary.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,9 @@
-"""`samjax predict`: segments scans that have no labels."""
+"""`samjax predict`: segments scans that have no labels.
+
+Exit code 0: all cases are predicted; 1: some were left out; 2: none can be.
+"""
+
+import sys
 
 from samjax.cli.process import use_compilation_cache
 from samjax.inference.batch import predict
@@ -10,3 +15,5 @@ def main(options: PredictOptions) -> None:
     use_compilation_cache(options.cache_dir)
     outcome = predict(options)
     print(f"predictions: {outcome.folder} ({outcome})")
+    if outcome.left_out:
+        sys.exit(1)

@@ -1,6 +1,7 @@
 """Reads every file of every case of a folder and lists what is wrong with which (`samjax check`)."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from samjax.data.case_check import check_case
 from samjax.data.cases import Case, Problem
 from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
+from samjax.data.imaging.doubts import Ranges
 from samjax.data.loading.progress import processed
 
 
@@ -65,14 +67,15 @@ def check(
     labels: str | None = None,
     workers: int | None = None,
     progress: bool = True,
+    ranges: Ranges | None = None,
 ) -> CheckReport:
-    """Checks all cases under `root`; arguments as for `layouts.find_cases` and `cache.build_cache`.
+    """Checks all cases under `root`; arguments as for `layouts.find_cases`, `cache.build_cache` and `check_case`.
 
     Raises:
       UserError: no cases are found, or it is open what their labels mean.
     """
     found = survey(root, layout=layout, labels=labels)
     problems = list(found.problems)
-    for more in processed(check_case, found.cases, "checking", workers, progress):
+    for more in processed(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))

@@ -13,6 +13,7 @@ from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
 from samjax.data.formats.names import folder_name
 from samjax.data.labels import find_scheme
+from samjax.data.patients import read_patients, with_patients
 from samjax.errors import UserError
 
 PHANTOM = "phantom"
@@ -69,21 +70,36 @@ def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Pat
     return {PHANTOM: root}
 
 
-def list_cases(folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None) -> list[Case]:
+def list_cases(
+    folders: dict[str, Path],
+    layout: str | None,
+    labels: str | None,
+    limit: int | None,
+    patients: Path | None = None,
+    left_out: list[str] | None = None,
+) -> list[Case]:
     """The cases of all domains; of each the first `limit`.
 
     Cases that cannot be used are named on stderr and left out.
 
+    Args:
+        patients: a CSV file that says which patient each case is of; see `patients`.
+        left_out: takes the reasons why cases are left out, one for each.
+
     Raises:
-        UserError: a domain has no usable case.
+        UserError: a domain has no usable case, or `patients` cannot be used.
     """
     cases = []
     for domain, folder in folders.items():
         found = survey(folder, domain, layout, labels)
         reasons = [f"{problem.path}: {problem.message}" for problem in found.unusable]
-        _leave_out(reasons, everything=not found.cases)
+        _leave_out(reasons, not found.cases, left_out)
         _tell_of_ignored(found)
         cases += found.cases[:limit]
+    if patients is not None:
+        cases, note = with_patients(cases, read_patients(patients), patients)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     return cases
 
 
@@ -108,7 +124,9 @@ def scheme_lines(cases: Sequence[Case]) -> list[str]:
     return lines
 
 
-def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = None) -> list[CachedCase]:
+def prepare(
+    cases: list[Case], cache_dir: Path | None, workers: int | None = None, left_out: list[str] | None = None
+) -> list[CachedCase]:
     """Prepares cases through the slice cache, or in memory if `cache_dir` is None.
 
     Cases that cannot be used are named on stderr and left out.
@@ -118,20 +136,22 @@ def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = Non
     """
     directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
     good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
-    _leave_out([failure.reason for failure in failures], everything=not good)
+    _leave_out([failure.reason for failure in failures], not good, left_out)
     return good
 
 
-def _leave_out(reasons: list[str], everything: bool) -> None:
+def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None) -> None:
     """Names on stderr why cases are left out; a UserError where no case is left."""
     if everything and reasons:
         more = f" (and {len(reasons) - 1} more cases like it)" if len(reasons) > 1 else ""
         raise UserError(reasons[0] + more)
     for reason in reasons:
         print(f"left out: {reason}", file=sys.stderr)
+    if left_out is not None:
+        left_out += reasons
 
 
-def require_labels(cases: list[CachedCase]) -> list[CachedCase]:
+def require_labels(cases: list[CachedCase], left_out: list[str] | None = None) -> list[CachedCase]:
     """The labelled cases; the others, and each domain's label scheme, are named on stderr.
 
     Raises:
@@ -140,9 +160,7 @@ def require_labels(cases: list[CachedCase]) -> list[CachedCase]:
     labelled = [case for case in cases if case.labelled]
     if not labelled:
         raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; {command('predict')} needs none")
-    for case in cases:
-        if not case.labelled:
-            print(f"left out: {case.case.id} has no label", file=sys.stderr)
+    _leave_out([f"{case.case.id} has no label" for case in cases if not case.labelled], False, left_out)
     for line in scheme_lines([case.case for case in labelled]):
         print(line, file=sys.stderr)
     return labelled

@@ -73,6 +73,8 @@ class Collected:
             self.baselines.setdefault(name, []).append(scores)
 
     def _add_rounds(self, case: CachedCase, rounds: PromptRounds) -> None:
+        if not rounds.prompted.any():  # none of its slices shows the region
+            return
         both, pred, true = (rounds.counts[:, rounds.prompted, i].astype(float) for i in range(3))
         self.predicted_iou.append(rounds.iou[-1, rounds.prompted])
         self.actual_iou.append(both[-1] / np.maximum(pred[-1] + true[-1] - both[-1], 1))

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from samjax.evaluation.reporting.summary_json import all_tables, brief_tables, s
 from samjax.evaluation.reporting.tables import write_tables
 from samjax.evaluation.reporting.viewer import ViewerCase
 from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import SliceRule, of_scope, write_rows
+from samjax.evaluation.scoring import SliceRule, of_scope, write_rows, write_slices
 from samjax.evaluation.selection import select_cases
 from samjax.files import replacing
 from samjax.inference.ground_truth import GroundTruthPrompts
@@ -46,8 +46,16 @@ from samjax.runs.folder import find_run, read_config
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
 
 
-def evaluate(options: EvalOptions) -> Path:
-    """Scores what the options name and writes the results; returns their folder.
+@dataclass(frozen=True)
+class Evaluation:
+    """Where the results are, and how many cases were left out."""
+
+    folder: Path
+    left_out: int
+
+
+def evaluate(options: EvalOptions) -> Evaluation:
+    """Scores what the options name and writes the results; each model's rows as soon as all its cases are scored.
 
     Raises:
         UserError: runs, weights, predictions or data cannot be used.
@@ -57,21 +65,28 @@ def evaluate(options: EvalOptions) -> Path:
     others = options.strategy is not None or bool(options.predictions)
     runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
     configs = {run.resolve().name: read_config(run) for run in runs}
-    cases = select_cases(options, runs)
+    selection = select_cases(options, runs)
+    cases = selection.cases
     models = _models(options, runs, list(configs.values()))
     # Found before the scoring, which takes long.
+    for model in models:
+        if isinstance(model, SavedPredictions):
+            model.paths_of(cases)
     pair = comparable_pair(runs) if options.lora_distance else None
     mapped = _mapped(models, cases, options.seed) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
     with closing(scoring_pool(options.workers)) as pool:
-        collected = [_scored(model, cases, options, rule, output, len(models), pool) for model in models]
+        collected: list[Collected] = []
+        for model in models:
+            collected.append(_scored(model, cases, options, rule, output, len(models), pool))
+            _write_rows(output, collected)
     _write(output, collected, cases, rule, configs)
     if pair:
         compare_lora(*pair, output / "figures", options.weights, options.average)
     if mapped:
         _map_embeddings(*mapped, cases, options, output)
-    return output
+    return Evaluation(output, selection.left_out)
 
 
 def _models(options: EvalOptions, runs: list[Path], configs: list[RunConfig]) -> list[Model]:
@@ -158,6 +173,14 @@ def _scored(
     return found
 
 
+def _write_rows(output: Path, collected: list[Collected]) -> None:
+    """Writes slices.csv and volumes.csv with all that is scored so far."""
+    output.mkdir(parents=True, exist_ok=True)
+    everything = [case for found in collected for case in found.scores]
+    write_slices(output / "slices.csv", everything)
+    write_rows(output / "volumes.csv", of_scope(everything, "volume"))
+
+
 def _write(
     output: Path,
     collected: list[Collected],
@@ -165,16 +188,12 @@ def _write(
     rule: SliceRule,
     configs: dict[str, RunConfig],
 ) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    everything = [case for found in collected for case in found.scores]
-    write_rows(output / "slices.csv", of_scope(everything, "slice_all"))
-    write_rows(output / "volumes.csv", of_scope(everything, "volume"))
     tests = tests_of(collected)
     summary = summary_of(collected, rule, tests)
     with replacing(output / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
     tables = all_tables(summary, tests, rule)
-    papers = paper_tables([_scored_run(found, configs.get(found.model.name)) for found in collected])
+    papers = paper_tables([_scored_run(found, configs.get(found.model.name), rule) for found in collected])
     write_tables(output / "tables", [*tables, *papers])
     for table in [*brief_tables(summary, rule), *papers]:
         table.show()
@@ -193,12 +212,12 @@ def _write(
     write_report(output / "report.html", report)
 
 
-def _scored_run(found: Collected, config: RunConfig | None) -> ScoredRun:
+def _scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
     model = found.model
     channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
-    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, tuple(found.scores))
+    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, rule.decathlon, tuple(found.scores))
 
 
 def _reported(found: Collected, config: RunConfig | None) -> ReportedRun:

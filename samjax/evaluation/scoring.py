@@ -152,11 +152,25 @@ def summarise_rows(rows: Sequence[Row], metrics: Sequence[str] = ("dice", "hd95"
     return {metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in metrics}
 
 
+def write_slices(path: Path, scores: Iterable[CaseScores]) -> None:
+    """Writes the rows of all slices, each with the scopes that it entered in a last column, joined by "+"."""
+    pairs = [(row, chosen) for case in scores for row, chosen in zip(case.slices, case.chosen, strict=True)]
+    _write_csv(
+        path,
+        [*(field.name for field in fields(Row) if field.name not in VOLUME_METRICS), "scopes"],
+        [{**asdict(row), "scopes": "slice+slice_all" if chosen else "slice_all"} for row, chosen in pairs],
+    )
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows as CSV, without the columns that none of them has; numbers in full, so that they can be checked."""
     names = [field.name for field in fields(Row)]
     kept = [name for name in names if name not in VOLUME_METRICS or any(getattr(row, name) is not None for row in rows)]
+    _write_csv(path, kept, [asdict(row) for row in rows])
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, kept, lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(rows)

@@ -4,13 +4,15 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samjax.data.cases import Case
+from samjax.data.fingerprint import scan_digest
+from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
@@ -85,13 +87,14 @@ class CaseWriter:
         codes = merged(self.predictors, images, self.prompts.of(case.id), self.options.propagate)
         return from_canonical(codes, self.schemes[case.id])
 
-    def write(self, case: Case, values: np.ndarray, geometry: Geometry) -> None:
-        """Writes a case's file, and before it what it is made with."""
+    def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
+        """Writes a case's file, and before it what it is made with and from which scan."""
         output = self.options.output
         about = {"runs": [str(run) for run in self.runs], "prompts": str(self.prompts.file or "")}
+        recipe = replace(self.recipes[case.id], scan=scan)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            record(output, case.id, self.recipes[case.id], about)
+            record(output, case, recipe, about)
             write_labels(target(output, case.id), values, case, geometry)
         except OSError as error:
             raise UserError(f"{target(output, case.id)}: cannot be written ({error.strerror or error})") from error
@@ -124,7 +127,7 @@ def predict(options: PredictOptions) -> Outcome:
         case.id: PredictionRecipe(trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id])
         for case in cases
     }
-    done = already_done(options.output, cases, recipes, options.overwrite)
+    done = already_done(options.output, cases, recipes, options.overwrite, _scan_of)
     todo = [case for case in cases if case.id not in done]
     failures = _process(todo, CaseWriter(options, tuple(runs), predictors, prompts, schemes, recipes))
     if len(failures) == len(todo) and not done:
@@ -203,6 +206,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
         Why cases failed; also said on stderr.
     """
     failures = []
+    ranges = read_ranges(writer.runs[0])
     with ThreadPoolExecutor(1) as pool, _bar() as bar:
         writing: Future | None = None
         reading = read_ahead(cases, _images_of, writer.options.workers)
@@ -212,10 +216,13 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 failures.append(str(found))
                 continue
             images, geometry = found
+            for doubt in case_doubts(case, images, geometry, ranges):
+                print(f"doubt: {case.id}: {doubt}", file=sys.stderr)
+            scan = scan_digest(images, geometry)
             values = writer.segment(case, images)
             if writing is not None:
                 writing.result()
-            writing = pool.submit(writer.write, case, values, geometry)
+            writing = pool.submit(writer.write, case, values, geometry, scan)
         if writing is not None:
             writing.result()
     return failures
@@ -227,6 +234,14 @@ def _images_of(case: Case) -> Images | UserError:
         return read_images(case)
     except UserError as error:
         return error
+
+
+def _scan_of(case: Case) -> str:
+    """The fingerprint of a case's images and grid; empty where they cannot be read."""
+    try:
+        return scan_digest(*read_images(case))
+    except UserError:
+        return ""
 
 
 def _bar() -> "Progress":

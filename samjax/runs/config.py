@@ -85,7 +85,7 @@ class RunConfig:
 
 
 def _options(content: dict[str, Any]) -> TrainOptions:
-    paths = {"run", "cache_dir"}
+    paths = {"run", "cache_dir", "patients", "split_file"}
     known = {field.name for field in fields(TrainOptions)}
     values = {}
     for name, value in content.items():

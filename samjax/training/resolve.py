@@ -107,7 +107,7 @@ FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget"
 BOUND = (
     "strategy", "data", "weights", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha",
     "lora_targets", "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate",
-    "clip_norm",
+    "clip_norm", "patients", "split_file",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
 

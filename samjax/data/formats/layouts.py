@@ -5,8 +5,6 @@ for what each looks like.
 """
 
 import os
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +25,10 @@ __all__ = [
     "Source",
     "Survey",
     "find_cases",
-    "shared_patients",
     "survey",
 ]
 
 LAYOUTS = ("brats", "msd", "nnunet")
-
-# Decathlon Task01, BraTS 2016-2021 and BraTS-GLI 2023 hold many of the same patients under new names.
-_SAME_POOL = (
-    ("Decathlon Task01", re.compile(r"brats_\d{3}", re.IGNORECASE), None),
-    ("BraTS {}", re.compile(r"brats_?(?:20)?(1[6-9]|2[01])_.+", re.IGNORECASE), None),
-    ("BraTS-GLI 2023", re.compile(r"brats-gli-\d{5}-\d{3}", re.IGNORECASE), "brats2023"),
-)
 
 
 @dataclass(frozen=True)
@@ -114,27 +104,6 @@ def survey(
     repeated = _repeated(cases) or _shared_files(cases)
     cases = sorted((case for case in cases if case.id not in {p.case for p in repeated}), key=lambda case: case.id)
     return Survey(cases, problems + repeated)
-
-
-def shared_patients(train: Iterable[Case], test: Iterable[Case]) -> str | None:
-    """A one-line warning where `test` comes from another collection of the same patients as `train`'s."""
-    seen = sorted({name for case in train if (name := _collection(case))})
-    for name in sorted({name for case in test if (name := _collection(case))}):
-        others = [other for other in seen if other != name]
-        if others:
-            return (
-                f"{' and '.join(others)} (training) and {name} (evaluation) hold many of the same patients "
-                "under different names: the scores will be too good"
-            )
-    return None
-
-
-def _collection(case: Case) -> str | None:
-    for name, pattern, scheme in _SAME_POOL:
-        match = pattern.fullmatch(case.id)
-        if match and scheme in (None, case.scheme):
-            return name.format(*(f"20{year}" for year in match.groups()))
-    return None
 
 
 def _case_of_file(path: Path, domain: str, layout: str | None, labels: str | None, read_labels: bool) -> Survey:

@@ -11,6 +11,7 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
+from samjax.data.imaging.background import background_of
 from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
 from samjax.data.labels import IGNORED, to_canonical
 from samjax.errors import UserError
@@ -151,11 +152,8 @@ def verify_grid(scan: Scan, reference: Scan) -> None:
 
 
 def background_value(scan: Scan) -> float:
-    """The value outside the brain: 0, or the lowest where that is negative and more frequent (z-scores)."""
-    lowest = scan.array.min()
-    if lowest < 0 and np.count_nonzero(scan.array == lowest) > np.count_nonzero(scan.array == 0):
-        return lowest.item()
-    return 0
+    """The value outside the brain; see `background`."""
+    return background_of(scan.array)
 
 
 def foreground_box(scan: Scan, background: float) -> Box:

@@ -29,13 +29,3 @@ def test_what_is_predicted_where_the_label_is_ignored_is_neither_counted_nor_ans
     assert whole.mask[:2, :, 12:].any(), "the model predicts something there, else this tests nothing"
     np.testing.assert_array_equal(partly.rounds.counts[0, :2, 1], whole.mask[:2, :, :12].sum((1, 2)))
     np.testing.assert_array_equal(whole.rounds.counts[0, :2, 1], whole.mask[:2].sum((1, 2)))
-
-    labels = np.full(SHAPE, IGNORED, np.uint8)
-    found = whole.mask[0]
-    labels[0][found] = 2  # right wherever anything is labelled, so no further click is given
-    (_, once), (_, twice) = (
-        next(iter(segment_cases(model, [made_case(labels, "a")], GroundTruthPrompts("point", clicks))))
-        for clicks in (1, 2)
-    )
-    assert once.rounds.counts[0, 0, 0] == once.rounds.counts[0, 0, 1]
-    np.testing.assert_array_equal(once.rounds.counts[0, 0, 1:2], twice.rounds.counts[0, 0, 1:2])

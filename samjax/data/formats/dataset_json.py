@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samjax.data.cases import Case, Problem, Source, missing_modalities, patient_of
-from samjax.data.formats.brats import ignored_label, walk
 from samjax.data.formats.description import (
     DESCRIPTION,
     channel_count,
@@ -16,8 +15,10 @@ from samjax.data.formats.description import (
     dataset_scheme,
     read_description,
 )
+from samjax.data.formats.label_files import ignored_label
 from samjax.data.formats.names import folder_name, image_name, nifti_files, nifti_stem
 from samjax.data.formats.nifti import read_header
+from samjax.data.formats.scan_files import walk
 from samjax.errors import UserError
 
 _IMAGES = re.compile(r"images(?P<part>Tr|Ts|Te|Val)?")
@@ -69,7 +70,7 @@ def find_described(
         found, problems = _split_channels(files, channels, channel_count(content))
     else:
         found, problems = _whole_files(files, channels)
-    chosen = _LabelFiles()
+    chosen = _DescribedLabels()
     if read_labels:
         chosen = _choose_labels(images, [*found, *{problem.case for problem in problems}])
     cases = []
@@ -160,7 +161,7 @@ def _twice(case: str, what: str, paths: list[Path]) -> Problem:
 
 
 @dataclass
-class _LabelFiles:
+class _DescribedLabels:
     """The label of each case, the problems of cases whose label is in doubt, and files that are no case's label."""
 
     label_of: dict[str, Path] = field(default_factory=dict)
@@ -168,10 +169,10 @@ class _LabelFiles:
     ignored: list[Problem] = field(default_factory=list)
 
 
-def _choose_labels(images: Path, cases: list[str]) -> _LabelFiles:
+def _choose_labels(images: Path, cases: list[str]) -> _DescribedLabels:
     """The labels of the cases, from the labels folder that belongs to `images`."""
     folder = images.parent / folder_name(images).replace("images", "labels", 1)
-    known, found = set(cases), _LabelFiles()
+    known, found = set(cases), _DescribedLabels()
     for stem, paths in nifti_files(folder).items():
         numbered = _CHANNEL_FILE.fullmatch(stem)
         if stem in known and len(paths) > 1:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from samjax.commands import command
 from samjax.data.cases import MODALITIES, Case, Problem, Source
-from samjax.data.formats.brats import find_brats, unread_format, walk
+from samjax.data.formats.brats import find_brats, unread_format
 from samjax.data.formats.dataset_json import description_of, find_described
 from samjax.data.formats.description import DESCRIPTION
 from samjax.data.formats.names import image_name, label_name, nifti_stem, other_format_stem
+from samjax.data.formats.scan_files import walk
 from samjax.data.labels import find_scheme
 from samjax.errors import UserError
 

@@ -146,8 +146,8 @@ def without_enhancing(cohort: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("options", [{"prompt": "box"}, {"prompt": "point", "clicks": 2}, {"protocol": "decathlon"}])
 def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: Path, tmp_path: Path, options: dict):
     data = without_enhancing(cohort, tmp_path / "lgg-2023")
-    given = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "roi": "enhancing"} | options
-    summary = scored(data, tmp_path / "out", data=(f"lgg={data}",), **given)
+    given = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "roi": "enhancing", "labels": "brats2023"}
+    summary = scored(data, tmp_path / "out", data=(f"lgg={data}",), **given | options)
     scopes = summary["runs"]["zeroshot"]["data"]["lgg"]["roi"]["enhancing"]
     assert (scopes["slice"]["n"], scopes["slice"]["dice"]) == (0, None)
     assert (scopes["volume"]["n"], scopes["volume"]["n_nonempty"], scopes["volume"]["dice_nonempty"]) == (2, 0, None)
@@ -186,7 +186,7 @@ def test_cases_left_out_are_counted(cohort: Path, base: Path, tmp_path: Path):
     data = shutil.copytree(cohort, tmp_path / "broken-2023")
     next(next(path for path in data.iterdir() if path.is_dir()).glob("*t1c*")).unlink()
     options = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "workers": 0, "cache": False}
-    found = evaluate(EvalOptions(data=(f"x={data}",), output=tmp_path / "out", **options))
+    found = evaluate(EvalOptions(labels="brats2023", data=(f"x={data}",), output=tmp_path / "out", **options))
     assert found == Evaluation(tmp_path / "out", 1)
 
 

@@ -18,12 +18,10 @@ def background_of(array: np.ndarray) -> float:
       array: (slice, row, column) of any real type.
     """
     value = _constant(edge(array))
-    if (
-        value is not None
-        and value != 0
-        and array.size > np.count_nonzero(array == value) > np.count_nonzero(array == 0)
-    ):
-        return value
+    if value:
+        count = np.count_nonzero(array == value)
+        if array.size > count > np.count_nonzero(array == 0):
+            return value
     lowest = array.min()
     if lowest < 0 and np.count_nonzero(array == lowest) > np.count_nonzero(array == 0):
         return lowest.item()

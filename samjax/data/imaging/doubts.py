@@ -13,7 +13,7 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES, Case
 from samjax.data.formats.nifti import read_header
-from samjax.data.imaging.background import EDGE_SHARE, background_of, commonest, edge
+from samjax.data.imaging.background import background_of, commonest, edge
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import Scan
 from samjax.errors import UserError
@@ -28,6 +28,8 @@ WORDS = {
     "extent": "field of view in the slice",
     "height": "field of view across the slices",
 }
+EDGE_BACKGROUND = 0.9
+"""The least share of the voxels at the edge that is background around a skull-stripped brain, cropped or not."""
 MOST_BRAIN_ML = 2200.0
 """Millilitres: the largest brains with their fluid have less than 2000."""
 PLATEAU = 0.2
@@ -109,7 +111,7 @@ def image_doubts(images: Mapping[str, tuple[np.ndarray, float]], geometry: Geome
       geometry: of all.
     """
     edges = {name: float(np.mean(edge(array) == background)) for name, (array, background) in images.items()}
-    if loose := [name for name, share in edges.items() if share < EDGE_SHARE]:
+    if loose := [name for name, share in edges.items() if share < EDGE_BACKGROUND]:
         share = min(edges.values())
         return [
             f"{', '.join(loose)}: only {100 * share:.0f} % of the voxels at the edge are background; expected a "

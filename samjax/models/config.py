@@ -78,7 +78,7 @@ class ComputeConfig:
     """How the model is computed; changes speed and memory, not what is stored."""
 
     dtype: str = "float32"
-    """Of activations and matrix products. Parameters, norms and softmax stay float32."""
+    """The dtype of activations and matrix products. Parameters, norms and softmax stay float32."""
     remat: bool = False
     """Recompute each encoder block in the backward pass instead of keeping its activations."""
 

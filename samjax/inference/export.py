@@ -23,8 +23,9 @@ from samjax import __version__
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.inference.model import SegmentationModel
+from samjax.models.config import pixel_statistics
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.sam import Sam, pixel_statistics
+from samjax.models.sam import Sam
 from samjax.options import ExportOptions
 from samjax.runs.folder import PCA
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors

@@ -17,7 +17,7 @@ from samjax.data.on_device.channels import Channels
 from samjax.inference.devices import Devices
 from samjax.inference.prompts import Slots
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.resizing import inside, to_input, to_native
+from samjax.models.resizing import inside, to_input, to_input_pixels, to_native
 
 Item = TypeVar("Item")
 States = tuple[nnx.State, ...]
@@ -76,8 +76,7 @@ def decode(
         Logits (n, M, 4h, 4w) and predicted IoU (n, M).
     """
     embeddings = jnp.stack([window[slice_] for window, slice_ in zip(windows, index, strict=True)])
-    # Pixel i has its centre at (i + 0.5) * scale of the input, whose whole numbers are centres too.
-    points, boxes = ((x + 0.5) * scale - 0.5 for x in (slots.points, slots.boxes))
+    points, boxes = (to_input_pixels(x, scale) for x in (slots.points, slots.boxes))
     slots = Slots(points, slots.labels, boxes, slots.has_box)
     prompts = make_prompts(*(devices.split(x)[:, None] for x in slots))
     masks = None if mask is None else mask[:, None]

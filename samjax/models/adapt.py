@@ -1,4 +1,4 @@
-"""From base weights to the model that a strategy trains: new modules drawn, the patch embedding widened."""
+"""Makes the model that a strategy trains from base weights: draws new modules, widens the patch embedding."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,11 +30,11 @@ def adapt(
         config: the architecture of `base`.
         base: all parameters of a SAM by stored path; the arrays are not changed.
         adaptation: what is added to the blocks.
-        compute: how it is computed.
+        compute: how the model is computed.
         patch_channels: build a new patch embedding for so many channels (paper B, section 3.1); None keeps the base's.
         patch_init: "random" as the paper, or "inflate": the mean of the RGB kernel, scaled so that equal (normalised)
             channels give what a grey picture gave. Both keep the base's bias.
-        seed: of everything that is drawn.
+        seed: the seed of everything that is drawn.
 
     Returns:
         A model without any parameter left undefined.
@@ -60,6 +60,6 @@ def random_sam(config: SamConfig, compute: ComputeConfig | None = None, seed: in
 
 
 def _draw_missing(model: Sam, known: Mapping[str, np.ndarray], seed: int) -> None:
-    """Fills the parameters that `known` does not name as a fresh model would have them."""
+    """Gives initial values to the parameters that `known` does not name."""
     shapes = flat_shapes(model)
     from_flat(model, initial_values({path: shapes[path] for path in shapes.keys() - known.keys()}, seed))

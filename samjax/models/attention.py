@@ -13,7 +13,7 @@ import jax.numpy as jnp
 DENSE_TOKENS = 1024
 """Grids with at most this many tokens form all scores at once."""
 CHUNK_TOKENS = 512
-"""About so many queries go through the chunked form together."""
+"""The number of queries, about, that go through the chunked form together."""
 FUSED_WIDTH = {False: 128, True: 256}
 """The widest heads that cuDNN's attention takes: before Hopper (compute capability 9.0), and from it on."""
 
@@ -73,7 +73,7 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
 
 
 def _own_attention(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
-    """As `grid_attention`, from the vectors of every pair of rows (H, H, d) and of columns (W, W, d)."""
+    """Computes `grid_attention` from the vectors of every pair of rows (H, H, d) and of columns (W, W, d)."""
     batch, height, width, heads, dim = q.shape
     q, k, v = (x.transpose(0, 3, 1, 2, 4) for x in (q, k, v))
     if height * width <= DENSE_TOKENS:
@@ -87,7 +87,7 @@ def _own_attention(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, r
     def one_head(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         q, k, v = qkv
 
-        # The checkpoint stands inside the loop, where every backend keeps the recomputation.
+        # The checkpoint is inside the loop, where every backend keeps the recomputation.
         @jax.checkpoint
         def one_chunk(args: tuple[jax.Array, jax.Array]) -> jax.Array:
             return _attend_rows(args[0], k, v, args[1], rel_w)
@@ -115,7 +115,7 @@ def cudnn_takes(dtype: jnp.dtype, width: int, device: jax.Device) -> bool:
 def fused_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array, implementation: str
 ) -> jax.Array:
-    """As `grid_attention`, by one plain attention over wider heads.
+    """Computes `grid_attention` by one plain attention over wider heads.
 
     A query (i, j) becomes [scale * q, q.R_h[i - m] for all rows m, q.R_w[j - n] for all columns n], a key (m, n)
     [k, one-hot of m, one-hot of n]: their product is the score with its relative positions.
@@ -123,7 +123,7 @@ def fused_attention(
     Args:
         q, k, v: (B, H, W, heads, d).
         rel_h, rel_w: (H, H, d) and (W, W, d), by query and key.
-        implementation: of `jax.nn.dot_product_attention`.
+        implementation: the implementation that `jax.nn.dot_product_attention` is to take.
     """
     batch, height, width, heads, dim = q.shape
     by_row = jnp.einsum("bhwnd,hkd->bhwnk", q, rel_h)

@@ -1,7 +1,27 @@
-"""The sizes of SAM as frozen dataclasses: ViT-B, ViT-L, ViT-H and the small model that is shipped."""
+"""The sizes of SAM as frozen dataclasses (ViT-B, ViT-L, ViT-H and the small model that is shipped), and the mean and
+deviation that its pictures are normalised by.
+
+This module imports no JAX, since reading and checking weights begins here.
+"""
 
 from dataclasses import dataclass
 from itertools import groupby
+
+import numpy as np
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+def pixel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (channels,) float32 that pictures in [0, 255] are normalised by.
+
+    Three channels have SAM's own; with another number, each has their average.
+    """
+    mean, std = np.float32(PIXEL_MEAN), np.float32(PIXEL_STD)
+    if channels != 3:
+        mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
+    return mean, std
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ class ComputeConfig:
     """How the model is computed; changes speed and memory, not what is stored."""
 
     dtype: str = "float32"
-    """Of activations and matrix products. Parameters, norms and softmax stay float32."""
+    """The dtype of activations and matrix products. Parameters, norms and softmax stay float32."""
     remat: bool = False
     """Recompute each encoder block in the backward pass instead of keeping its activations."""
 

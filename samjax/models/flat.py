@@ -1,4 +1,4 @@
-"""Parameters by the names that files store them under, and models without parameters.
+"""Parameters by the names that files store them under.
 
 The encoder holds its blocks stacked, files name them one by one (`image_encoder/blocks/7/...`).
 """
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 BlockSpans = tuple[int, ...]
-"""As `SamConfig.block_spans`."""
+"""How many blocks follow each other in each span of a group, as `SamConfig.block_spans` says."""
 _BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
 
 
@@ -22,7 +22,9 @@ def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:
 
 
 def flat_shapes(model: nnx.Module, chosen: nnx.filterlib.Filter = ...) -> dict[str, tuple[int, ...]]:
-    """{stored path: shape} of the `chosen` parameters (all of them) of a model, concrete or abstract, blocks unstacked.
+    """{stored path: shape} of the `chosen` parameters (all of them) of a model, with values or without.
+
+    Blocks are unstacked.
 
     The model's `config` says its `block_spans`, here and in `from_flat`.
     """
@@ -35,7 +37,7 @@ def flat_shapes(model: nnx.Module, chosen: nnx.filterlib.Filter = ...) -> dict[s
 
 
 def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
-    """Sets the parameters of `model` (concrete or abstract) named in `flat`, by stored path; others stay."""
+    """Sets the parameters of `model` that `flat` names by stored path; the others stay as they are."""
     leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
     updates = []
     for name, array in stack_blocks(flat, model.config.block_spans).items():
@@ -51,7 +53,7 @@ def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
 
 
 def stack_blocks(flat: Mapping[str, np.ndarray], spans: BlockSpans) -> dict[str, np.ndarray]:
-    """From stored names, one entry a block, to the stacked entries that the encoder holds.
+    """Makes the stacked entries that the encoder holds from stored ones, which are one a block.
 
     With the spans (2, 1), `image_encoder/blocks/7/x` becomes [2, 1] of `image_encoder/blocks/0/x`: the group from block
     6 on is number 2, and its first span has the blocks 6 and 7.

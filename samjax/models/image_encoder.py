@@ -20,7 +20,7 @@ from samjax.models.layers import PatchConv, convolution, gelu, layer_norm, linea
 from samjax.models.lora import LoRA
 
 SAVED_ACTIVATIONS = ("attended", "hidden")
-"""What a block keeps for the backward pass without --remat; with it, nothing."""
+"""The activations that a block keeps for the backward pass without --remat; with it, it keeps none."""
 
 
 class Attention(nnx.Module):

@@ -36,6 +36,15 @@ def to_native(logits: jax.Array, size: int, native: int) -> jax.Array:
     return jnp.einsum("ny,...yx,mx->...nm", matrix, logits, matrix)
 
 
+def to_input_pixels(coords: jax.Array, scale: float | jax.Array) -> jax.Array:
+    """Native pixel indices as coordinates of the input, whose whole numbers are pixel centres too.
+
+    With `scale` = S / N pixels of the input for each native one, pixel i has its centre at (i + 0.5) * scale; the
+    prompt encoder itself adds the half pixel that is taken off here.
+    """
+    return (coords + 0.5) * scale - 0.5
+
+
 def inside(extent: jax.Array, native: int) -> jax.Array:
     """Which pixels of the padded square belong to the slice: (..., 2) rows and columns -> (..., N, N) bool."""
     index = jnp.arange(native)

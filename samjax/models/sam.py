@@ -2,27 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from samjax.models.config import Adaptation, ComputeConfig, SamConfig
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig, pixel_statistics
 from samjax.models.image_encoder import ImageEncoder
 from samjax.models.mask_decoder import MaskDecoder
 from samjax.models.prompt_encoder import PromptEncoder, Prompts
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
-
-
-def pixel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation (channels,) float32 that pictures in [0, 255] are normalised by.
-
-    Three channels have SAM's own; with another number, each has their average.
-    """
-    mean, std = np.float32(PIXEL_MEAN), np.float32(PIXEL_STD)
-    if channels != 3:
-        mean, std = np.full(channels, mean.mean()), np.full(channels, std.mean())
-    return mean, std
 
 
 def normalise(images: jax.Array) -> jax.Array:

@@ -49,6 +49,8 @@ class DownsampledAttention(nnx.Module):
 
 
 class TransformerMlp(nnx.Module):
+    """Two linear layers with a ReLU between them, as the original transformer's."""
+
     def __init__(self, dim: int, hidden: int, *, dtype: str):
         self.lin1 = linear(dim, hidden, dtype=dtype)
         self.lin2 = linear(hidden, dim, dtype=dtype)
@@ -89,6 +91,8 @@ class TwoWayBlock(nnx.Module):
 
 
 class TwoWayTransformer(nnx.Module):
+    """Two-way blocks, then a last attention of the tokens to the picture (Kirillov et al. 2023, fig. 14)."""
+
     def __init__(self, config: SamConfig, *, dtype: str):
         self.layers = nnx.List(TwoWayBlock(config, index == 0, dtype=dtype) for index in range(config.decoder_depth))
         self.final_attn_token_to_image = DownsampledAttention(config.out_dim, config.decoder_heads, 2, dtype=dtype)

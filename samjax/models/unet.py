@@ -16,7 +16,7 @@ from samjax.models.initialise import initial_values
 from samjax.models.layers import PatchDeconv, convolution, instance_norm
 
 SLOPE = 0.01
-"""Of the leaky ReLU."""
+"""The slope of the leaky ReLU below zero."""
 
 
 @dataclass(frozen=True)

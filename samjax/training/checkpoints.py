@@ -20,7 +20,7 @@ from samjax.training.distributed import broadcast, errors_shared, from_writer, i
 from samjax.training.step import TrainState
 
 KEEP = 2
-"""The newest so many are kept, and the best by validation."""
+"""The number of newest checkpoints that are kept, beside the best by validation."""
 
 Host = dict[str, Any]
 

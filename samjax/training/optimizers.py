@@ -50,7 +50,7 @@ def array_by_array(transform: optax.GradientTransformation) -> optax.GradientTra
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    """Which axes of a parameter are a matrix: (..., in, out) of kernels, each block of a stack by itself; else None."""
+    """The axes of each parameter that are a matrix to Muon: (..., in, out) of a kernel, block by block; else None."""
 
     def axes(path: tuple, x: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
         name = jax.tree_util.keystr(path, simple=True, separator="/")

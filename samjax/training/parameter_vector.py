@@ -2,6 +2,9 @@
 
 A model has some hundred and fifty small trainable arrays. Updated one by one, half of all the kernels of a training
 step belonged to the optimiser; as one vector they are also one sum over the devices, and one array of a checkpoint.
+
+`jax.flatten_util.ravel_pytree` makes the same vector, and a step compiles and runs as fast with it. But its way back
+compiles a program of its own outside of a step, in seconds, where a vector in NumPy needs views alone.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ from flax import nnx
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each array of a tree lies in its vector: the tree's structure, and the arrays' shapes in its order."""
+    """The places of a tree's arrays in its vector: the tree's structure, and the arrays' shapes in its order."""
 
     structure: jax.tree_util.PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
@@ -39,7 +42,7 @@ class ParameterVector:
 
     Attributes:
         values: (P,) float32, the arrays one after the other, in NumPy or on a device.
-        layout: of the tree.
+        layout: the structure of the tree, and the shapes of its arrays.
     """
 
     values: jax.Array

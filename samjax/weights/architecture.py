@@ -59,7 +59,7 @@ def deduce(shapes: Mapping[str, Shape], where: object) -> SamConfig:
 
 
 def _count(paths: Iterable[str], pattern: str) -> int:
-    """How many different indexes stand in the paths that match."""
+    """The number of different indexes in the paths that match."""
     compiled = re.compile(pattern)
     return len({match.group(1) for path in paths if (match := compiled.fullmatch(path))})
 

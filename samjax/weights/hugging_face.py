@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.errors import UserError
-from samjax.models.config import SamConfig
-from samjax.models.sam import PIXEL_MEAN, PIXEL_STD
+from samjax.models.config import PIXEL_MEAN, PIXEL_STD, SamConfig
 from samjax.weights.matching import first_names, plainly_named
 from samjax.weights.readers import read_file
 

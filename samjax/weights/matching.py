@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from samjax.errors import UserError
-from samjax.models.sam import pixel_statistics
+from samjax.models.config import pixel_statistics
 from samjax.weights.architecture import Shape
 
 STATISTICS = ("pixel_mean", "pixel_std")

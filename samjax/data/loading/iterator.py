@@ -10,7 +10,7 @@ from samjax.errors import UserError
 
 
 class Chain(Protocol):
-    """What an iterator needs of a chain, such as `samjax.data.loading.pipeline.MapDataset`."""
+    """Elements by (epoch, index), of which `samjax.data.loading.pipeline.MapDataset` is the one kind."""
 
     def length(self, epoch: int) -> int: ...
     def get(self, epoch: int, index: int) -> Any: ...

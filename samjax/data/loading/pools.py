@@ -22,7 +22,7 @@ class Pool(Protocol):
 def make_pool(function: Callable[..., Any], workers: int, prefetch: int, wording: Wording) -> Pool:
     """A pool of worker processes, each `prefetch` results ahead; without workers a thread, or nothing ahead at all.
 
-    `wording` says how error messages speak of worker processes.
+    `wording` has the words for worker processes in error messages.
     """
     if workers:
         return WorkerPool(function, workers, prefetch, wording)

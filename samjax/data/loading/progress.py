@@ -18,7 +18,7 @@ def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int 
         workers: the number of processes, by default one a core; with 1 all happens in this one.
 
     Raises:
-        UserError: raised by the function, or a process was killed; none is left behind, by Ctrl-C neither.
+        UserError: the function raised it, or a process was killed. No process is left behind, nor by Ctrl-C.
     """
     if not items:
         return
@@ -36,7 +36,7 @@ def processed(
     workers: int | None = None,
     progress: bool = True,
 ) -> Iterator[Any]:
-    """As `in_order`, with a bar on stderr that `description` stands beside, if `progress` is true."""
+    """Does the same as `in_order`, with a bar on stderr, beside `description`, if `progress` is true."""
     if not items:
         return
     from rich.console import Console

@@ -56,14 +56,14 @@ class WorkerDied(UserError):
 
 @dataclass(frozen=True)
 class Wording:
-    """How error messages speak of a pool's processes."""
+    """The words for a pool's processes in error messages."""
 
     task: Callable[..., str]
     """Names the task of a call from its arguments, such as "case 7"."""
     worker: str = "data worker"
-    """What one of the processes is called."""
+    """The name of one of the processes."""
     remedy: str = "use fewer workers or smaller batches"
-    """What to do where memory runs out."""
+    """The advice where memory ran out."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Request:
     worker: _Worker
     slot: int
     task: str
-    """What the function was called for, in words."""
+    """The task of the call in words."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class _Failure:
     message: str
     trace: str
     of_user: bool
+    """Whether it was a `UserError`."""
 
 
 class WorkerPool:
@@ -100,7 +101,7 @@ class WorkerPool:
         function: picklable; and so must be what it takes and returns.
         workers: the number of processes.
         prefetch: the number of requests that may wait at each worker.
-        wording: how error messages speak of the processes.
+        wording: the words for the processes in error messages.
 
     Raises:
         UserError: the function cannot be pickled.

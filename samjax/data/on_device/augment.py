@@ -2,6 +2,9 @@
 
 Paper A, section 3.4: rotations between -20 and 20 degrees and elastic deformation (Simard et al. 2003), no flips. All
 channels and slices of a sample move alike; images are interpolated linearly, labels keep their values.
+
+dm-pix has both as functions of one picture each, which interpolate one after the other, a channel at a time. The tests
+compare with it; `benchmarks/augment.py` says what it would cost.
 """
 
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ class Augmentation:
     rotation: float = 20.0
     """The angle is uniform in [-rotation, rotation] degrees."""
     elastic_alpha: float = 200.0
-    """Scale of the smoothed uniform noise; 200 moves a pixel of a slice of 240 by 2 along each axis (standard
-    deviation)."""
+    """Factor of the smoothed noise, which is uniform in [-1, 1] before; 200 moves a pixel of a slice of 240 by 2 pixels
+    along each axis (standard deviation)."""
     elastic_sigma: float = 16.0
     """Standard deviation of the Gaussian that smooths the noise, in pixels of a slice of 240."""
 

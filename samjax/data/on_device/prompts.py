@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from samjax.errors import UserError
 from samjax.models.prompt_encoder import EMPTY, NEGATIVE, POSITIVE, Prompts, make_prompts
+from samjax.models.resizing import to_input_pixels
 
 KINDS = ("box", "point", "none")
 
@@ -105,14 +106,6 @@ def further_key(key: jax.Array, slot: int | jax.Array) -> jax.Array:
     return jax.random.fold_in(key, slot + 1)  # 0 and 1 are what the first prompt's split gave
 
 
-def to_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
-    """Native pixel indices to the model's coordinates, whose integers mean pixel centres.
-
-    Pixel i of N has its centre at (i + 0.5) * S / N of the input; the prompt encoder itself adds the half pixel.
-    """
-    return (coords + 0.5) * (size / native) - 0.5
-
-
 def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
     """The index in `KINDS` of one sample's prompt."""
     chances = jnp.array([dict(mix.shares).get(kind, 0.0) for kind in KINDS])
@@ -142,7 +135,7 @@ def first_prompt(
     present = mask.any()
     is_point, is_box = (present & (kind == KINDS.index(name)) for name in ("point", "box"))
     clicks = clicks if "point" in mix.kinds else 0
-    click = to_input_pixels(first_click(key, mask), native, size)
+    click = to_input_pixels(first_click(key, mask), size / native)
     points = jnp.broadcast_to(click, (1, 1, clicks, 2))
     labels = jnp.where((jnp.arange(clicks) == 0) & is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None]
     boxes = has_box = None
@@ -150,7 +143,7 @@ def first_prompt(
         box = tight_box(mask)
         if mix.jitter:
             box = jitter_box(box_key, box, mix.jitter, extent)
-        boxes = to_input_pixels(box, native, size)[None, None]
+        boxes = to_input_pixels(box, size / native)[None, None]
         has_box = is_box[None, None]
     prompts = make_prompts(points, labels, boxes, has_box)
     return Prompts(prompts.coords[0], prompts.labels[0])
@@ -192,7 +185,7 @@ def add_click(
     """
     click, label = next_click(key, predicted, mask, pixels)
     label = jnp.where(prompts.labels[0, 0] == POSITIVE, label, EMPTY)
-    coords = to_input_pixels(click, mask.shape[0], size)
+    coords = to_input_pixels(click, size / mask.shape[0])
     return Prompts(prompts.coords.at[0, slot].set(coords), prompts.labels.at[0, slot].set(label))
 
 

@@ -71,7 +71,7 @@ class Subject:
     sulci: float  # how far the sulci gape
     gyrus: float  # wavelength of the folds in millimetres
     gliosis: float  # share in [0, 1] of the bright spots on FLAIR that come with age
-    seed: int  # of the random fields
+    seed: int  # seed of the random fields
 
     def generator(self, purpose: int) -> np.random.Generator:
         """An independent stream for each random field, so that changing one leaves the others alone."""
@@ -120,7 +120,7 @@ def waves(rng: np.random.Generator, points: Points, wavelength: float, count: in
 def waves_and_gradient(
     rng: np.random.Generator, points: Points, wavelength: float, count: int = 20
 ) -> tuple[Field, Points]:
-    """As `waves`, with the gradient (3, n) in 1/mm."""
+    """The field of `waves`, and its gradient (3, n) in 1/mm."""
     value, gradient = np.zeros(points.shape[1], np.float32), np.zeros_like(points)
     for vector, phase in zip(*_wave_vectors(rng, wavelength, count), strict=True):
         argument = _along(points, vector) + phase

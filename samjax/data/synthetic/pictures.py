@@ -8,7 +8,7 @@ from samjax.data.loading.pipeline import MapDataset
 from samjax.data.synthetic.dead_leaves import DeadLeavesOptions, dead_leaves, visible_regions
 
 SMALLEST_SHARE = 1 / 100
-"""Of the picture: the smallest visible region that serves as a target, 26 x 26 pixels in 256 x 256."""
+"""The share of the picture that a visible region needs to serve as a target: 26 x 26 pixels in 256 x 256."""
 _HELD_OUT = 1  # tells these pictures from the training ones of the same seed
 
 

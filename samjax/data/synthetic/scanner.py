@@ -9,7 +9,7 @@ from samjax.data.synthetic.tumour import COMPARTMENTS, Tumour
 
 MODALITIES = ("t1", "t1gd", "t2", "flair")
 
-# Brightness of each tissue, in the order of `phantom_brain.TISSUES`, as a share of white matter on t1.
+# Brightness of each tissue, in the order of `brain.TISSUES`, as a share of white matter on t1.
 _CONTRAST = {
     "t1": (1.00, 0.74, 0.84, 0.93, 0.28, 0.50, 0.60, 0.50, 0.84),
     "t1gd": (1.00, 0.78, 0.87, 0.95, 0.30, 2.10, 1.80, 1.50, 0.86),

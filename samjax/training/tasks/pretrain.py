@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.on_device.prompts import PromptMix, draw_kinds, first_prompt, next_click, tight_box, to_input_pixels
+from samjax.data.on_device.prompts import PromptMix, draw_kinds, first_prompt, next_click, tight_box
 from samjax.models.prompt_encoder import Prompts
-from samjax.models.resizing import to_native
+from samjax.models.resizing import to_input_pixels, to_native
 from samjax.models.sam import Sam
 from samjax.training.tasks.losses import overlap, slice_loss
 from samjax.training.tasks.objective import Batch, SliceResults
@@ -88,7 +88,7 @@ def answer(
 
     clicks, labels = _each_shape(of_shape)(keys, predicted, masks)
     labels = jnp.where(present, labels, prompts.labels[..., slot])
-    coords = to_input_pixels(clicks, native, size)
+    coords = to_input_pixels(clicks, size / native)
     return Prompts(prompts.coords.at[:, :, slot].set(coords), prompts.labels.at[:, :, slot].set(labels))
 
 

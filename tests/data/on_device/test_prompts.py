@@ -17,7 +17,6 @@ from samjax.data.on_device.prompts import (
     largest_region,
     next_click,
     tight_box,
-    to_input_pixels,
     uniform_click,
 )
 from samjax.errors import UserError
@@ -31,6 +30,7 @@ from samjax.models.prompt_encoder import (
     Buffer,
     RandomPositions,
 )
+from samjax.models.resizing import to_input_pixels
 
 SIZE = 40
 EXTENT = np.array([32, 36], np.int32)  # rows and columns that are not padding
@@ -192,11 +192,11 @@ class TestFirstClick:
         native, size = 10, 64
         positions = RandomPositions(8)
         positions.positional_encoding_gaussian_matrix = Buffer(jax.random.normal(jax.random.key(0), (2, 4)))
-        pixels = to_input_pixels(jnp.stack([jnp.arange(10.0)] * 2, axis=-1), native, size)
+        pixels = to_input_pixels(jnp.stack([jnp.arange(10.0)] * 2, axis=-1), size / native)
         np.testing.assert_allclose((pixels[:, 0] + 0.5), (np.arange(10) + 0.5) * 6.4, rtol=1e-6)
         diagonal = positions.grid(native, native)[np.arange(10), np.arange(10)]
         np.testing.assert_allclose(positions((pixels + 0.5) / size), diagonal, atol=1e-5)
-        np.testing.assert_allclose(to_input_pixels(jnp.arange(10.0), 10, 10), np.arange(10), atol=1e-6)
+        np.testing.assert_allclose(to_input_pixels(jnp.arange(10.0), 1.0), np.arange(10), atol=1e-6)
 
 
 class TestFirstPrompt:

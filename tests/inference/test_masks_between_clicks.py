@@ -40,7 +40,7 @@ def played(*prompts: str) -> tuple[list[np.ndarray | None], list[np.ndarray], np
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EncodedVolume, "decode", noted)
         volume = EncodedVolume(model(*prompts), rng.integers(0, 256, (2, 32, 32, 4), np.uint8))
-        found = segment_by_truth(volume, truth, GroundTruthPrompts("point", ROUNDS), identity=7)
+        found = segment_by_truth(volume, truth, np.ones_like(truth), GroundTruthPrompts("point", ROUNDS), identity=7)
     return given, logits, found.rounds.iou
 
 

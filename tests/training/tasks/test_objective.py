@@ -14,8 +14,8 @@ from tests.training import small
 class Played:
     """In place of a model: keeps the prompts and masks of each round, and always predicts nothing."""
 
-    def __init__(self, first: float = -9.0) -> None:
-        self.first = first
+    def __init__(self, fall: float = 0.0) -> None:
+        self.fall = fall
         self.rounds: list[Prompts] = []
         self.masks: list[tuple[jax.Array, jax.Array] | None] = []
 
@@ -31,14 +31,14 @@ class Played:
     ) -> tuple[jax.Array, jax.Array]:
         self.rounds.append(prompts)
         self.masks.append(None if masks is None else (masks, has_mask))
-        level = self.first + 1 - len(self.rounds)  # of each round another
+        level = -9.0 - self.fall * (len(self.rounds) - 1)
         return jnp.full((len(embeddings), 1, 1, 16, 16), level), jnp.zeros((len(embeddings), 1, 1))
 
 
 def played(
-    prompt: str, clicks: int, samples: int = 2, first: float = -9.0, **options: object
+    prompt: str, clicks: int, samples: int = 2, fall: float = 0.0, **options: object
 ) -> tuple[Played, SliceResults, dict[str, np.ndarray]]:
-    model, batch = Played(first), small.batch(samples)
+    model, batch = Played(fall), small.batch(samples)
     objective = small.objective(prompt, clicks=clicks, **options)
     return model, slice_results(model, batch, jax.random.key(0), objective), batch
 
@@ -67,8 +67,12 @@ def test_further_clicks_lie_on_what_was_missed():
 
 def test_the_loss_is_the_mean_over_the_rounds():
     _, results, _ = played("point", clicks=3)
-    alone = [played("point", clicks=1, first=level)[1].loss for level in (-9.0, -10.0, -11.0)]
-    np.testing.assert_allclose(results.loss, np.mean(alone, axis=0), rtol=1e-6)
+    once = played("point", clicks=1)[1]
+    np.testing.assert_allclose(results.loss, once.loss, rtol=1e-6, err_msg="every round predicts the same here")
+    falling = [played("point", clicks=clicks, fall=1.0)[1].loss for clicks in (1, 2, 3)]
+    second, third = 2 * falling[1] - falling[0], 3 * falling[2] - 2 * falling[1]
+    assert (second > falling[0]).all(), "what is missed with more certainty costs more"
+    assert (third > second).all()
     assert results.loss.shape == (2, small.DEPTH)
 
 
@@ -95,7 +99,7 @@ def test_a_slice_of_which_nothing_is_labelled_does_not_count():
 
 
 def test_further_clicks_come_with_the_logits_of_the_round_before():
-    model, _, _ = played("point", clicks=3, mask_share=1.0)
+    model, _, _ = played("point", clicks=3, fall=1.0, mask_share=1.0)
     assert model.masks[0] is None
     for number, (masks, has_mask) in enumerate(model.masks[1:], start=1):
         assert masks.shape == (2 * small.DEPTH, 1, 16, 16)

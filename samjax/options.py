@@ -86,7 +86,8 @@ class TrainOptions:
     clip_norm: Annotated[float | None, _by_strategy("clip_norm")] = None
     """Clip gradients to this global norm."""
     accumulate: int = 1
-    """Average the gradients of so many steps before each update."""
+    """Micro-batches of each step: a step takes so many times --batch-size samples on each device, one batch after the
+    other, and weighs their slices as one batch would."""
     swa: bool = True
     """Average the weights over the last part of the run (SWA); both the average and the last weights are kept."""
     swa_start: float = 0.75

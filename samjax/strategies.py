@@ -65,6 +65,10 @@ class Strategy:
         """The defaults of all options that depend on the strategy."""
         return {**COMMON, **self.options}
 
+    def new_patch(self, channels: int) -> bool:
+        """Whether a model of so many channels gets a new patch embedding: where all trains, RGB's serves any three."""
+        return self.new_patch_embedding and not (channels == 3 and self.stages == ((EVERYTHING,),))
+
     @property
     def encoder_frozen(self) -> bool:
         """Whether SAM's image encoder stays as the base weights have it."""

@@ -134,8 +134,8 @@ def finished(training: Training) -> subprocess.CompletedProcess:
 
 
 def errors(result: subprocess.CompletedProcess) -> list[str]:
-    """The lines on stderr."""
-    return result.stderr.strip().splitlines()
+    """The lines on stderr, without those that say by which scheme labels are read."""
+    return [line for line in result.stderr.strip().splitlines() if ": labels: " not in line]
 
 
 def history(folder: Path) -> list[dict]:

@@ -63,7 +63,7 @@ def scans(*options: object) -> tuple[object, ...]:
 LORA4CH = scans(
     *("--strategy", "lora4ch", "--weights", "small.safetensors", "--depth", "3", "--max-steps", "10"), *EVERYTHING
 )
-"""An epoch is 5 steps; the averaging begins after step 7."""
+"""An epoch is 3 steps of 2 samples; the averaging begins after step 7."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def reference(trainings: Trainings) -> Path:
     finished(trainings.new("reference", *LORA4CH))
     rows = history(trainings.folder("reference"))
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 11))
-    assert [row["step"] for row in rows if row["kind"] == "finder"] == [0, 5]
+    assert [row["step"] for row in rows if row["kind"] == "finder"] == [0, 3, 6]
     assert [row["averaging"] for row in rows if row["kind"] == "train"] == [False] * 7 + [True] * 3
     return trainings.folder("reference")
 
@@ -99,8 +99,8 @@ def test_a_run_ends_the_same_whatever_happens_on_its_way(trainings: Trainings, r
     stopped(training, signal.SIGTERM, 3, folder)
 
     # While a checkpoint is being saved, at the begin of an epoch and the finder's sweep.
-    assert trainings.resumed("eventful", moment="place:checkpoints/6").halted().killed()
-    assert max(checkpoints(folder)) == 5
+    assert trainings.resumed("eventful", moment="place:checkpoints/8").halted().killed()
+    assert max(checkpoints(folder)) == 6
     # Within the averaging.
     stopped(trainings.resumed("eventful", moment="row:train:8").halted(), signal.SIGINT, 9, folder)
 
@@ -154,7 +154,7 @@ def small(strategy: str, *options: object) -> tuple[object, ...]:
 EVERY_STRATEGY = {
     "decoder": (scans(*small("decoder", "--accumulate", "3")), ("row:train:3", "place:checkpoints/8")),
     "lora": (scans(*small("lora", "--swa-cycle", "2")), ("row:validation:4", "row:train:7")),
-    "lora4ch": (LORA4CH, ("row:train:3", "row:finder:5", "row:train:9", "place:final.safetensors")),
+    "lora4ch": (LORA4CH, ("row:train:3", "row:finder:6", "row:train:9", "place:final.safetensors")),
     # Stages of 8 steps, with averaging after steps 6 and 14: killed in both parts of both, and between them.
     "lora4ch-2step": (
         scans(*small("lora4ch-2step", "--lr", "auto", "--schedule", "cosine")),

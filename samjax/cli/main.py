@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from samjax import __version__
+from samjax.cli.given import named_options
 from samjax.cli.process import run_command
 from samjax.commands import command
 from samjax.errors import UserError
@@ -38,11 +39,14 @@ class Command:
     options: type
     function: str
     """MODULE:NAME. It is imported when the command runs, so that --help and wrong options need not wait for JAX."""
+    asks_what_was_given: bool = False
+    """Whether the function also takes the names of the options that were typed, also where they equal the default."""
 
     def run(self, arguments: Sequence[str], prog: str | None = None) -> None:
         """Parses the arguments and runs the command; `prog` is what its help calls it."""
         options = tyro.cli(self.options, args=arguments, prog=prog)
-        resolve_name(self.function)(options)
+        given = (named_options(arguments),) if self.asks_what_was_given else ()
+        resolve_name(self.function)(options, *given)
 
     @property
     def summary(self) -> str:
@@ -51,7 +55,7 @@ class Command:
 
 
 COMMANDS = {
-    "train": Command(TrainOptions, "samjax.cli.train:main"),
+    "train": Command(TrainOptions, "samjax.cli.train:main", asks_what_was_given=True),
     "eval": Command(EvalOptions, "samjax.cli.evaluate:main"),
     "predict": Command(PredictOptions, "samjax.cli.predict:main"),
     "check": Command(CheckOptions, "samjax.cli.check:main"),

@@ -23,9 +23,10 @@ def largest_square(cases: Sequence[CachedCase]) -> int:
 
 @dataclass(frozen=True)
 class TrainingWindows:
-    """Of every epoch, the windows with enough ROI, at an offset drawn anew for each case and epoch.
+    """The windows with enough ROI of every epoch, at an offset drawn anew for each case and epoch.
 
-    `empty_share` of all windows show none of the ROI: from these, prompt-free samples learn to predict nothing.
+    `empty_share` of all windows show none of the ROI: from these, prompt-free samples learn to predict nothing. Every
+    epoch has a window.
     """
 
     cases: tuple[CachedCase, ...]
@@ -37,8 +38,22 @@ class TrainingWindows:
 
     def epoch(self, epoch: int) -> list[Window]:
         """(case, first slice) of each window, in the order of the cases."""
+        self.check()  # else there would be no end
         rng = np.random.default_rng((self.seed, _OFFSETS, epoch))
-        return [(number, int(start)) for number, case in enumerate(self.cases) for start in self._starts(case, rng)]
+        drawn: list[Window] = []
+        while not drawn:  # a tumour in one slice of a thin volume lies in no window of some offsets: others are drawn
+            drawn = [
+                (number, int(start)) for number, case in enumerate(self.cases) for start in self._starts(case, rng)
+            ]
+        return drawn
+
+    def check(self) -> None:
+        """Refuses, by a `UserError`, cases of which no window at any offset holds enough of the ROI."""
+        if not any(enough_pixels(case.counts, self.roi, self.min_pixels).any() for case in self.cases):
+            raise UserError(
+                f"no training case has a slice with --min-pixels {self.min_pixels} of --roi {self.roi}; lower it or "
+                "check --roi and --labels"
+            )
 
     def shown(self) -> list[np.ndarray]:
         """Of each case, the slices int64 (n,) that any epoch can show; for windows of one slice."""
@@ -155,11 +170,7 @@ def training_set(
     Raises:
         UserError: no window of any case holds enough of the ROI.
     """
-    if not source.epoch(0):
-        raise UserError(
-            f"no training case has a window with --min-pixels {source.min_pixels} of the ROI in one slice; "
-            "lower it or check --roi and --labels"
-        )
+    source.check()
     shown, read = source, ReadWindow(source.cases, source.depth, size)
     if embeddings is not None:
         shown = VariantWindows(source, embeddings.variants)

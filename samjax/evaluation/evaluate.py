@@ -39,6 +39,7 @@ from samjax.files import replacing
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
 from samjax.inference.model import SegmentationModel
+from samjax.limits import check_numbers
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import find_run, read_config
@@ -60,6 +61,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
     Raises:
         UserError: runs, weights, predictions or data cannot be used.
     """
+    check_numbers(options)
     if options.roi not in (None, "all"):
         roi_codes(options.roi)
     others = options.strategy is not None or bool(options.predictions)

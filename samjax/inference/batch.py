@@ -22,6 +22,7 @@ from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
 from samjax.inference.reading import read_ahead
 from samjax.inference.records import PredictionRecipe, already_done, record, target
+from samjax.limits import check_numbers
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config
 from samjax.strategies import find_strategy
@@ -108,6 +109,7 @@ def predict(options: PredictOptions) -> Outcome:
     Raises:
         UserError: runs, prompts or the output folder cannot be used, or no case can.
     """
+    check_numbers(options)
     kind, file = _kind_of(options)
     runs = merge_order([find_run(folder) for folder in options.run or (None,)])
     cases, left_out = find_inputs(options.input, options.layout, options.labels)

@@ -99,7 +99,7 @@ class EncodedVolume:
         return predictions
 
     def decode(
-        self, slices: Sequence[int], slots: Slots, mask: np.ndarray | None = None, multimask: bool = False
+        self, slices: Sequence[int], slots: Slots, mask: np.ndarray | jax.Array | None = None, multimask: bool = False
     ) -> Decoded:
         """Segments n slices, the i-th by prompt i, all in one call of the decoder.
 

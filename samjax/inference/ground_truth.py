@@ -80,17 +80,21 @@ def _play(
     prompts: GroundTruthPrompts,
     identity: int,
 ) -> Played:
-    """All rounds of some slices, without waiting for the device."""
+    """All rounds of some slices, without waiting for the device.
+
+    A model that was trained with masks gets the logits of the round before with every further click, as in training.
+    """
     devices, truth, labelled = volume.model.devices, volume.padded(truth), volume.padded(labelled)
     draw = jax.random.key(prompts.seed), np.int32(identity), np.int32(slices), truth
     slots = first_prompts(*draw, kind=prompts.kind, slots=click_slots(prompts.rounds), devices=devices)
-    click, iou, counts = slots.points[:, 0], [], []
+    click, iou, counts, given = slots.points[:, 0], [], [], None
     for number in range(1, prompts.rounds + 1):
-        decoded = volume.decode(slices, slots)
+        decoded = volume.decode(slices, slots, given)
         answered = decoded.masks & labelled[:, None]
         iou.append(decoded.iou)
         counts.append(pixel_counts(answered, truth, volume.extent, devices=devices))
         if number < prompts.rounds:
+            given = decoded.logits[:, 0] if "mask" in volume.model.prompts else None
             slots = with_next_click(slots, np.int32(number), *draw, answered, volume.extent, devices=devices)
     return decoded.masks, iou, counts, click
 

@@ -79,7 +79,7 @@ def decode(
     points, boxes = (to_input_pixels(x, scale) for x in (slots.points, slots.boxes))
     slots = Slots(points, slots.labels, boxes, slots.has_box)
     prompts = make_prompts(*(devices.split(x)[:, None] for x in slots))
-    masks = None if mask is None else mask[:, None]
+    masks = None if mask is None else devices.split(mask)[:, None]
     network = nnx.merge(graphdef, *states)
     logits, iou = network.decode(devices.split(embeddings), prompts, masks=masks, multimask=multimask)
     return devices.split(logits[:, 0]), devices.split(iou[:, 0])

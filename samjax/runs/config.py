@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samjax import __version__
+from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import BlockSpans
@@ -34,6 +35,8 @@ class RunConfig:
     """Architecture of the base weights; None for the U-Net, which has none."""
     native: int
     """Side in pixels of the square that slices are padded to."""
+    samples: int | None = None
+    """Samples of a step over all devices; None in runs of before this was noted."""
 
     def to_json(self) -> str:
         """The text of config.json."""
@@ -57,6 +60,7 @@ class RunConfig:
                 base_sha256=content["base_sha256"],
                 architecture=_architecture(content["architecture"]),
                 native=content["native"],
+                samples=content.get("samples"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: not a run's configuration ({error})") from error
@@ -79,6 +83,14 @@ class RunConfig:
         return self.architecture.block_spans if self.architecture else UNetConfig.block_spans
 
     @property
+    def prompts_seen(self) -> tuple[str, ...]:
+        """The kinds of prompt that the run trains with; `mask` where further clicks come with the mask before them."""
+        kinds = PromptMix.parse(self.options.prompt).kinds
+        pictures = find_strategy(self.options.strategy).family == "pictures"
+        masks = self.options.clicks > 1 and ("point" in kinds or pictures)
+        return (*kinds, "mask") if masks else kinds
+
+    @property
     def compute(self) -> ComputeConfig:
         """How the run computes its model."""
         return ComputeConfig(self.options.dtype, self.options.remat)
@@ -86,7 +98,7 @@ class RunConfig:
 
 def _options(content: dict[str, Any]) -> TrainOptions:
     paths = {"run", "cache_dir", "patients", "split_file"}
-    known = {field.name for field in fields(TrainOptions)}
+    known = {option.name for option in fields(TrainOptions)}
     values = {}
     for name, value in content.items():
         if name not in known:

@@ -1,10 +1,12 @@
 """The folder of a run: the names of its files, creating it, finding it, and reading what describes it."""
 
+import itertools
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,27 +32,53 @@ WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
 
 
+def check_folder(wanted: Path | None) -> None:
+    """Refuses, by a `UserError`, a folder for a new run that holds one already."""
+    if wanted is not None and (wanted / CONFIG).exists():
+        again = command("train", "--resume", "--run", wanted)
+        raise UserError(f"--run {wanted}: holds a run already; continue it with {again}, or name another folder")
+
+
 def new_run_folder(wanted: Path | None, strategy: str) -> Path:
-    """Creates the folder of a new run and points runs/latest at it.
+    """Creates the folder of a new run; without a `wanted` one, of a name that no other run has.
 
     Raises:
-        UserError: the folder holds a run already.
+        UserError: the folder holds a run already, or cannot be created.
     """
-    folder = wanted if wanted is not None else RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
-    if (folder / CONFIG).exists():
-        again = command("train", "--resume", "--run", folder)
-        raise UserError(f"--run {folder}: holds a run already; continue it with {again}, or name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    check_folder(wanted)
+    try:
+        if wanted is None:
+            return _new_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}")
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        place = RUNS.absolute() if wanted is None else wanted
+        raise UserError(
+            f"--run: {place} cannot be created ({error.strerror or error}); name a folder with --run"
+        ) from None
+    return wanted
+
+
+def _new_name(name: str) -> Path:
+    """Creates runs/NAME, or runs/NAME-2, -3, ... where another run was started in the same second."""
+    RUNS.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()  # by one process only
+            return folder
+    raise AssertionError("itertools.count never ends")
 
 
 def point_latest(folder: Path) -> None:
-    """Makes runs/latest a link to `folder`."""
-    RUNS.mkdir(exist_ok=True)
+    """Makes runs/latest a link to `folder`; where that cannot be written, says so and goes on."""
     link = RUNS / f".latest-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(folder, RUNS))
-    link.replace(LATEST)
+    try:
+        RUNS.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(folder, RUNS))
+        link.replace(LATEST)
+    except OSError as error:
+        print(f"{LATEST} does not point at {folder}: it cannot be written ({error.strerror or error})", file=sys.stderr)
 
 
 def find_run(folder: Path | None) -> Path:

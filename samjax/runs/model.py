@@ -54,9 +54,11 @@ def trained_shapes(config: RunConfig, model: Sam | UNet, stages: int | None = No
 
 def _patch_channels(config: RunConfig) -> int | None:
     """Channels of the run's own patch embedding; None where it keeps the base weights'."""
-    if find_strategy(config.options.strategy).new_patch_embedding:
-        return parse_channels(config.options.channels).count
-    return None
+    strategy = find_strategy(config.options.strategy)
+    if strategy.family == "pictures":
+        return None
+    count = parse_channels(config.options.channels).count
+    return count if strategy.new_patch(count) else None
 
 
 def _unet_config(config: RunConfig) -> UNetConfig:

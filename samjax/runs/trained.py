@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from samjax.commands import command
-from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
 from samjax.runs.config import FORMAT_VERSION, RunConfig
@@ -26,6 +25,8 @@ Trained = dict[str, dict[str, np.ndarray]]
 LAST, AVERAGE = "last", "average"
 TENSORS = "tensors"
 """Metadata key of the tensors' checksums: JSON, {name in the file: checksum}."""
+STEP = "step"
+"""Metadata key of the steps that the run took."""
 CHECKSUM = "checksum"
 """Metadata key of the checksum of all other metadata."""
 
@@ -35,10 +36,11 @@ def final_of(trained: Trained) -> dict[str, np.ndarray]:
     return trained.get(AVERAGE) or trained.get(LAST) or {}
 
 
-def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
+def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None) -> None:
     """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`.
 
-    Pretraining also leaves weights.safetensors, mostly in half precision, which `--weights` takes.
+    `step` is how many steps the run took. Pretraining also leaves weights.safetensors, mostly in half precision, which
+    `--weights` takes.
     """
     metadata = {
         "format": "samjax-run",
@@ -46,14 +48,22 @@ def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
         "strategy": config.options.strategy,
         "channels": str(config.options.channels),
         "roi": config.options.roi,
-        "prompts": ",".join(PromptMix.parse(config.options.prompt).kinds),
+        "prompts": ",".join(config.prompts_seen),
         "base_sha256": config.base_sha256,
         "config": config.to_json(),
     }
+    if step is not None:
+        metadata[STEP] = str(step)
     _write_trained(folder / FINAL, trained, metadata)
     if find_strategy(config.options.strategy).family == "pictures":
         flat = load_base_of(config, folder).flat | final_of(trained)
         save_weights(folder / WEIGHTS, {path: _halved(path, x) for path, x in flat.items()}, config.architecture)
+
+
+def ended_at(folder: Path, step: int) -> bool:
+    """Whether the run has ended with this step: its final.safetensors says so, or was written before it could."""
+    path = folder / FINAL
+    return path.is_file() and read_safetensors(path)[1].get(STEP, str(step)) == str(step)
 
 
 def _halved(path: str, x: np.ndarray) -> np.ndarray:

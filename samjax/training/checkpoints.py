@@ -6,7 +6,7 @@ import logging
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,31 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
+        """Nothing in `folder` changes before the first `save`."""
         self._folder = folder
-        if not is_writer():
-            return
+        self._best = _Best()
+        self._damaged: list[int] = []
+        self._writer: ocp.CheckpointManager | None = None
         for name in ("absl", "asyncio"):  # Orbax's chatter: what matters comes as an exception
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._best = _Best()
-        folder.mkdir(parents=True, exist_ok=True)  # Orbax makes none where not all processes take part
-        options = ocp.CheckpointManagerOptions(
-            create=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(KEEP), self._best]),
-            enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def _opened(self, **options: Any) -> ocp.CheckpointManager:
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone, **options)
+        return ocp.CheckpointManager(self._folder.absolute(), options=options)
+
+    def _written(self) -> ocp.CheckpointManager:
+        """The manager that saves; made with the first save, which also removes what was damaged or never finished."""
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)  # Orbax makes none where not all processes take part
+            self._writer = self._opened(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(KEEP), self._best]),
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            )
+            for step in self._damaged:
+                self._writer.delete(step)
+        return self._writer
 
     def save(self, state: TrainState, host: Host) -> None:
         """Saves a state without device axis under its step; a step that is there already is left as it is.
@@ -70,16 +80,17 @@ class Checkpoints:
             return
         step, plain = int(state.step), _plain(state)
         self._best.step = host["best_step"]
-        if step not in self._manager.all_steps():
+        manager = self._written()
+        if step not in manager.all_steps():
             layout = _layout_crc32(state)
             content = {"host": host, "layout": layout, "crc32": _checksum(plain, host)}
             arguments = ocp.args.Composite(state=ocp.args.StandardSave(plain), host=ocp.args.JsonSave(content))
-            self._manager.save(step, args=arguments)
+            manager.save(step, args=arguments)
 
     def restore(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
         """The newest checkpoint that can be read: its state and host state; None if there is none at all.
 
-        Damaged newer ones are named on stderr and deleted: they will be written again.
+        Damaged newer ones are named on stderr, and deleted with the next save: they will be written again.
 
         Args:
             like: gives a state of the checkpoint's structure, from its host state.
@@ -98,45 +109,49 @@ class Checkpoints:
 
     @_quiet()
     def _newest(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                found = self._read(step, like)
-            except Exception as error:  # Orbax raises many kinds for damaged files
-                what = "of another version of samjax" if isinstance(error, _OtherLayout) else "damaged"
-                reason = str(error).strip().split("\n")[0][:200]
-                print(f"{self._folder / str(step)}: {what}, so not used ({reason})", file=sys.stderr)
-            else:
-                for damaged in (later for later in steps if later > step):
-                    self._manager.delete(damaged)
-                return found
+        if not self._folder.is_dir():
+            return None
+        with closing(self._opened(read_only=True)) as reader:
+            steps = sorted(reader.all_steps(), reverse=True)
+            for step in steps:
+                try:
+                    found = self._read(reader, step, like)
+                except Exception as error:  # Orbax raises many kinds for damaged files
+                    what = "of another version of samjax" if isinstance(error, _OtherLayout) else "damaged"
+                    reason = str(error).strip().split("\n")[0][:200]
+                    print(f"{self._folder / str(step)}: {what}, so not used ({reason})", file=sys.stderr)
+                else:
+                    self._damaged = [later for later in steps if later > step]
+                    return found
         if steps:
             raise UserError(f"{self._folder}: none of the checkpoints {steps} can be read; start a new run")
         return None
 
-    def _read(self, step: int, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host]:
-        content = self._manager.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
+    def _read(
+        self, reader: ocp.CheckpointManager, step: int, like: Callable[[Host], TrainState]
+    ) -> tuple[TrainState, Host]:
+        content = reader.restore(step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
         host = content["host"]
         template = like(host)
         if content.get("layout") != _layout_crc32(template):
             raise _OtherLayout("the trainable parameters have other names, shapes or another order")
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _plain(template))
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        plain = self._manager.restore(step, args=arguments)["state"]
+        plain = reader.restore(step, args=arguments)["state"]
         if _checksum(plain, host) != content["crc32"]:
             raise ValueError("not what was saved, by its checksum")
         return jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(plain)), host
 
     def wait(self) -> None:
         """Waits for what is being saved."""
-        if is_writer():
-            self._manager.wait_until_finished()
+        if self._writer is not None:
+            self._writer.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being saved, and frees what saving needs."""
         self.wait()
-        if is_writer():
-            self._manager.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class _OtherLayout(ValueError):

@@ -76,6 +76,12 @@ def wanted_embeddings(session: Session) -> list[Wanted]:
     return list(found.values())
 
 
+def check_room(session: Session) -> None:
+    """Refuses, by a `UserError`, embeddings that do not fit into the budget or on the disk; computes none."""
+    wanted = wanted_embeddings(session)
+    from_writer(lambda: _require_room(wanted, _missing(wanted), session))
+
+
 def compute_embeddings(session: Session, stop: StopRequest) -> None:
     """Computes and stores what is missing, and says first how much that is. A case that is done stays done.
 
@@ -84,7 +90,7 @@ def compute_embeddings(session: Session, stop: StopRequest) -> None:
         Stopped: a signal asked for the end.
     """
     wanted = wanted_embeddings(session)
-    missing = from_writer(lambda: _missing(wanted, session))
+    missing = from_writer(lambda: _announced(wanted, session))
     todo = [replace(item, slices=np.array(slices)) for item, slices in zip(wanted, missing, strict=True) if slices]
     if not todo:
         return
@@ -96,26 +102,37 @@ def compute_embeddings(session: Session, stop: StopRequest) -> None:
     barrier("embeddings")  # all files are there
 
 
-def _missing(wanted: list[Wanted], session: Session) -> list[list[int]]:
-    """Of each item, the slices that are not stored; prints what they take.
+def _missing(wanted: list[Wanted]) -> list[list[int]]:
+    """The slices of each item that are not stored."""
+    return [item.missing().slices.tolist() for item in wanted]
+
+
+def _announced(wanted: list[Wanted], session: Session) -> list[list[int]]:
+    """The slices of each item that are not stored; prints what they take, and refuses what does not fit."""
+    slices, store = _missing(wanted), wanted[0].store
+    free = _require_room(wanted, slices, session)
+    count, missing = sum(len(item.slices) for item in wanted), sum(map(len, slices))
+    print(
+        f"{count} embeddings in {store.root}: {_size(count * store.slice_bytes)}, of which "
+        f"{_size(missing * store.slice_bytes)} are missing; {_size(free)} free",
+        flush=True,
+    )
+    return slices
+
+
+def _require_room(wanted: list[Wanted], slices: list[list[int]], session: Session) -> int:
+    """The free bytes of the disk that embeddings of so many slices would lie on.
 
     Raises:
-        UserError: that is over the budget, or more than is free.
+        UserError: the embeddings are over the budget, or more than is free.
     """
-    slices = [item.missing().slices.tolist() for item in wanted]
     store, budget = wanted[0].store, session.options.embeddings_budget
-    count = sum(len(item.slices) for item in wanted)
     missing = sum(map(len, slices)) * store.slice_bytes
     try:
         store.root.mkdir(parents=True, exist_ok=True)
         used, free = bytes_below(store.root), shutil.disk_usage(store.root).free
     except OSError as error:
         raise UserError(f"--cache-dir: {store.root} cannot be used ({error.strerror}); name another folder") from error
-    print(
-        f"{count} embeddings in {store.root}: {_size(count * store.slice_bytes)}, of which {_size(missing)} are "
-        f"missing; {_size(free)} free",
-        flush=True,
-    )
     remedy = "show fewer variants with --cache-embeddings, or name another disk with --cache-dir"
     if missing and used + missing > budget * 1e9:
         raise UserError(
@@ -124,7 +141,7 @@ def _missing(wanted: list[Wanted], session: Session) -> list[list[int]]:
         )
     if missing > free:
         raise UserError(f"{store.root}: {_size(missing)} are to be added, but {_size(free)} are free; {remedy}")
-    return slices
+    return free
 
 
 def _size(count: int) -> str:

@@ -1,7 +1,7 @@
 """Training from start to end, top to bottom."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,13 +13,23 @@ from flax import nnx
 
 from samjax.commands import command
 from samjax.data.loading.pipeline import MapDataset
-from samjax.errors import Stopped
+from samjax.errors import Stopped, UserError
 from samjax.figures.curves import draw_curves
 from samjax.models.flat import from_flat, to_flat
 from samjax.options import TrainOptions
-from samjax.runs.folder import CHECKPOINTS, CURVES, EXAMPLE, METRICS, SWEEPS, find_run, locked
+from samjax.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    CURVES,
+    EXAMPLE,
+    METRICS,
+    SWEEPS,
+    find_run,
+    locked,
+    write_text,
+)
 from samjax.runs.model import build_model
-from samjax.runs.trained import Trained, final_of, load_stage, save_final, save_stage
+from samjax.runs.trained import Trained, ended_at, final_of, load_stage, save_final, save_stage
 from samjax.strategies import trainable_filter
 from samjax.training.checkpoints import Checkpoints
 from samjax.training.distributed import Vote, barrier, broadcast, errors_shared, is_writer
@@ -40,24 +50,30 @@ from samjax.training.step import (
     unreplicate,
 )
 from samjax.training.stop import StopRequest
-from samjax.training.tasks.select import make_data, make_task, prepare
+from samjax.training.tasks.segmentation import missing_scores
+from samjax.training.tasks.select import check, make_data, make_task, prepare
 from samjax.training.tasks.task import Task
 
 
-def train(options: TrainOptions) -> Path:
+def train(options: TrainOptions, given: Collection[str] | None = None) -> Path:
     """Trains a new run, or continues one, and returns its folder.
 
+    Args:
+        options: of the run; with `resume` those of the run count, and what is given must agree with them.
+        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+
     Raises:
-        UserError: the options, weights or data cannot be used.
+        UserError: the options, weights or data cannot be used; a new run was not created, and of one that was to
+            go on nothing has changed.
         Stopped: a signal asked for the end; a checkpoint was saved.
     """
-    session = None if options.resume else new_session(options)
+    session = None if options.resume else new_session(options, given, check)
     with ExitStack() as stack:
         with errors_shared():
             folder = session.folder if session else find_run(options.run)
             if is_writer():
                 stack.enter_context(locked(folder))
-        session = session or resumed_session(options)
+        session = session or resumed_session(options, given)
         stack.enter_context(jax.default_matmul_precision(session.config.compute.precision))
         _train(session, stack.enter_context(StopRequest()))
     return folder
@@ -77,10 +93,14 @@ class Stage:
         return self.end_step - self.first_step
 
 
-def plan_stages(data: MapDataset, options: TrainOptions, count: int) -> list[Stage]:
-    """The stages of a run: each takes --epochs, or --max-steps, and begins with an epoch of its own."""
-    stages, step, epoch = [], 0, 0
-    for number in range(count):
+def plan_stages(data: MapDataset, options: TrainOptions, count: int, begun: "Progress | None" = None) -> list[Stage]:
+    """The stages of a run: each takes --epochs, or --max-steps, and begins with an epoch of its own.
+
+    Where one has `begun`, the stages before it are done, and it keeps its begin.
+    """
+    first, step, epoch = (0, 0, 0) if begun is None else (begun.stage, begun.first_step, begun.first_epoch)
+    stages = []
+    for number in range(first, count):
         begin, first_epoch = step, epoch
         while epoch - first_epoch < options.epochs if options.max_steps is None else step - begin < options.max_steps:
             step += data.length(epoch)
@@ -96,11 +116,17 @@ class Progress:
     """Where a run stands besides its training state; goes into checkpoints as JSON."""
 
     stage: int
+    first_step: int
+    """The step with which the stage began."""
+    first_epoch: int
+    """The epoch with which the stage began."""
     epoch: int
-    index: int
-    """Of the next batch in its epoch."""
+    samples: int
+    """The place in the epoch: how many of its samples have been shown."""
     lr: float | None
     """The highest learning rate before the averaging; None until the finder has been asked."""
+    averaging: tuple[int, int] | None = None
+    """The first step and the cycle of the averaging that the average's weights belong to; None: no average."""
     best: float | None = None
     """The best validation score so far."""
     best_step: int | None = None
@@ -116,30 +142,90 @@ class _Tools:
     stop: StopRequest
     vote: Vote
 
+    def settle(self) -> None:
+        """Lets the run's files change: of one that goes on, only once it is sure that it can."""
+        self.log.begin()
+        if self.session.resumed and is_writer():
+            write_text(self.session.folder / CONFIG, self.session.config.to_json())
+
 
 def _train(session: Session, stop: StopRequest) -> None:
     options, folder = session.options, session.folder
     data = make_data(session)
     prepare(session, stop)
-    stages = plan_stages(data, options, len(session.strategy.stages))
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(folder / CHECKPOINTS)))
-        state, host = None, {"stage": 0}
-        if session.resumed:
-            state, host = checkpoints.restore(lambda host: _state_of(session, stages[host["stage"]])) or (state, host)
+        found = checkpoints.restore(partial(_state_of, session)) if session.resumed else None
+        state, progress = (None, None) if found is None else (found[0], _progress(found[1]))
+        stages = plan_stages(data, options, len(session.strategy.stages), progress)
         done = 0 if state is None else int(state.step)
+        if progress is not None and _finished(session, stages, done):
+            return
         log = stack.enter_context(closing(MetricsLog(folder / METRICS, done)))
         display = stack.enter_context(TrainingDisplay(stages[-1].end_step, done))
         tools = _Tools(session, data, checkpoints, log, display, stop, Vote())
-        trained: Trained = load_stage(folder, host["stage"])
-        for stage in stages[host["stage"] :]:
-            resumed = (state, _with_given_rate(Progress(**host), options)) if state is not None else None
+        if not session.resumed:
+            tools.settle()
+        for line in missing_scores(session):
+            display.say(line)
+        trained: Trained = load_stage(folder, stages[0].number)
+        for stage in stages:
+            resumed = None
+            if state is not None:
+                resumed = _with_this_plan(state, _with_given_rate(progress, options), stage, options)
             trained = _train_stage(tools, stage, trained, resumed)
             state = None
+            tools.settle()
             if stage is not stages[-1]:
                 _on_writer(partial(save_stage, folder, stage.number + 1, trained))
         display.say(f"most memory held: {memory_in_use() / 2**30:.2f} GiB")
-    _on_writer(partial(save_final, folder, trained, session.config))
+    _on_writer(partial(save_final, folder, trained, session.config, stages[-1].end_step))
+
+
+def _progress(host: dict) -> Progress:
+    """What a checkpoint's JSON says."""
+    averaging = host["averaging"]
+    return Progress(**{**host, "averaging": None if averaging is None else tuple(averaging)})
+
+
+def _finished(session: Session, stages: list[Stage], done: int) -> bool:
+    """Whether a run that is to go on has ended already, which it says.
+
+    Raises:
+        UserError: it has taken more steps than it is to take.
+    """
+    folder, end = session.folder, stages[-1].end_step
+    if done > stages[0].end_step:
+        raise UserError(
+            f"--resume --run {folder}: it has taken {done} steps, more than the {stages[0].end_step} that --epochs and "
+            "--max-steps ask for; give more, or leave them out"
+        )
+    if done < end or not ended_at(folder, end):
+        return False
+    if is_writer():
+        longer = "--max-steps" if session.options.max_steps is not None else "--epochs"
+        print(
+            f"{folder} has finished, all of its {end} steps are taken: nothing to do; it goes on for longer with "
+            + command("train", "--resume", "--run", folder, "--allow-changes", longer, "N")
+        )
+    return True
+
+
+def _with_this_plan(
+    state: TrainState, progress: Progress, stage: Stage, options: TrainOptions
+) -> tuple[TrainState, Progress]:
+    """The state without an average of weights that another plan averaged: a longer run's average is of its own end."""
+    plan = None if progress.lr is None else _averaging_of(stage, options, progress.lr)
+    if plan == progress.averaging:
+        return state, progress
+    state = state._replace(average=state.trainable, averaged=np.zeros((), np.int32))
+    return state, replace(progress, averaging=plan)
+
+
+def _averaging_of(stage: Stage, options: TrainOptions, lr: float) -> tuple[int, int] | None:
+    """When a stage averages, as a checkpoint notes it: first step of the run, and cycle."""
+    averaging = make_averaging(options, stage.steps, lr)
+    return None if averaging.start is None else (stage.first_step + averaging.start, averaging.cycle)
 
 
 def _with_given_rate(progress: Progress, options: TrainOptions) -> Progress:
@@ -155,11 +241,11 @@ def _on_writer(write: Callable[[], None]) -> None:
     barrier("written")
 
 
-def _state_of(session: Session, stage: Stage) -> TrainState:
-    """A state of the structure that a stage trains."""
+def _state_of(session: Session, host: dict) -> TrainState:
+    """A state of the structure that the stage of a checkpoint trains."""
     model = build_model(session.config, session.base)
-    _, trainable, _ = nnx.split(model, trainable_filter(session.strategy, stage.number), ...)
-    return initial_state(trainable, make_transform(session.options), stage.first_step)
+    _, trainable, _ = nnx.split(model, trainable_filter(session.strategy, host["stage"]), ...)
+    return initial_state(trainable, make_transform(session.options))
 
 
 def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[TrainState, Progress] | None) -> Trained:
@@ -173,18 +259,21 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     given = None if options.lr == "auto" else options.lr
     state, progress = resumed or (
         initial_state(trainable, transform, stage.first_step),
-        Progress(stage.number, stage.first_epoch, 0, given),
+        Progress(stage.number, stage.first_step, stage.first_epoch, stage.first_epoch, 0, given),
     )
+    index = progress.samples // session.config.samples
     tools.display.say(f"{stage_title(session, stage)}: {stage.steps} steps; {task.describe}")
     tools.display.say(what_trains(trainable, frozen))
     state, frozen = replicate(broadcast(state)), replicate(broadcast(frozen))
-    example = shard(tools.data.get(progress.epoch, progress.index))
-    run = compile_step(make_train_step(graphdef, task.results, transform, options.seed), state, frozen, example)
+    example = shard(tools.data.get(progress.epoch, index))
+    step_of = partial(make_train_step, micro_batches=session.division.micro_batches)
+    run = compile_step(step_of(graphdef, task.results, transform, options.seed), state, frozen, example)
     tools.display.say(run.report)
 
     step, schedule = int(unreplicate(state.step)), None
-    batches = tools.data.to_iter(workers=options.workers, start=(progress.epoch, progress.index))
+    batches = tools.data.to_iter(workers=options.workers, start=(progress.epoch, index))
     meter = Meter(tools.log, tools.display, lambda: batches.wait_seconds)
+    first_step = session.resumed
     with batches:
         while step < stage.end_step:
             local = step - stage.first_step
@@ -195,6 +284,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             if schedule is None:
                 averaging = make_averaging(options, stage.steps, progress.lr)
                 schedule = make_schedule(options, stage.steps, progress.lr)
+                progress = replace(progress, averaging=_averaging_of(stage, options, progress.lr))
             rate = schedule(local)
             batch = next(batches)
             epoch, index = batches.position
@@ -202,14 +292,17 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             state, metrics = run(state, frozen, shard(batch), *scalars)
             step += 1
             meter.dispatched(_dispatched(step, epoch, rate, averaging.active(local), batch, task, metrics))
-            progress = replace(progress, **batches.get_state())
-            score = None
+            progress = _shown(progress, batches.get_state(), session)
+            if first_step:
+                jax.block_until_ready(metrics)
+                tools.settle()
+                first_step = False
             epoch_ends = index + 1 == tools.data.length(epoch) or step == stage.end_step
             if epoch_ends:
                 meter.flush()
                 meter.end_epoch(epoch)
                 score = _validate(tools, task, state, frozen, step, epoch)
-                if progress.best is None or score > progress.best:
+                if score is not None and (progress.best is None or score > progress.best):
                     progress = replace(progress, best=score, best_step=step)
                 meter.restart()
             stopping = tools.vote(tools.stop.signal is not None)
@@ -227,11 +320,18 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     return _all_trained(earlier, unreplicate(state), session)
 
 
+def _shown(progress: Progress, place: dict[str, int], session: Session) -> Progress:
+    """The progress at a place in the data, which is counted in samples: the same whatever devices share a step."""
+    return replace(progress, epoch=place["epoch"], samples=place["index"] * session.config.samples)
+
+
 def stage_title(session: Session, stage: Stage) -> str:
     """What a run, or one of its stages, is."""
     count = len(session.strategy.stages)
     of = f", stage {stage.number + 1} of {count}" if count > 1 else ""
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    if session.division.micro_batches > 1:
+        devices += f", {session.config.samples} samples a step in {session.division}"
     data = ", ".join(session.config.data) or "generated pictures"
     return f"{session.folder}: {session.options.strategy}{of} on {data}, {devices}"
 
@@ -247,7 +347,7 @@ def _dispatched(
 
 def _finder_due(options: TrainOptions, stage: Stage, local: int, progress: Progress) -> bool:
     """At the start of an epoch: where no rate is known yet, and every so many epochs until the averaging begins."""
-    if progress.index:
+    if progress.samples:
         return False
     if progress.lr is None:
         return True
@@ -261,11 +361,16 @@ def _ask_finder(
 ) -> float:
     """The finder's learning rate, from a copy of the state and the batches to come; nothing of the run changes."""
     trial = replicate(unreplicate(state))
-    with tools.data.to_iter(start=(progress.epoch, progress.index)) as batches:
+    index = progress.samples // tools.session.config.samples
+    with tools.data.to_iter(start=(progress.epoch, index)) as batches:
 
         def measure(rate: float) -> float:
             nonlocal trial
-            trial, metrics = run(trial, frozen, shard(next(batches)), *per_device(np.float32(rate), np.bool_(False)))
+            counted = 0
+            while not counted:  # a batch in which nothing counts has no loss
+                scalars = per_device(np.float32(rate), np.bool_(False))
+                trial, metrics = run(trial, frozen, shard(next(batches)), *scalars)
+                counted = int(unreplicate(metrics["counted"]))
             return float(unreplicate(metrics["loss"]))
 
         found = find_rate(measure, sweep())
@@ -280,8 +385,16 @@ def _ask_finder(
     return rate
 
 
-def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int, epoch: int) -> float:
-    """Scores the last weights and, where there is one, their average; returns the score of what eval would take."""
+def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int, epoch: int) -> float | None:
+    """Scores the last weights and, where there is one, their average; returns the score of what eval would take.
+
+    None where there is nothing to score.
+    """
+    folder = tools.session.folder
+    if task.validate is None:
+        if is_writer():
+            draw_curves(folder / METRICS, folder / CURVES)
+        return None
     weights = {"last": state.trainable}
     if int(unreplicate(state.averaged)):
         weights["average"] = state.average
@@ -289,7 +402,6 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
         scores = task.validate((trainable, frozen))
         tools.log.write("validation", step, epoch, weights=name, memory_bytes=memory_in_use(), **scores.values)
         tools.display.say(f"epoch {epoch + 1}, step {step}, {name} weights: {scores.text}")
-    folder = tools.session.folder
     if is_writer():
         if not (folder / EXAMPLE).exists():
             scores.draw(folder / EXAMPLE)

@@ -16,8 +16,7 @@ Schedule = Callable[[int], float]
 def make_transform(options: TrainOptions) -> optax.GradientTransformation:
     """The chain from gradients to updates, without the learning rate: the step multiplies by it.
 
-    Clipping by the global norm, Adam or Muon, decoupled weight decay (AdamW), and the mean over `--accumulate` steps.
-    It takes parameter vectors.
+    Clipping by the global norm, Adam or Muon, and decoupled weight decay (AdamW). It takes parameter vectors.
     """
     parts = []
     if options.clip_norm is not None:
@@ -25,10 +24,7 @@ def make_transform(options: TrainOptions) -> optax.GradientTransformation:
     parts.append(muon() if options.optimizer == "muon" else optax.scale_by_adam())
     if options.optimizer == "adamw":
         parts.append(decay_reached(options.weight_decay))
-    chain = optax.chain(*parts)
-    if options.accumulate > 1:
-        chain = optax.MultiSteps(chain, options.accumulate).gradient_transformation()
-    return chain
+    return optax.chain(*parts)
 
 
 def muon() -> optax.GradientTransformation:

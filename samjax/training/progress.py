@@ -8,7 +8,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import jax
 import numpy as np
@@ -31,16 +31,23 @@ class MetricsLog:
     """Rows in metrics.jsonl and the same numbers as TensorBoard scalars; only the process that writes logs."""
 
     def __init__(self, path: Path, resumed_step: int):
-        """Opens the log; rows beyond `resumed_step`, which will be trained again, are dropped."""
+        """A log that touches no file before `begin`; rows beyond `resumed_step` will be trained again."""
         self._writes = is_writer()
-        if not self._writes:
+        self._path, self._folder, self._resumed_step = path, path.parent, resumed_step
+        self._file: TextIO | None = None
+        self._waiting: list[tuple[str, int, int, dict[str, object]]] = []
+
+    def begin(self) -> None:
+        """Opens the log, drops the rows that will be trained again, and writes those that waited; once."""
+        if not self._writes or self._file is not None:
             return
-        rows = path.read_text().splitlines() if path.exists() else []
-        kept = [row for row in rows if _step_of(row) <= resumed_step]
-        with replacing(path) as temporary:
+        rows = self._path.read_text().splitlines() if self._path.exists() else []
+        kept = [row for row in rows if _step_of(row) <= self._resumed_step]
+        with replacing(self._path) as temporary:
             temporary.write_text("".join(row + "\n" for row in kept))
-        self._file = open(path, "a")  # noqa: SIM115
-        self._folder, self._resumed_step = path.parent, resumed_step
+        self._file = open(self._path, "a")  # noqa: SIM115
+        for kind, step, epoch, values in self._waiting:
+            self.write(kind, step, epoch, **values)
 
     @cached_property
     def _board(self) -> "SummaryWriter":
@@ -53,6 +60,9 @@ class MetricsLog:
         """One row; numbers also go to TensorBoard as kind/name."""
         if not self._writes:
             return
+        if self._file is None:
+            self._waiting.append((kind, step, epoch, values))
+            return
         self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -61,7 +71,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the files."""
-        if self._writes:
+        if self._file is not None:
             self._file.close()
             self._board.close()
 

@@ -1,5 +1,6 @@
 """The options of a run: what the strategy fills in, which values are refused, and what a resumed run may change."""
 
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,10 @@ from samjax.data.labels import roi_codes
 from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
+from samjax.limits import check_numbers
 from samjax.models.config import SamConfig
 from samjax.options import PHANTOM_STEPS, TrainOptions
 from samjax.strategies import Strategy
-
-_COUNTS = (
-    "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
-    "checkpoint_every", "accumulate", "lr_finder_every", "cache_embeddings",
-)  # fmt: skip
 
 
 def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig | None) -> TrainOptions:
@@ -25,22 +22,12 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
         UserError: an option's value is not possible.
     """
     options = _with_defaults(options, strategy, architecture)
-    for name in _COUNTS:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"{_flag(name)} {value}: expected at least 1")
+    check_numbers(options)
     if architecture is not None and options.image_size % architecture.patch_size:
         raise UserError(
             f"--image-size {options.image_size}: expected a multiple of the patch, {architecture.patch_size}"
         )
-    if not 0 <= options.empty_share < 1:
-        raise UserError(f"--empty-share {options.empty_share:g}: expected a share from 0 up to below 1")
-    if not 0 <= options.swa_start <= 1:
-        raise UserError(f"--swa-start {options.swa_start:g}: expected a share of the run, from 0 to 1")
-    if options.lr != "auto" and not options.lr > 0:
-        raise UserError(f"--lr {options.lr}: expected a positive number or auto")
-    targets = [target.strip() for target in options.lora_targets.split(",")]
-    if unknown := set(targets) - {"q", "k", "v", "mlp"}:
+    if unknown := set(_parts(options.lora_targets)) - {"q", "k", "v", "mlp"}:
         raise UserError(f"--lora-targets: unknown '{sorted(unknown)[0]}'; expected any of q, k, v, mlp")
     roi_codes(options.roi)
     _check_family(options, strategy)
@@ -82,59 +69,116 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
         )
 
 
+def check_given(given: Collection[str], options: TrainOptions, strategy: Strategy) -> None:
+    """Refuses, by a `UserError`, options that the user gave and the strategy has no use for; `options` are resolved."""
+    name = strategy.name
+    lora = [option for option in ("lora_rank", "lora_alpha", "lora_targets") if option in given]
+    if lora and not strategy.lora:
+        raise UserError(f"{flag(lora[0])}: --strategy {name} has no LoRA; leave it out")
+    pictures = strategy.family == "pictures"
+    if "patch_embedding" in given and (pictures or not strategy.new_patch(parse_channels(options.channels).count)):
+        raise UserError(
+            f"--patch-embedding: --strategy {name} with --channels {options.channels} has no new patch embedding; "
+            "leave it out"
+        )
+
+
 def check_embeddings(options: TrainOptions, strategy: Strategy) -> None:
     """Embeddings are kept of a frozen encoder's single slices, each variant another one."""
     variants = options.cache_embeddings
     if variants is None:
         return
-    flag = f"--cache-embeddings {variants}"
+    asked = f"--cache-embeddings {variants}"
     if not strategy.encoder_frozen:
-        raise UserError(f"{flag}: --strategy {strategy.name} trains the encoder; take decoder, or leave it out")
+        raise UserError(f"{asked}: --strategy {strategy.name} trains the encoder; take decoder, or leave it out")
     if options.depth != 1:
-        raise UserError(f"{flag}: --depth {options.depth} lets slices see each other; leave one of the two out")
+        raise UserError(f"{asked}: --depth {options.depth} lets slices see each other; leave one of the two out")
     if not options.cache:
-        raise UserError(f"{flag}: embeddings lie on the disk beside the slices; leave out --no-cache")
+        raise UserError(f"{asked}: embeddings lie on the disk beside the slices; leave out --no-cache")
     if options.augment and variants == 1:
-        raise UserError(f"{flag}: one variant would be one fixed deformation; give 2 or more, or --no-augment")
+        raise UserError(f"{asked}: one variant would be one fixed deformation; give 2 or more, or --no-augment")
     if not options.augment and variants > 1:
-        raise UserError(f"{flag}: without augmentation all variants are the same; give 1")
+        raise UserError(f"{asked}: without augmentation all variants are the same; give 1")
     if options.max_steps is None and variants > options.epochs:
-        raise UserError(f"{flag}: {options.epochs} epochs show one variant each; give no more than that")
+        raise UserError(f"{asked}: {options.epochs} epochs show one variant each; give no more than that")
 
 
-FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget")
-"""Options that change how a run is computed but not what: a resumed run takes what is given."""
+FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size")
+"""Options that change how a run is computed but not what: a resumed run takes what is given.
+
+The samples of a step stay what they are: of another batch size or number of devices, each device takes more or fewer
+micro-batches.
+"""
+MOVED = ("data", "weights")
+"""Where the run's inputs are: a resumed run takes other places of the same content."""
 BOUND = (
-    "strategy", "data", "weights", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha",
-    "lora_targets", "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate",
-    "clip_norm", "patients", "split_file",
+    "strategy", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha", "lora_targets",
+    "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate", "clip_norm",
+    "patients", "split_file",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
+_OF_THE_COMMAND = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")
+
+_MEANINGS: dict[str, Callable[[Any], object]] = {
+    "channels": lambda text: parse_channels(text).text,
+    "prompt": lambda text: PromptMix.parse(text).shares,
+    "lora_targets": lambda text: sorted(_parts(text)),
+    "fold": lambda text: [int(part) for part in text.split("/")],
+    "patients": lambda path: path.absolute(),
+    "split_file": lambda path: path.absolute(),
+}
+"""How values that can be spelled in several ways are compared."""
 
 
-def continued_options(started: TrainOptions, given: TrainOptions, folder: Path) -> TrainOptions:
+def given_options(options: TrainOptions) -> set[str]:
+    """The options that are not the default: those that a caller who has no command line gave."""
+    default = TrainOptions()
+    return {x.name for x in fields(TrainOptions) if getattr(options, x.name) != getattr(default, x.name)}
+
+
+def continued_options(
+    started: TrainOptions, options: TrainOptions, folder: Path, given: Collection[str] | None = None
+) -> TrainOptions:
     """The options to go on with: those the run started with, and what may be changed.
 
-    An option counts as given where it is not the default.
+    Args:
+        started: what the run started with.
+        options: what the command that resumes it says.
+        folder: the run's.
+        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
 
     Raises:
         UserError: an option is given that cannot change, or one that may only with `allow_changes`.
     """
-    own = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")
-    default = TrainOptions()
-    changed: dict[str, Any] = {}
-    for name in (field.name for field in fields(TrainOptions) if field.name not in own):
-        value = getattr(given, name)
-        if value not in (getattr(default, name), getattr(started, name)):
-            changed[name] = value
-    refused = [name for name in changed if name not in FREE and (name in BOUND or not given.allow_changes)]
+    names = [x.name for x in fields(TrainOptions) if x.name in (given_options(options) if given is None else given)]
+    changed: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in names
+        if name not in (*_OF_THE_COMMAND, *MOVED) and not _same(name, getattr(options, name), getattr(started, name))
+    }
+    refused = [name for name in changed if name not in FREE and (name in BOUND or not options.allow_changes)]
     if refused:
-        what = ", ".join(f"{_flag(name)} {changed[name]} (the run has {getattr(started, name)})" for name in refused)
+        what = ", ".join(f"{flag(name)} {changed[name]} (the run has {getattr(started, name)})" for name in refused)
         bound = any(name in BOUND for name in refused)
         advice = "start a new run for that" if bound else "leave it out, or allow it with --allow-changes"
         raise UserError(f"--resume --run {folder}: changed {what}; {advice}")
     return replace(started, **changed)
 
 
-def _flag(name: str) -> str:
+def _same(name: str, value: Any, other: Any) -> bool:
+    """Whether two values of an option mean the same, however they are spelled."""
+    if value == other or name not in _MEANINGS or value is None or other is None:
+        return value == other
+    try:
+        return _MEANINGS[name](value) == _MEANINGS[name](other)
+    except (ValueError, UserError):
+        return False
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
     return f"--{name.replace('_', '-')}"

@@ -2,19 +2,21 @@
 
 import json
 import sys
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.imaging.doubts import RANGES, Ranges, ranges_of
-from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d
-from samjax.data.samples import RegionSlices, largest_square
+from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d, parse_channels
+from samjax.data.samples import RegionSlices, TrainingWindows, largest_square
 from samjax.data.shared import overlapping_domains
 from samjax.data.split_files import read_split_file
-from samjax.data.splits import Splits, only_patient, split_cases, with_members
+from samjax.data.splits import PARTS, Splits, only_patient, split_cases, with_members
 from samjax.errors import UserError
 from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
@@ -23,6 +25,7 @@ from samjax.runs.folder import (
     PCA,
     SPLIT,
     channels_of,
+    check_folder,
     find_run,
     new_run_folder,
     point_latest,
@@ -32,8 +35,10 @@ from samjax.runs.folder import (
 )
 from samjax.runs.model import load_base_of
 from samjax.strategies import Strategy, find_strategy
-from samjax.training.distributed import barrier, errors_shared, from_writer, is_writer
-from samjax.training.resolve import check_embeddings, continued_options, resolve
+from samjax.training.distributed import errors_shared, from_writer, is_writer
+from samjax.training.division import Division, check_batch_size, divide
+from samjax.training.moved import check_scans, existing_folders, moved_folders
+from samjax.training.resolve import check_given, continued_options, given_options, resolve
 from samjax.weights.base import Weights, load_base
 
 
@@ -47,6 +52,7 @@ class Session:
     train: tuple[CachedCase, ...]
     val: tuple[CachedCase, ...]
     channels: Channels | None
+    test: tuple[CachedCase, ...] = ()
     resumed: bool = False
 
     @property
@@ -57,67 +63,137 @@ class Session:
     def strategy(self) -> Strategy:
         return find_strategy(self.config.options.strategy)
 
+    @property
+    def division(self) -> Division:
+        """How the devices of today share the samples of a step."""
+        return divide(self.config.samples, jax.device_count(), self.config.options.batch_size)
 
-def new_session(options: TrainOptions) -> Session:
-    """Reads weights and data; process 0 creates the run folder with config.json and split.json."""
+
+@dataclass(frozen=True)
+class Plan:
+    """A new run that is checked and of which nothing is on the disk yet."""
+
+    config: RunConfig
+    base: Weights | None
+    cases: tuple[CachedCase, ...]
+    splits: Splits
+    pca: Pca2d | None
+    ranges: Ranges | None
+
+
+def new_session(
+    options: TrainOptions, given: Collection[str] | None = None, check: Callable[[Session], None] = lambda session: None
+) -> Session:
+    """Reads weights and data and checks all; then process 0 creates the run folder with config.json and split.json.
+
+    Args:
+        options: what the command says.
+        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+        check: refuses, by a `UserError`, what else cannot be; called before anything is created.
+
+    Raises:
+        UserError: the options, weights or data cannot be used; nothing was created.
+    """
     with errors_shared():
-        strategy = find_strategy(options.strategy)
-        base = base_weights(options, strategy)
-        options = resolve(options, strategy, base.config if base else None)
-        cases, folders = [], {}
-        if strategy.family != "pictures":
-            folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
-            cases = _labelled_cases(folders, options, options.patients)
-        splits = _splits(cases, options)
-        config = RunConfig(
-            options,
-            {name: str(folder) for name, folder in folders.items()},
-            _absolute(options.weights) if base else "",
-            base.sha256 if base else "",
-            base.config if base else None,
-            largest_square(cases) if cases else options.image_size,
-        )
-        pca = None
-        if options.channels == PCA2D:
-            train = of_part(cases, splits, "train")
-            pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
-    ranges = ranges_of(case.geometry for case in of_part(cases, splits, "train")) if cases else None
-    folder = Path(from_writer(lambda: str(_written_run(config, splits, pca, ranges))))
-    return _session(folder, config, base, cases, splits)
+        plan = _plan(options, given)
+    check(_session(Path(), plan.config, plan.base, plan.cases, plan.splits, plan.pca))
+    folder = Path(from_writer(lambda: str(_written_run(plan))))
+    return _session(folder, plan.config, plan.base, plan.cases, plan.splits, plan.pca)
 
 
-def _written_run(config: RunConfig, splits: Splits, pca: Pca2d | None, ranges: Ranges | None) -> Path:
-    folder = new_run_folder(config.options.run, config.options.strategy)
-    if pca is not None:
-        pca.save(folder / PCA)
-    if ranges is not None:
-        write_text(folder / RANGES, ranges.to_json())
-    write_text(folder / SPLIT, json.dumps(splits.to_json(), indent=2) + "\n")
-    write_text(folder / CONFIG, config.to_json())
+def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
+    strategy = find_strategy(options.strategy)
+    check_folder(options.run)
+    base = base_weights(options, strategy)
+    given = given_options(options) if given is None else given
+    options = resolve(options, strategy, base.config if base else None)
+    check_given(given, options, strategy)
+    cases, folders = [], {}
+    if strategy.family != "pictures":
+        folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
+        cases = _labelled_cases(folders, options, options.patients)
+    splits = _splits(cases, options)
+    config = RunConfig(
+        options,
+        {name: str(folder) for name, folder in folders.items()},
+        _absolute(options.weights) if base else "",
+        base.sha256 if base else "",
+        base.config if base else None,
+        largest_square(cases) if cases else options.image_size,
+        options.batch_size * jax.device_count() * options.accumulate,
+    )
+    train = of_part(cases, splits, "train")
+    if cases:
+        windows_of(config, train).check()
+    pca = None
+    if options.channels == PCA2D:
+        pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
+    ranges = ranges_of(case.geometry for case in train) if cases else None
+    return Plan(config, base, tuple(cases), splits, pca, ranges)
+
+
+def _written_run(plan: Plan) -> Path:
+    folder = new_run_folder(plan.config.options.run, plan.config.options.strategy)
+    if plan.pca is not None:
+        plan.pca.save(folder / PCA)
+    if plan.ranges is not None:
+        write_text(folder / RANGES, plan.ranges.to_json())
+    write_text(folder / SPLIT, json.dumps(plan.splits.to_json(), indent=2) + "\n")
+    write_text(folder / CONFIG, plan.config.to_json())
     point_latest(folder)
     return folder
 
 
-def resumed_session(options: TrainOptions) -> Session:
+def resumed_session(options: TrainOptions, given: Collection[str] | None = None) -> Session:
     """Opens the run in --run, or the newest one, with the options, weights, data and split it started with.
 
+    Nothing on the disk changes; `config` is what the run's config.json is to hold once it has gone on.
+
+    Args:
+        options: what the command says.
+        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+
     Raises:
-        UserError: other options are given than it started with, and `allow_changes` is not.
+        UserError: other options, weights, scans or devices are given than it can go on with.
     """
     with errors_shared():
         folder = find_run(options.run)
-        config = read_config(folder)
-        config = replace(config, options=continued_options(config.options, options, folder))
-        strategy = find_strategy(config.options.strategy)
-        check_embeddings(config.options, strategy)
-        base = load_base_of(config, folder) if strategy.family != "unet" else None
-        folders = {name: Path(path) for name, path in config.data.items()}
-        cases = _labelled_cases(folders, config.options) if folders else []
-        session = replace(_session(folder, config, base, cases, read_splits(folder)), resumed=True)
-    barrier("resumed")  # before config.json changes under another process
-    if is_writer():
-        write_text(folder / CONFIG, config.to_json())
-    return session
+        started = read_config(folder)
+        given = given_options(options) if given is None else given
+        continued = continued_options(started.options, options, folder, given)
+        strategy = find_strategy(continued.strategy)
+        continued = resolve(continued, strategy, started.architecture)
+        config = replace(started, options=continued, samples=_samples(started))
+        _check_devices(config, folder, "batch_size" in given)
+        base = None
+        if strategy.family == "unet":
+            base_weights(options, strategy)  # refuses any
+        else:
+            moved = options.weights if "weights" in given else None
+            base = load_base_of(config, folder, moved)
+            config = replace(config, base_path=config.base_path if moved is None else _absolute(moved))
+        if "data" in given:
+            config = replace(config, data=moved_folders(config.data, options.data, folder))
+        cases = _labelled_cases(existing_folders(config.data, folder), continued) if config.data else []
+        splits = read_splits(folder)
+        check_scans(cases, splits, config.data, folder)
+        return replace(_session(folder, config, base, cases, splits), resumed=True)
+
+
+def _samples(config: RunConfig) -> int:
+    """The samples of a run's step; of before they were noted, those that it would take today."""
+    options = config.options
+    return config.samples or options.batch_size * jax.device_count() * options.accumulate
+
+
+def _check_devices(config: RunConfig, folder: Path, exact: bool) -> None:
+    """Refuses devices that cannot share a step's samples; with `exact`, also a batch size in which they cannot."""
+    try:
+        divide(config.samples, jax.device_count(), config.options.batch_size)
+        if exact:
+            check_batch_size(config.samples, jax.device_count(), config.options.batch_size)
+    except UserError as error:
+        raise UserError(f"--resume --run {folder}: {error}") from None
 
 
 def base_weights(options: TrainOptions, strategy: Strategy) -> Weights | None:
@@ -166,13 +242,29 @@ def _labelled_cases(folders: dict[str, Path], options: TrainOptions, patients: P
     return require_labels(prepare(cases, options.cache_dir if options.cache else None))
 
 
-def _session(folder: Path, config: RunConfig, base: Weights | None, cases: list[CachedCase], splits: Splits) -> Session:
-    train, val = (of_part(cases, splits, part) for part in ("train", "val"))
-    channels = channels_of(folder, config) if cases else None
-    return Session(folder, config, base.flat if base else {}, train, val, channels)
+def _session(
+    folder: Path,
+    config: RunConfig,
+    base: Weights | None,
+    cases: Sequence[CachedCase],
+    splits: Splits,
+    pca: Pca2d | None = None,
+) -> Session:
+    """The session of a run; `pca` is the fit of a run that is not on the disk yet."""
+    train, val, test = (of_part(cases, splits, part) for part in PARTS)
+    channels = None
+    if cases:
+        channels = parse_channels(config.options.channels, pca) if pca else channels_of(folder, config)
+    return Session(folder, config, base.flat if base else {}, train, val, channels, test)
 
 
-def of_part(cases: list[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:
+def windows_of(config: RunConfig, train: tuple[CachedCase, ...]) -> TrainingWindows:
+    """The windows of its training cases that a run shows."""
+    options = config.options
+    return TrainingWindows(train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed)
+
+
+def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:
     """The prepared cases whose patients are of a part of the split."""
     chosen = {(case.domain, case.id) for case in splits.select([case.case for case in cases], part)}
     return tuple(case for case in cases if (case.case.domain, case.case.id) in chosen)

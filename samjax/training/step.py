@@ -90,14 +90,20 @@ def shard(batch: dict[str, np.ndarray]) -> Batch:
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, slice_function: SliceFunction, transform: optax.GradientTransformation, seed: int
+    graphdef: nnx.GraphDef,
+    slice_function: SliceFunction,
+    transform: optax.GradientTransformation,
+    seed: int,
+    micro_batches: int = 1,
 ) -> TrainStep:
     """The pmapped step (state, frozen, batch, learning rate, update_average) -> (state, metrics).
 
     All arguments and results have a device axis. `transform` takes parameter vectors and gives updates without the
     learning rate, which comes with each call; `update_average` (bool) says whether the new parameters enter the
-    average. A step whose loss or gradient is not finite changes nothing but the step count and says so in its
-    metrics: `loss`, `counted`, `finite`, `grad_norm`, `both`, `pred`, `true`.
+    average. Each device takes its samples in so many micro-batches one after the other and adds their gradients up:
+    less memory, and the update of one batch. A step whose loss or gradient is not finite, or in which no slice counts,
+    changes nothing but the step count, the optimiser's moments included. The metrics say so: `loss`, `counted`,
+    `finite`, `grad_norm`, `both`, `pred`, `true`.
     """
 
     def summed_loss(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array):
@@ -106,20 +112,36 @@ def make_train_step(
         counts = {name: jnp.where(results.counted, x, 0).sum() for name, x in results.overlap.items()}
         return total, {"counted": results.counted.sum(), **counts}
 
+    def sums(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array) -> tuple:
+        """Loss, counts and gradients of a batch, summed over its counted slices."""
+        (loss, counts), gradients = jax.value_and_grad(summed_loss, has_aux=True)(trainable, frozen, batch, key)
+        return loss, counts, to_vector(gradients)
+
+    def sums_in_parts(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array) -> tuple:
+        """As `sums`, of one micro-batch after the other."""
+        parts = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in batch.items()}
+        shapes = jax.eval_shape(sums, trainable, frozen, {name: x[0] for name, x in parts.items()}, key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        def add(total: tuple, part: Batch) -> tuple[tuple, None]:
+            return jax.tree.map(jnp.add, total, sums(trainable, frozen, part, key)), None
+
+        return jax.lax.scan(add, zeros, parts)[0]
+
     def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, update_average: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        differentiated = jax.value_and_grad(summed_loss, has_aux=True)
-        (loss, counts), gradients = differentiated(state.trainable.tree(), frozen, batch, key)
-        loss, counts, gradients = jax.lax.psum((loss, counts, to_vector(gradients)), AXIS)
+        summed = sums if micro_batches == 1 else sums_in_parts
+        loss, counts, gradients = jax.lax.psum(summed(state.trainable.tree(), frozen, batch, key), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        usable = finite & (counts["counted"] > 0)
 
         updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
         trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
-        trainable, optimizer = _choose(finite, (trainable, optimizer), (state.trainable, state.optimizer))
-        update_average = update_average & finite
+        trainable, optimizer = _choose(usable, (trainable, optimizer), (state.trainable, state.optimizer))
+        update_average = update_average & usable
         mean = optax.incremental_update(trainable, state.average, 1 / (state.averaged + 1))
         average = _choose(update_average, mean, state.average)
         metrics = {"loss": loss, "finite": finite, "grad_norm": norm, **counts}

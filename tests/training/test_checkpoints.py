@@ -78,6 +78,21 @@ def test_nothing_saved_is_nothing_restored(tmp_path: Path):
         assert checkpoints.restore(like) is None
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_damaged_checkpoints_go_with_the_next_save(copy: Callable[[], Path]):
+    folder = copy()
+    shutil.rmtree(folder / str(LAST) / "state")
+    with closing(Checkpoints(folder)) as checkpoints:
+        assert_is(checkpoints.restore(like), BEFORE)
+        assert (folder / str(LAST)).exists()
+        checkpoints.save(state(BEFORE + 1), host(BEFORE + 1))
+    assert sorted(int(path.name) for path in folder.iterdir()) == [BEFORE, BEFORE + 1]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -107,6 +122,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     for file in files:
         folder = copy()
         damage(folder / file)
+        before = contents(folder)
         with closing(Checkpoints(folder)) as checkpoints:
             found = checkpoints.restore(like)
         warnings = capfd.readouterr().err.splitlines()
@@ -115,9 +131,9 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
         if used[-1] == BEFORE:
             assert len(warnings) == 1, warnings
             assert f"{folder / str(LAST)}: damaged, so not used (" in warnings[0]
-            assert not (folder / str(LAST)).exists()
         else:
             assert warnings == []
+        assert contents(folder) == before, "reading changes nothing"
     assert set(used) == {BEFORE, LAST}
     tensors = max(files, key=lambda file: (saved / file).stat().st_size)
     assert used[files.index(tensors)] == BEFORE

@@ -1,5 +1,6 @@
 """Options of a run: defaults of each strategy, what is refused, and what a resumed run may change."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
+from samjax.limits import LIMITS
 from samjax.models.config import PRESETS
 from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.strategies import STRATEGIES
 from samjax.training.optimizers import make_transform
-from samjax.training.resolve import BOUND, FREE, PHANTOM_STEPS, continued_options, resolve
+from samjax.training.resolve import BOUND, FREE, MOVED, PHANTOM_STEPS, check_given, continued_options, resolve
 
 TINY = PRESETS["tiny"]
 OTHER: dict[str, Any] = {
@@ -105,6 +107,21 @@ class TestResolve:
             ("lora", {"swa_start": 1.5}, ["--swa-start 1.5"]),
             ("lora", {"lr": 0.0}, ["--lr 0.0", "auto"]),
             ("lora", {"lr": float("nan")}, ["--lr nan"]),
+            ("lora", {"lr": float("inf")}, ["--lr inf", "above 0"]),
+            ("lora", {"seed": -1}, ["--seed -1", "at least 0"]),
+            ("lora", {"seed": 2**32}, ["--seed 4294967296", "at most 4294967295"]),
+            ("lora", {"clip_norm": -1.0}, ["--clip-norm -1", "above 0"]),
+            ("lora", {"elastic_alpha": float("nan")}, ["--elastic-alpha nan", "at least 0"]),
+            ("lora", {"elastic_sigma": 0.0}, ["--elastic-sigma 0", "above 0"]),
+            ("lora", {"rotation": float("inf")}, ["--rotation inf"]),
+            ("lora", {"workers": -1}, ["--workers -1", "at least 0"]),
+            ("lora", {"swa_cycle": -3}, ["--swa-cycle -3"]),
+            ("lora", {"swa_lr": float("nan")}, ["--swa-lr nan"]),
+            ("lora", {"warmup_steps": -1}, ["--warmup-steps -1"]),
+            ("lora", {"weight_decay": -0.1}, ["--weight-decay -0.1"]),
+            ("lora", {"lora_alpha": 0.0}, ["--lora-alpha 0"]),
+            ("lora", {"box_jitter": 1.5}, ["--box-jitter 1.5", "at most 1"]),
+            ("decoder", {"embeddings_budget": float("nan")}, ["--embeddings-budget nan"]),
             ("lora", {"lora_targets": "q,x"}, ["--lora-targets", "'x'"]),
             ("lora", {"roi": "liver"}, ["--roi", "liver", "whole-tumor"]),
             ("lora", {"prompt": "scribble"}, ["--prompt", "scribble"]),
@@ -132,6 +149,43 @@ class TestResolve:
         assert resolved(strategy, channels=channels).channels == channels
 
 
+NUMBERS = {"depth", "clicks", "min_pixels", "seed", "lr", "workers", "swa_start", "embeddings_budget", "rotation"}
+
+
+def test_every_number_has_a_limit():
+    """So that a new option cannot be forgotten."""
+    named_elsewhere = {"processes", "process_index"}
+    numeric = {
+        option.name for option in fields(TrainOptions) if {"int", "float"} & set(re.findall(r"\w+", str(option.type)))
+    }
+    assert numeric > NUMBERS
+    assert numeric - named_elsewhere == LIMITS.keys() & {option.name for option in fields(TrainOptions)}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given", "words"),
+    [
+        ("decoder", {"lora_rank": 4}, ["--lora-rank", "decoder", "no LoRA"]),
+        ("full", {"lora_alpha": 2.0}, ["--lora-alpha", "full"]),
+        ("unet", {"lora_targets": "q,v"}, ["--lora-targets", "unet"]),
+        ("pretrain", {"lora_rank": 8}, ["--lora-rank", "pretrain"]),
+        ("lora", {"patch_embedding": "inflate"}, ["--patch-embedding", "lora"]),
+        ("full", {"patch_embedding": "random", "channels": "t1,t2,flair"}, ["--patch-embedding", "t1,t2,flair"]),
+    ],
+)
+def test_options_that_a_strategy_has_no_use_for_are_refused(strategy, given, words):
+    with pytest.raises(UserError) as caught:
+        check_given(given.keys(), resolved(strategy, **given), STRATEGIES[strategy])
+    one_line(caught, *words)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_options_that_were_not_given_are_not_refused(strategy):
+    check_given((), resolved(strategy), STRATEGIES[strategy])
+    if STRATEGIES[strategy].lora:
+        check_given(("lora_rank", "lora_alpha"), resolved(strategy), STRATEGIES[strategy])
+
+
 STARTED = resolved("lora4ch", data=("demo=/scans",), epochs=10, lr=1e-3, seed=3, workers=2, batch_size=2)
 CHANGED: dict[str, Any] = {
     "workers": 5, "cache": False, "cache_dir": Path("/elsewhere"), "checkpoint_every": 11,
@@ -143,7 +197,7 @@ CHANGED: dict[str, Any] = {
     "schedule": "cosine", "swa_start": 0.5, "augment": False, "batch_size": 4, "prompt": "box", "dtype": "bfloat16",
     "lr_finder_every": 5, "remat": True, "patients": Path("who.csv"), "split_file": Path("split.json"),
 }  # fmt: skip
-REST = sorted(CHANGED.keys() - {*FREE, *BOUND})
+REST = sorted(CHANGED.keys() - {*FREE, *BOUND, *MOVED})
 
 
 def given(*names: str, allow_changes: bool = False) -> TrainOptions:
@@ -159,8 +213,8 @@ def go_on(*names: str, allow_changes: bool = False) -> TrainOptions:
 class TestContinuedOptions:
     def test_the_kinds_of_options_are_known_and_apart(self):
         known = {field.name for field in fields(TrainOptions)}
-        assert {*FREE, *BOUND} <= CHANGED.keys() <= known
-        assert not set(FREE) & set(BOUND)
+        assert {*FREE, *BOUND, *MOVED} <= CHANGED.keys() <= known
+        assert len({*FREE, *BOUND, *MOVED}) == len([*FREE, *BOUND, *MOVED])
         assert len(REST) > 8
 
     @pytest.mark.parametrize("name", REST)
@@ -198,6 +252,36 @@ class TestContinuedOptions:
             go_on(name)
         one_line(caught, f"--{name.replace('_', '-')} {CHANGED[name]}", "--allow-changes")
         assert go_on(name, allow_changes=True) == replace(STARTED, **{name: CHANGED[name]})
+
+    @pytest.mark.parametrize(
+        ("option", "spelling"),
+        [
+            ("channels", "T1, t1gd,t2w,FLAIR"),
+            ("channels", "all"),
+            ("prompt", "point:3, none:1"),
+            ("lora_targets", "mlp, q,k,v"),
+            ("lr", 0.001),
+            ("batch_size", 2),
+        ],
+    )
+    def test_another_spelling_of_what_the_run_has_is_no_change(self, option, spelling):
+        options = TrainOptions(resume=True, **{option: spelling})
+        assert continued_options(STARTED, options, Path("run")) == STARTED
+
+    def test_the_fold_is_compared_as_numbers(self):
+        started = replace(STARTED, fold="1/5")
+        assert continued_options(started, TrainOptions(fold="01/5"), Path("run")) == started
+        with pytest.raises(UserError, match="--fold 2/5"):
+            continued_options(started, TrainOptions(fold="2/5"), Path("run"))
+
+    @pytest.mark.parametrize(("name", "value"), [("seed", 0), ("swa_start", 0.75), ("roi", "whole-tumor")])
+    def test_a_given_option_counts_also_where_it_equals_the_default(self, name, value):
+        started = replace(STARTED, seed=3, swa_start=0.5, roi="edema")
+        assert getattr(TrainOptions(), name) == value
+        assert continued_options(started, TrainOptions(), Path("run"), given=()) == started
+        with pytest.raises(UserError) as caught:
+            continued_options(started, TrainOptions(), Path("run"), given=(name,))
+        one_line(caught, f"--{name.replace('_', '-')} {value}", str(getattr(started, name)))
 
     def test_every_change_is_named_at_once(self):
         with pytest.raises(UserError) as caught:

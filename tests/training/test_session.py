@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from samjax.data.splits import Member
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.options import TrainOptions
-from samjax.runs.folder import read_splits
+from samjax.runs.folder import new_run_folder, read_splits
 from samjax.training.session import Session, new_session, resumed_session
 from tests.training.test_resolve import one_line
 
@@ -88,7 +89,7 @@ class TestNewSession:
             other.mkdir()
             for file in path.iterdir():
                 shutil.copy(file, other / file.name.replace("BraTS-GLI-9", "BraTS-GLI-1"))
-        start(data=(f"one={cohort}", f"two={copied}"))
+        start(data=(f"one={cohort}", f"two={copied}"), labels="brats2023")
         (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
         assert "the domains one and two share patients (4 scans are in both, such as BraTS-GLI-90000-000" in warning
 
@@ -113,3 +114,52 @@ class TestNewSession:
             start(seed=5)
         one_line(caught, "--run", "--resume")
         assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+class TestFolder:
+    def test_runs_of_the_same_second_get_different_names(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("samjax.runs.folder.time.strftime", lambda _: "20260101-120000")
+        with ThreadPoolExecutor(8) as pool:
+            folders = list(pool.map(lambda _: new_run_folder(None, "unet"), range(8)))
+        names = {folder.name for folder in folders}
+        assert names == {"20260101-120000-unet", *(f"20260101-120000-unet-{number}" for number in range(2, 9))}
+        assert all(folder.is_dir() for folder in folders)
+
+    def test_where_the_link_cannot_be_written_the_run_begins_all_the_same(self, start, tmp_path, capsys):
+        (tmp_path / "runs").write_text("in the way")
+        session = start()
+        assert (session.folder / "config.json").exists()
+        said = [line for line in capsys.readouterr().err.splitlines() if ": labels: " not in line]
+        assert len(said) == 1
+        assert said[0].startswith("runs/latest does not point at")
+
+    def test_where_no_folder_can_be_created_that_is_said_in_one_line(self, start, tmp_path):
+        (tmp_path / "runs").write_text("in the way")
+        with pytest.raises(UserError) as caught:
+            start(run=None)
+        one_line(caught, "--run", str(tmp_path / "runs"), "cannot be created", "name a folder")
+        with pytest.raises(UserError) as caught:
+            start(run=tmp_path / "runs" / "mine")
+        one_line(caught, "--run", "runs/mine", "cannot be created")
+
+    @pytest.mark.parametrize(
+        "given", [{"lr": float("inf")}, {"seed": -1}, {"workers": -1}, {"lora_rank": 8}, {"min_pixels": 10**6}]
+    )
+    def test_nothing_is_created_by_what_is_refused(self, start, tmp_path, given):
+        with pytest.raises(UserError):
+            start(**given)
+        assert not (tmp_path / "run").exists()
+        assert not (tmp_path / "runs").exists()
+
+    def test_a_check_that_fails_leaves_nothing(self, cohort, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+        def check(session: Session) -> None:
+            assert session.train
+            raise UserError("no room")
+
+        options = TrainOptions(strategy="unet", data=(f"demo={cohort}",), cache=False, run=tmp_path / "run")
+        with pytest.raises(UserError, match="no room"):
+            new_session(options, check=check)
+        assert not (tmp_path / "run").exists()

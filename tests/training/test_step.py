@@ -12,10 +12,12 @@ from samjax.training.step import initial_state, make_train_step, replicate, unre
 from tests.training import small
 
 
-def prepared(transform: optax.GradientTransformation, devices: int, prompt: str = "box", **options):
+def prepared(
+    transform: optax.GradientTransformation, devices: int, prompt: str = "box", micro_batches: int = 1, **options
+):
     """The pmapped step on some of the devices and the state before its first step."""
     graphdef, trainable, frozen = nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)
-    step = make_train_step(graphdef, small.scorer(prompt, **options), transform, seed=7)
+    step = make_train_step(graphdef, small.scorer(prompt, **options), transform, seed=7, micro_batches=micro_batches)
     return step, replicate(initial_state(trainable, transform), devices), replicate(frozen, devices)
 
 
@@ -69,6 +71,40 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
     worst = max(np.abs(a - b).max() for a, b in zip(*updated, strict=True))
     assert moved > 1e-2
     assert worst < 1e-5 * max(1.0, moved)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), [(1, 4), (1, 8), (2, 2)])
+def test_micro_batches_with_unequal_empty_slices_make_the_update_of_one_batch(devices, micro_batches):
+    """Sums over counted slices by their number: a mean of the micro-batches' means would be another update."""
+    empty = ((0, 0), (0, 1), (1, 0), (5, 1))
+    data = small.batch(8, empty=empty)
+    updated, metrics = [], []
+    for count, parts in ((1, 1), (devices, micro_batches)):
+        options = {"augmentation": Augmentation(), "micro_batches": parts}
+        step, state, frozen = prepared(optax.identity(), count, "point:0.7,box:0.3", **options)
+        state, found = step(state, frozen, small.on_devices(data, count), *rate(1.0, count))
+        updated.append(small.leaves(unreplicate(state).trainable.tree()))
+        metrics.append({name: float(x[0]) for name, x in found.items()})
+    assert metrics[1]["counted"] == 16 - len(empty)
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-4)
+    start = small.leaves(nnx.split(small.lora4ch(), trainable_filter(small.strategy()), ...)[1])
+    moved = max(np.abs(a - s).max() for a, s in zip(updated[0], start, strict=True))
+    worst = max(np.abs(a - b).max() for a, b in zip(*updated, strict=True))
+    assert moved > 1e-2
+    assert worst < 1e-5 * max(1.0, moved)
+
+
+def test_a_batch_without_a_counted_slice_changes_nothing():
+    """Not even by Adam's momentum, nor as a step of Adam's."""
+    step, state, frozen = prepared(optax.scale_by_adam(), 1)
+    state, _ = step(state, frozen, small.on_devices(small.batch(2), 1), *rate(1e-2, 1))
+    before = small.leaves(unreplicate(state)[1:])
+    empty = small.batch(2, empty=((0, 0), (0, 1), (1, 0), (1, 1)))
+    state, metrics = step(state, frozen, small.on_devices(empty, 1), *rate(1e-2, 1, update_average=True))
+    assert int(metrics["counted"][0]) == 0
+    assert bool(metrics["finite"][0])
+    assert all(np.array_equal(a, b) for a, b in zip(before, small.leaves(unreplicate(state)[1:]), strict=True))
+    assert int(unreplicate(state).step) == 2
 
 
 def test_a_batch_gives_the_mean_of_its_samples_one_by_one():

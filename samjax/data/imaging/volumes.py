@@ -18,7 +18,7 @@ from samjax.errors import UserError
 from samjax.metrics.boxes import bounding_box
 
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 PERCENTILES = (0.5, 99.5)
 THREADS = 2
 """Threads that read and prepare one case: most of the time goes to zlib and NumPy, which release Python's lock."""
@@ -168,8 +168,7 @@ def foreground_box(scan: Scan, background: float) -> Box:
 def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
     """The scan inside `box` as uint8, with percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
 
-    Voxels equal to `background` become 0. The same values give the same result whatever type they are stored in, up to
-    the rounding of float32.
+    Voxels equal to `background` become 0. The same values give the same bytes whatever type they are stored in.
 
     Raises:
       UserError: the foreground has a single value.
@@ -182,9 +181,8 @@ def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
         low, high = _window_of_counts(levels, counts * (levels != background), scan)
         table = np.where(levels != background, _to_bytes(levels, low, high), 0).astype(np.uint8)
         return np.stack([table[_above(lowest, plane)] for plane in array])
-    foreground = array != background
-    low, high = _window(array[foreground], scan)
-    return np.where(foreground, _to_bytes(array, low, high), np.uint8(0))
+    low, high = _window_of_values(array[array != background], scan)
+    return np.stack([np.where(plane != background, _to_bytes(plane, low, high), np.uint8(0)) for plane in array])
 
 
 def canonical_label(scan: Scan, case: Case, box: Box) -> np.ndarray:
@@ -223,25 +221,42 @@ def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray
     return counts
 
 
-def _window(values: np.ndarray, scan: Scan) -> tuple[float, float]:
-    """The percentiles that become 0 and 255; the extremes where nearly all voxels are alike."""
-    low, high = np.percentile(values, PERCENTILES)
-    if low == high:
-        low, high = values.min(), values.max()
-    if low == high:
-        raise UserError(f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case")
-    return float(low), float(high)
+def _window_of_values(values: np.ndarray, scan: Scan) -> tuple[float, float]:
+    """The percentiles of the values that become 0 and 255; the extremes where nearly all voxels are alike."""
+    ranks = _ranks(values.size)
+    places = np.concatenate([np.floor(ranks), np.ceil(ranks)]).astype(np.intp)
+    under, over = np.partition(values, places)[places].reshape(2, -1)
+    return _window(ranks, under, over, (values.min(), values.max()), scan)
 
 
 def _window_of_counts(levels: np.ndarray, counts: np.ndarray, scan: Scan) -> tuple[float, float]:
-    """As `_window`, from how often each level occurs; interpolates as `np.percentile` does."""
+    """As `_window_of_values`, from how often each level occurs."""
     below = np.cumsum(counts)
-    ranks = np.array(PERCENTILES) / 100 * (below[-1] - 1)
+    ranks = _ranks(below[-1])
     under, over = (levels[np.searchsorted(below, whole(ranks), side="right")] for whole in (np.floor, np.ceil))
-    window = under + (over - under) * (ranks % 1)
-    if window[0] < window[1]:
-        return float(window[0]), float(window[1])
-    return _window(levels[counts > 0], scan)
+    present = levels[counts > 0]
+    return _window(ranks, under, over, (present[0], present[-1]), scan)
+
+
+def _ranks(count: int) -> np.ndarray:
+    """Where the percentiles lie among so many sorted values, from 0; between two of them where not whole."""
+    return np.array(PERCENTILES) / 100 * (int(count) - 1)
+
+
+def _window(
+    ranks: np.ndarray, under: np.ndarray, over: np.ndarray, extremes: tuple[float, float], scan: Scan
+) -> tuple[float, float]:
+    """The percentiles between the values just `under` and `over` their ranks, as `np.percentile` interpolates.
+
+    In float64, whatever the values' type: the same values give the same bytes.
+    """
+    under, over = under.astype(np.float64), over.astype(np.float64)
+    low, high = under + (over - under) * (ranks % 1)
+    if low == high:
+        low, high = extremes
+    if low == high:
+        raise UserError(f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case")
+    return float(low), float(high)
 
 
 def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:
@@ -250,7 +265,7 @@ def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:
 
 
 def _to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    scaled = (values - low) * (255 / (high - low))
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 

@@ -83,7 +83,7 @@ def parse_channels(text: str, pca: Pca2d | None = None) -> Channels:
     """
     if text == PCA2D:
         return Channels(PCA2D, MODALITIES, pca)
-    names = MODALITIES if text == ALL else tuple(text.split(","))
+    names = MODALITIES if text == ALL else tuple(name.strip() for name in text.split(","))
     modalities = tuple(modality for name in names if (modality := modality_of(name)))
     number, different = len(names), len(set(modalities))
     if len(modalities) == number:

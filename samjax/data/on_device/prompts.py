@@ -113,11 +113,17 @@ def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
 
 
 def first_prompt(
-    key: jax.Array, mask: jax.Array, kind: jax.Array, extent: jax.Array, mix: PromptMix, size: int, clicks: int = 1
+    key: jax.Array,
+    mask: jax.Array,
+    kind: jax.Array,
+    extent: jax.Array,
+    mix: PromptMix,
+    size: int,
+    clicks: int | None = None,
 ) -> Prompts:
     """The first prompt of one slice, empty where the slice holds no ROI.
 
-    The first `clicks` slots are for clicks, if the mix has points; the second and further ones are empty as yet.
+    The first `clicks` slots are for clicks; only the first of them is filled as yet, and only where the kind is point.
 
     Args:
         key: PRNG key of the slice.
@@ -126,6 +132,7 @@ def first_prompt(
         extent: (2,) rows and columns of the slice.
         mix: the kinds that may occur, which decide the slots, and the jitter.
         size: side of the model's input.
+        clicks: None: one if the mix has points, else none.
 
     Returns:
         Prompts without the batch axis: coords (1, slots, 2), labels (1, slots); vmap over slices.
@@ -134,7 +141,8 @@ def first_prompt(
     native = mask.shape[0]
     present = mask.any()
     is_point, is_box = (present & (kind == KINDS.index(name)) for name in ("point", "box"))
-    clicks = clicks if "point" in mix.kinds else 0
+    if clicks is None:
+        clicks = int("point" in mix.kinds)
     click = to_input_pixels(first_click(key, mask), size / native)
     points = jnp.broadcast_to(click, (1, 1, clicks, 2))
     labels = jnp.where((jnp.arange(clicks) == 0) & is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None]

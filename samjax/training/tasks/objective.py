@@ -11,10 +11,14 @@ from samjax.data.on_device.augment import Augmentation, augment, coordinate_fiel
 from samjax.data.on_device.channels import Channels
 from samjax.data.on_device.keys import SampleKeys, sample_keys
 from samjax.data.on_device.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, further_key
-from samjax.models.prompt_encoder import Prompts
+from samjax.models.prompt_encoder import POSITIVE, Prompts
 from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.sam import Sam
 from samjax.training.tasks.losses import overlap, slice_loss
+
+MASK_SHARE = 0.5
+"""In training. SAM's own gives every further click the logits of the round before (Kirillov et al. 2023, appendix A);
+here half of the slices go without in each round, so that a run also answers clicks alone."""
 
 Batch = dict[str, jax.Array]
 """Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
@@ -38,6 +42,14 @@ class Objective:
     augmentation: Augmentation | None = None
     seed: int = 0
     """Of the augmentation of samples with a variant."""
+    mask_share: float = 0.0
+    """Share of the slices that a further click comes to together with the logits of the round before as mask prompt;
+    drawn anew in every round."""
+
+    @property
+    def rounds(self) -> int:
+        """How often a model is asked about a slice: without points there is no slot for a click."""
+        return self.clicks if "point" in self.prompts.kinds else 1
 
 
 class SliceResults(NamedTuple):
@@ -60,7 +72,8 @@ def draw_prompts(
     Returns:
         Prompts of b * Z pictures with one prompt each, and the samples' kinds (b,).
     """
-    mix, size, clicks = objective.prompts, objective.image_size, objective.clicks
+    mix, size = objective.prompts, objective.image_size
+    clicks = objective.rounds if "point" in mix.kinds else 0
     kinds = jax.vmap(lambda key: draw_kinds(key, mix))(keys.kind)
     of_slice = jax.vmap(lambda *args: first_prompt(*args, mix, size, clicks), in_axes=(0, 0, None, None))
     prompts = jax.vmap(of_slice)(keys.slices, masks, kinds, extent)
@@ -79,6 +92,19 @@ def answer_clicks(
     pixels = jnp.broadcast_to(pixels, masks.shape)
     answer = jax.vmap(lambda *args: add_click(args[0], slot, *args[1:], size))
     return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
+
+
+def draw_masks(keys: jax.Array, slot: int, prompts: Prompts, share: float) -> jax.Array:
+    """Which slices get a mask prompt in the round that fills `slot`: (pictures, 1) bool; none without a click.
+
+    Keys are (b, Z), of b * Z = pictures.
+    """
+
+    def drawn(key: jax.Array) -> jax.Array:
+        # A key that neither the clicks nor the first prompt used.
+        return jax.random.bernoulli(jax.random.fold_in(jax.random.fold_in(key, slot + 1), 1), share)
+
+    return jax.vmap(drawn)(keys.reshape(-1))[:, None] & (prompts.labels[..., 0] == POSITIVE)
 
 
 def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
@@ -148,16 +174,19 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
-    losses = []
-    # Without points there is no slot for a click: it would move a box's corner.
-    rounds = objective.clicks if "point" in objective.prompts.kinds else 1
+    losses: list[jax.Array] = []
+    rounds, given = objective.rounds, {}
     for slot in range(1, rounds + 1):
-        logits, iou = model.decode(embeddings, prompts)
+        logits, iou = model.decode(embeddings, prompts, **given)
+        low = jax.lax.stop_gradient(logits[:, :, 0])
         logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
         losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
         fixed = jax.lax.stop_gradient(logits)
         if slot < rounds:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
+            if objective.mask_share:
+                has_mask = draw_masks(keys.slices, slot, prompts, objective.mask_share)
+                given = {"masks": low, "has_mask": has_mask}
 
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
     prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]

@@ -65,12 +65,16 @@ def _each_shape(function: Callable) -> Callable:
 
 
 def opening_prompts(keys: jax.Array, masks: jax.Array, mix: PromptMix, size: int, clicks: int) -> Prompts:
-    """A box or a first click for each shape (b, P), with room for `clicks`: Prompts of (b, P, slots)."""
+    """A box or a first click for each shape (b, P), with room for `clicks`: Prompts of (b, P, slots).
+
+    A box that clicks are to follow also gets slots for them, besides its own two.
+    """
+    slots = clicks if clicks > 1 or "point" in mix.kinds else 0
     extent = jnp.full((2,), masks.shape[-1], jnp.int32)
 
     def of_shape(key: jax.Array, mask: jax.Array) -> Prompts:
         kind_key, own = jax.random.split(key)
-        return first_prompt(own, mask, draw_kinds(kind_key, mix), extent, mix, size, clicks)
+        return first_prompt(own, mask, draw_kinds(kind_key, mix), extent, mix, size, slots)
 
     prompts = _each_shape(of_shape)(keys, masks)
     return Prompts(prompts.coords[:, :, 0], prompts.labels[:, :, 0])

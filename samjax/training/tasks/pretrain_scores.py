@@ -46,8 +46,8 @@ def pretraining_task(session: Session, graphdef: nnx.GraphDef) -> Task:
 def picture_data(session: Session) -> MapDataset:
     """Batches of new pictures for this host."""
     options = session.options
-    batch = options.batch_size * jax.local_device_count()
     host = jax.process_index(), jax.process_count()
+    batch = session.config.samples // jax.process_count()
     return training_pictures(PICTURES_PER_EPOCH, options.image_size, TARGETS, options.seed, batch, host)
 
 

@@ -12,9 +12,10 @@ from samjax.data.loading.pipeline import MapDataset
 from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
+from samjax.data.slices import enough_pixels
 from samjax.options import TrainOptions
-from samjax.training.session import Session
-from samjax.training.tasks.objective import Objective, slice_results
+from samjax.training.session import Session, windows_of
+from samjax.training.tasks.objective import MASK_SHARE, Objective, slice_results
 from samjax.training.tasks.task import HostBatch, Task
 from samjax.training.tasks.validation import Validator
 from samjax.weights.base import digest
@@ -26,11 +27,12 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
     objective = Objective(
         options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation_of(session),
-        options.seed,
+        options.seed, MASK_SHARE,
     )  # fmt: skip
+    validator = Validator(session, graphdef, prompts.kinds[0], validation_store(session))
     return Task(
         results=partial(slice_results, objective=objective),
-        validate=Validator(session, graphdef, prompts.kinds[0], validation_store(session)).score,
+        validate=validator.score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
             f"prompt {prompts}, input {options.image_size} x {options.image_size}{_cached_text(options)}"
@@ -39,19 +41,38 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     )
 
 
+def scores_exist(session: Session) -> bool:
+    """Whether a validation case shows the ROI: else there is nothing to score."""
+    return shows_roi(session.val, session.options.roi)
+
+
+def shows_roi(cases: tuple[CachedCase, ...], roi: str) -> bool:
+    """Whether a slice of any case shows the ROI."""
+    return any(enough_pixels(case.counts, roi, 1).any() for case in cases)
+
+
+def missing_scores(session: Session) -> list[str]:
+    """One line for each part of the split, of validation and test, that shows none of the ROI."""
+    roi, lines = session.options.roi, []
+    if session.train and not scores_exist(session):
+        lines.append(
+            f"none of the {len(session.val)} validation cases shows {roi}: training goes on without a validation score"
+        )
+    if session.train and not shows_roi(session.test, roi):
+        lines.append(f"none of the {len(session.test)} test cases shows {roi}: eval will have nothing to score there")
+    return lines
+
+
 def window_data(session: Session) -> MapDataset:
     """Batches of the training cases' windows for this host."""
-    batch = session.options.batch_size * jax.local_device_count()
     host = jax.process_index(), jax.process_count()
+    batch = session.config.samples // jax.process_count()
     return training_set(training_windows(session), session.config.native, batch, host, training_store(session))
 
 
 def training_windows(session: Session) -> TrainingWindows:
     """The windows that the run trains on."""
-    options = session.options
-    return TrainingWindows(
-        session.train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed
-    )
+    return windows_of(session.config, session.train)
 
 
 def training_store(session: Session) -> EmbeddingStore | None:

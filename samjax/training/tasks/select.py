@@ -3,13 +3,19 @@
 from flax import nnx
 
 from samjax.data.loading.pipeline import MapDataset
-from samjax.training.embedding_cache import compute_embeddings
+from samjax.training.embedding_cache import check_room, compute_embeddings
 from samjax.training.session import Session
 from samjax.training.stop import StopRequest
 from samjax.training.tasks.pretrain_scores import picture_data, pretraining_task
 from samjax.training.tasks.segmentation import fine_tuning_task, window_data
 from samjax.training.tasks.task import Task
 from samjax.training.tasks.unet import unet_task
+
+
+def check(session: Session) -> None:
+    """Refuses, by a `UserError`, what a run could not prepare; nothing is computed yet."""
+    if session.options.cache_embeddings is not None:
+        check_room(session)
 
 
 def prepare(session: Session, stop: StopRequest) -> None:

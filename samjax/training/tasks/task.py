@@ -31,8 +31,8 @@ class Task:
     """What a run trains on, whatever its model."""
 
     results: SliceFunction
-    validate: Callable[[States], Scores]
-    """Scores a model given as replicated states."""
+    validate: Callable[[States], Scores] | None
+    """Scores a model given as replicated states; None where the validation cases show nothing to score."""
     describe: str
     """One line on data, prompts and input, printed before the first step."""
     names: Callable[[HostBatch], list[str]]

@@ -14,7 +14,7 @@ from samjax.models.unet import UNet
 from samjax.training.session import Session
 from samjax.training.tasks.losses import overlap
 from samjax.training.tasks.objective import Batch, SliceResults, augmented
-from samjax.training.tasks.segmentation import augmentation_of, cases_text, window_names
+from samjax.training.tasks.segmentation import augmentation_of, cases_text, scores_exist, window_names
 from samjax.training.tasks.task import Task
 from samjax.training.tasks.unet_loss import unet_loss
 from samjax.training.tasks.validation import Validator
@@ -49,7 +49,7 @@ def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     objective = partial(ClassObjective, options.roi, session.channels)
     return Task(
         results=partial(class_results, objective=objective(augmentation_of(session))),
-        validate=Validator(session, graphdef, "none").score,
+        validate=Validator(session, graphdef, "none").score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "
             f"slices of {session.config.native} x {session.config.native}"

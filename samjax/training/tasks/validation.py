@@ -90,7 +90,7 @@ class Validator:
             image_size=options.image_size if config.architecture else None,
             native=config.native,
             compute=config.compute,
-            prompts=(self.kind,),
+            prompts=config.prompts_seen,
         )
 
     def _scores(self, dice: float, dice_slice: float, example: Example) -> Scores:

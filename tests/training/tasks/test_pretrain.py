@@ -175,6 +175,18 @@ class TestPrompts:
         np.testing.assert_array_equal(after.coords[:, :, others], before.coords[:, :, others])
         np.testing.assert_array_equal(after.labels[:, :, others], before.labels[:, :, others])
 
+    def test_clicks_that_follow_a_box_leave_it_as_it_is(self):
+        masks = shapes()
+        before = opened(KEYS, masks, PromptMix.parse("box"))
+        assert before.labels[0, 0].tolist() == [EMPTY] * 4 + [BOX_FIRST, BOX_SECOND]
+        after = before
+        for slot in (1, 2):
+            after = answered(after, slot, KEYS, ~masks, masks, np.ones((4, 4), bool))
+        np.testing.assert_array_equal(after.coords[:, :, 4:], before.coords[:, :, 4:])
+        np.testing.assert_array_equal(after.labels[:, :, 4:], before.labels[:, :, 4:])
+        assert after.labels[0, 0].tolist()[0] == EMPTY
+        assert np.isin(after.labels[:, :, 1:3], (POSITIVE, NEGATIVE)).all()
+
     def test_each_round_draws_anew(self):
         masks = np.ones_like(shapes())
         prompts = opened(KEYS, masks, PromptMix.parse("point"))

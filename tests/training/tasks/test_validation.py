@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from samjax.weights.files import save_weights
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
@@ -29,6 +28,7 @@ from samjax.training.step import States, initial_state, replicate
 from samjax.training.stop import StopRequest
 from samjax.training.tasks.segmentation import validation_store
 from samjax.training.tasks.validation import VALIDATION_SEED, Validator
+from samjax.weights.base import save_weights
 from tests.training import small
 
 

@@ -1,0 +1,64 @@
+"""The scans of a run that goes on: where they are now, and whether they are those that it began with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from samjax.data.cache.cases import CachedCase
+from samjax.data.cohort import named_folders
+from samjax.data.splits import Splits
+from samjax.errors import UserError
+
+
+def moved_folders(started: dict[str, str], given: tuple[str, ...], folder: Path) -> dict[str, str]:
+    """Where the scans of a run's domains are now, by the --data of the command that resumes it.
+
+    DIR alone means the domain that lies there, or else the one of the folder's name.
+
+    Raises:
+        UserError: other domains are named than the run has, or a folder does not exist.
+    """
+    places = {Path(place).resolve(): name for name, place in started.items()}
+    found: dict[str, str] = {}
+    for text in given:
+        ((name, path),) = named_folders((text,)).items()
+        found[name if "=" in text else places.get(path.resolve(), name)] = str(path)
+    if found.keys() != started.keys() or len(found) != len(given):
+        have = ", ".join(f"{name}={place}" for name, place in started.items()) or "none"
+        raise UserError(
+            f"--resume --run {folder}: changed --data {' '.join(given)} (the run has {have}); start a new run for "
+            "that, or name where each of its domains is now"
+        )
+    return {name: found[name] for name in started}
+
+
+def existing_folders(data: dict[str, str], folder: Path) -> dict[str, Path]:
+    """The folder of each domain of the run in `folder`; UserError if one is not there any more."""
+    folders = {name: Path(place) for name, place in data.items()}
+    for name, place in folders.items():
+        if not place.exists():
+            raise UserError(
+                f"--run {folder}: the scans of {name} are no longer in {place}; say where with --data {name}=DIR"
+            )
+    return folders
+
+
+def check_scans(cases: Sequence[CachedCase], splits: Splits, data: dict[str, str], folder: Path) -> None:
+    """Refuses, by a `UserError`, scans in which a case of the split is missing or has other images.
+
+    Args:
+        cases: the prepared cases of today.
+        splits: the run's; of before it noted its cases, nothing is checked.
+        data: the folder of each domain, for the message.
+        folder: the run's.
+    """
+    found = {(case.case.domain, case.case.id): case.fingerprint for case in cases}
+    for domain, members in splits.members.items():
+        for name, member in sorted(members.items()):
+            fingerprint = found.get((domain, name))
+            if fingerprint is not None and (not member.fingerprint or fingerprint == member.fingerprint):
+                continue
+            what = "is not there" if fingerprint is None else "has other images"
+            raise UserError(
+                f"--resume --run {folder}: the scans of {domain} in {data[domain]} are not those that the run began "
+                f"with: {name} {what}; restore it, or name the right folder with --data {domain}=DIR"
+            )

@@ -88,7 +88,7 @@ class TestNewSession:
             other.mkdir()
             for file in path.iterdir():
                 shutil.copy(file, other / file.name.replace("BraTS-GLI-9", "BraTS-GLI-1"))
-        start(data=(f"one={cohort}", f"two={copied}"))
+        start(data=(f"one={cohort}", f"two={copied}"), labels="brats2023")
         (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
         assert "the domains one and two share patients (4 scans are in both, such as BraTS-GLI-90000-000" in warning
 

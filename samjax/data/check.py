@@ -10,7 +10,7 @@ from samjax.data.cases import Case, Problem
 from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
 from samjax.data.imaging.doubts import Ranges
-from samjax.data.loading.progress import processed
+from samjax.data.loading.progress import map_with_progress
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,6 @@ def check(
     """
     found = survey(root, layout=layout, labels=labels)
     problems = list(found.problems)
-    for more in processed(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
+    for more in map_with_progress(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))

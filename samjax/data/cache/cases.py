@@ -27,7 +27,7 @@ from samjax.data.fingerprint import fingerprint_of
 from samjax.data.formats.nifti import header_bytes, read_header
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import PREPROCESSING_VERSION, Box, Volume, read_case
-from samjax.data.loading.progress import processed
+from samjax.data.loading.progress import map_with_progress
 from samjax.errors import UserError
 from samjax.files import replacing
 
@@ -149,7 +149,7 @@ def build_cache(
         todo = [cases[number] for number in missing]
         if directory is not None:
             _announce(todo, directory, progress)
-        done = processed(_Prepare(directory), todo, "preparing cases", workers, progress)
+        done = map_with_progress(_Prepare(directory), todo, "preparing cases", workers, progress)
         for number, result in zip(missing, done, strict=True):
             results[number] = result
     good = [result for result in results if isinstance(result, CachedCase)]

@@ -159,7 +159,7 @@ class MapDataset:
         return seed, tag
 
 
-class _Recent:
+class _RecentEpochs:
     """Remembers a function of the epoch for two epochs: prefetching works on either side of a boundary.
 
     A pickled copy starts empty, so that workers are not sent what they can make.
@@ -177,13 +177,13 @@ class _Recent:
         return values[epoch]
 
     def __reduce__(self) -> tuple[type, tuple]:
-        return _Recent, ()
+        return _RecentEpochs, ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Source(MapDataset):
     samples: Sequence[Sample] | EpochSource
-    recent: _Recent = field(default_factory=_Recent, repr=False)
+    recent: _RecentEpochs = field(default_factory=_RecentEpochs, repr=False)
 
     def _epoch(self, epoch: int) -> Sequence[Sample]:
         if hasattr(self.samples, "epoch"):
@@ -246,7 +246,7 @@ class _Seed(_Step):
 class _Shuffle(_Step):
     number: int
     tag: int
-    recent: _Recent = field(default_factory=_Recent, repr=False)
+    recent: _RecentEpochs = field(default_factory=_RecentEpochs, repr=False)
 
     def _order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.number, self.tag, epoch)).permutation(self.length(epoch))

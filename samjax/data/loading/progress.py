@@ -9,7 +9,7 @@ from typing import Any
 from samjax.data.loading.pipeline import MapDataset
 
 
-def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
+def map_in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
     """Yields `function(item)` for every item, in order.
 
     Args:
@@ -29,14 +29,14 @@ def in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: int 
         yield from results
 
 
-def processed(
+def map_with_progress(
     function: Callable[[Any], Any],
     items: Sequence[Any],
     description: str,
     workers: int | None = None,
     progress: bool = True,
 ) -> Iterator[Any]:
-    """Does the same as `in_order`, with a bar on stderr, beside `description`, if `progress` is true."""
+    """Does the same as `map_in_order`, with a bar on stderr, beside `description`, if `progress` is true."""
     if not items:
         return
     from rich.console import Console
@@ -46,5 +46,5 @@ def processed(
     columns += [TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn()]
     console = Console(file=sys.stderr)
     bar = Progress(*columns, console=console, disable=not (progress and console.is_terminal), transient=True)
-    with bar, closing(in_order(function, items, workers)) as results:
+    with bar, closing(map_in_order(function, items, workers)) as results:
         yield from bar.track(results, total=len(items), description=description)

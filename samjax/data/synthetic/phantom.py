@@ -18,7 +18,7 @@ from typing import TypedDict
 import numpy as np
 from filelock import FileLock
 
-from samjax.data.loading.progress import in_order
+from samjax.data.loading.progress import map_in_order
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
@@ -137,7 +137,7 @@ def write_cohort(
         if missing:
             _write_record(root, record, finished=False)
             jobs = [(root, names[index], domain, seed, index, options) for index in missing]
-            for done, _ in enumerate(in_order(_write_case, jobs, workers), start=1):
+            for done, _ in enumerate(map_in_order(_write_case, jobs, workers), start=1):
                 if progress:
                     progress(done, len(jobs))
         _write_record(root, record, finished=True)

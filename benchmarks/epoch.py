@@ -35,7 +35,7 @@ def cohort(setting: Setting) -> Path:
 
 def write_files(setting: Setting) -> None:
     """The weights, the case and its embeddings."""
-    from samjax.training.embedding_cache import compute_embeddings
+    from samjax.training.precompute import compute_embeddings
     from samjax.training.stop import StopRequest
 
     write_weights(setting)

@@ -50,7 +50,7 @@ def _work(score: Callable[[np.ndarray, np.ndarray], tuple[float, float]], settin
 
 
 def ours(setting: Setting) -> Work:
-    from samjax.metrics.overlap import score
+    from samjax.metrics.scores import score
 
     def dice_and_hd95(pred: np.ndarray, true: np.ndarray) -> tuple[float, float]:
         row = score(pred, true, SPACING)
@@ -60,7 +60,8 @@ def ours(setting: Setting) -> Work:
 
 
 def ours_pooled(setting: Setting) -> Work:
-    from samjax.metrics.overlap import dice, hd95_pooled
+    from samjax.metrics.hausdorff import hd95_pooled
+    from samjax.metrics.overlap import dice
 
     return _work(lambda pred, true: (dice(pred, true), hd95_pooled(pred, true, SPACING)), setting)
 
@@ -85,8 +86,8 @@ def monai(setting: Setting) -> Work:
 
 BENCHMARK = Benchmark(
     {
-        "ours": our_numpy_side(ours, "samjax.metrics.overlap", "scipy.spatial", "scipy.ndimage"),
-        "ours_pooled": our_numpy_side(ours_pooled, "samjax.metrics.overlap", "scipy.spatial", "scipy.ndimage"),
+        "ours": our_numpy_side(ours, "samjax.metrics.scores", "scipy.spatial", "scipy.ndimage"),
+        "ours_pooled": our_numpy_side(ours_pooled, "samjax.metrics.hausdorff", "scipy.spatial", "scipy.ndimage"),
         "medpy": Side(medpy, ("medpy.metric.binary",), ("medpy", "scipy", "numpy"), INSTALL),
         "monai": Side(monai, ("monai.metrics", "scipy.ndimage"), ("monai", "torch", "scipy", "numpy"), INSTALL),
     },

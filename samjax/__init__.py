@@ -2,7 +2,9 @@
 
 from typing import Any
 
-__version__ = "0.1.0"
+from samjax.version import __version__
+
+__all__ = ["Predictor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import threading
 from pathlib import PurePath
 
 from samjax.cli.main import run
-from samjax.training.progress import MetricsLog
+from samjax.training.metrics_log import MetricsLog
 
 
 class Halt:

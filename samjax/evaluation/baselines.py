@@ -1,4 +1,4 @@
-"""What a prompt alone is worth: the masks that one could draw from it without looking at the picture."""
+"""Baselines of prompted results: the masks that a prompt alone gives, without looking at the image."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FILLED_BOX, ELLIPSE, DISK = "filled box", "inscribed ellipse", "disk at the clic
 
 
 def median_area(cases: Sequence[CachedCase], roi: str) -> float:
-    """Pixels of the ROI in the median slice that shows it."""
+    """The pixels of the ROI in the median slice that shows it; 0 where no slice does."""
     areas = np.concatenate([case.counts[:, list(roi_codes(roi))].sum(axis=1) for case in cases])
     return float(np.median(areas[areas > 0])) if areas.any() else 0.0
 
@@ -32,7 +32,7 @@ def of_boxes(truth: np.ndarray) -> dict[str, np.ndarray]:
 def of_clicks(truth: np.ndarray, click: np.ndarray, area: float) -> dict[str, np.ndarray]:
     """A disk of `area` pixels around each slice's click, (Z, 2) as (x, y), where the slice shows the ROI.
 
-    With the median area of the very slices that are scored, which no user would know: it flatters the baseline.
+    The area is the median of the slices that are scored, which no user would know, so it favours the baseline.
     """
     rows, columns = (np.arange(size) for size in truth.shape[1:])
     disks = np.zeros_like(truth)

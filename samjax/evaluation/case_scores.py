@@ -1,18 +1,25 @@
-"""All scores of one prediction, computed in this process or in another one.
+"""All scores of one prediction of one case, computed in this process or in another one.
 
 Nothing here imports JAX: a worker process starts in half a second and leaves the devices alone.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.loading.pools import Pool, make_pool
 from samjax.data.loading.workers import Wording
 from samjax.evaluation.baselines import of_boxes, of_clicks
-from samjax.evaluation.scoring import CaseScores, SliceRule, score_case
+from samjax.evaluation.slice_rule import SliceRule
+from samjax.metrics.lesions import lesion_scores
+from samjax.metrics.overlap import precision, sensitivity, volume_similarity
+from samjax.metrics.rows import TOLERANCE_MM, CaseScores, Row
+from samjax.metrics.scores import score, score_slices
+from samjax.metrics.surfaces import surface_dice
 
 MOST_PENDING = 8
 """The number of predictions that may wait in memory to be scored, with up to so many workers."""
@@ -54,17 +61,72 @@ class Scored:
 
 
 def score_job(job: ScoringJob) -> Scored:
-    """Scores every region, and the baselines."""
+    """Scores every region, and the baselines of the region that was prompted; the label is read once."""
+    labels = job.case.whole_labels()
 
-    def scored(mask: np.ndarray, run: str, roi: str) -> CaseScores:
-        return score_case(job.case, mask, run=run, roi=roi, prompt=job.prompt, rule=job.rule)
+    def scored(name: str, roi: str, predicted: np.ndarray) -> CaseScores:
+        about = {
+            "run": name,
+            "domain": job.case.case.domain,
+            "patient": job.case.case.patient,
+            "case": job.case.case.id,
+            "roi": roi,
+            "prompt": job.prompt,
+        }
+        return score_labels(predicted, labels, job.case.geometry.spacing, job.rule.chosen(job.case, roi), about)
 
-    scores = [scored(mask, job.run, roi) for roi, mask in job.masks.items()]
+    scores = [scored(job.run, roi, mask) for roi, mask in job.masks.items()]
     if (oracle := job.oracle) is None:
         return Scored(scores, {})
-    truth = roi_mask(job.case.read(0, job.case.shape[0])[1], oracle.roi)
+    truth = roi_mask(labels, oracle.roi)
     drawn = of_boxes(truth) if oracle.click is None else of_clicks(truth, oracle.click, oracle.area)
-    return Scored(scores, {name: scored(mask, name, oracle.roi) for name, mask in drawn.items()})
+    return Scored(scores, {name: scored(name, oracle.roi, mask) for name, mask in drawn.items()})
+
+
+def score_labels(
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    spacing: tuple[float, float, float],
+    chosen: np.ndarray,
+    about: Mapping[str, str],
+) -> CaseScores:
+    """Scores one region of a prediction against a label.
+
+    Voxels that the label ignores are background in both, and slices of which nothing else is labelled have no row.
+
+    Args:
+        predicted: (Z, rows, columns) bool.
+        labels: (Z, rows, columns) uint8 canonical codes.
+        spacing: mm along slices, rows and columns.
+        chosen: (Z,) bool, the slices that the scope `slice` holds.
+        about: the names of the rows: run, domain, patient, case, roi and prompt.
+    """
+    true, counted = roi_mask(labels, about["roi"]), labels != IGNORED
+    predicted = predicted & counted
+    columns = score_slices(predicted, true, spacing)
+    scored = np.flatnonzero(counted.any((1, 2)))
+    slices = tuple(
+        Row(**about, slice=int(z), **{name: column[z].item() for name, column in columns.items()}) for z in scored
+    )
+    lesions = lesion_scores(predicted, true, spacing, challenge_of(about["case"]))
+    volume = Row(
+        **about,
+        slice=None,
+        **score(predicted, true, spacing),
+        surface_dice=surface_dice(predicted, true, spacing, TOLERANCE_MM),
+        volume_similarity=volume_similarity(predicted, true),
+        sensitivity=sensitivity(predicted, true),
+        precision=precision(predicted, true),
+        lesion_dice=lesions.dice,
+        lesion_hd95=lesions.hd95,
+    )
+    return CaseScores(slices, tuple(bool(x) for x in chosen[scored]), volume)
+
+
+def challenge_of(case: str) -> str:
+    """The BraTS 2023 challenge whose lesion-wise rules apply to a case: its name's, or GLI where the name has none."""
+    found = re.search(r"BraTS-(GLI|SSA|PED|MEN|MET)\b", case)
+    return found[1] if found else "GLI"
 
 
 def scoring_pool(workers: int) -> Pool:

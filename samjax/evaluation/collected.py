@@ -6,18 +6,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.cases import MODALITIES
+from samjax.data.labels import roi_mask
 from samjax.data.loading.pools import Pool
 from samjax.evaluation.baselines import median_area
 from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob
 from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import CaseScores, SliceRule
-from samjax.evaluation.summary import Summary, summarise
-from samjax.figures.overlays import Shown, largest_slice
+from samjax.evaluation.slice_rule import SliceRule
+from samjax.figures.overlays import SHOWN, PredictedSlice
 from samjax.inference.predictions import PromptRounds, VolumePrediction
+from samjax.metrics.rows import CaseScores
+from samjax.metrics.summary import Summary, summarise
 
 Model = PromptedModel | SavedPredictions
 Predicted = tuple[CachedCase, VolumePrediction]
+"""A case and what a model predicts of it."""
 WHOLE = "whole-tumor"
 VIEWED = 3
 """Cases that the report shows slice by slice."""
@@ -27,22 +31,24 @@ GOALS = (0.85, 0.90)
 
 @dataclass
 class Collected:
-    """All that one model's predictions gave."""
+    """What is kept of one model's predictions: their scores, and what figures and the report need."""
 
     model: Model
     scores: list[CaseScores] = field(default_factory=list)
     baselines: dict[str, list[CaseScores]] = field(default_factory=dict)
-    """Of what the prompts alone are worth, by name."""
-    shown: list[Shown] = field(default_factory=list)
+    """Scores of masks drawn from the prompts alone, by the baseline's name."""
+    shown: list[PredictedSlice] = field(default_factory=list)
     """The slice of each case with most of the region that pictures show."""
     viewed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    """Of the first cases, the regions predicted."""
+    """The regions predicted in each of the first cases, by the case's name."""
     predicted_iou: list[np.ndarray] = field(default_factory=list)
+    """The IoU that the model predicts after the last click, for each case (prompted slices,)."""
     actual_iou: list[np.ndarray] = field(default_factory=list)
+    """The IoU that the masks have, in the shape of `predicted_iou`."""
     slice_dice: list[np.ndarray] = field(default_factory=list)
-    """Dice of each case's prompted slices after each round of prompts, (K, slices)."""
+    """Dice after each of K clicks, for each case (K, prompted slices)."""
     patients: list[str] = field(default_factory=list)
-    """The patient of each column of `slice_dice`."""
+    """The patient of each column of `slice_dice`, as domain/patient."""
 
     @property
     def roi(self) -> str:
@@ -50,7 +56,7 @@ class Collected:
         return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
 
     def job(self, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float) -> ScoringJob:
-        """What is to be scored of one case; `area` is that of the disk at the click."""
+        """The job that scores one case; `area` is the size of the disk at the click in pixels."""
         model, prompts = self.model, None
         if prediction.rounds is not None:
             prompts = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.rounds.click, area)
@@ -87,9 +93,9 @@ class Collected:
         return [summarise(row, np.ones(row.size, bool), self.patients) for row in dice]
 
     def clicks_needed(self) -> dict[str, dict[str, float]]:
-        """For each goal, the mean number of clicks to a Dice so high, and the share of slices that get there.
+        """The mean number of clicks until each of `GOALS` is reached, and the share of slices that reach it.
 
-        A slice that never does counts with all the clicks it had.
+        A slice that never reaches a goal counts with all the clicks it had.
         """
         dice = np.concatenate(self.slice_dice, axis=1)
         found = {}
@@ -120,3 +126,11 @@ def collect(
         yield (case, prediction), collected
     for _ in range(pending):
         collected.add(pool.receive())
+
+
+def largest_slice(case: CachedCase, predicted: np.ndarray, run: str, roi: str) -> PredictedSlice:
+    """The slice that shows most of the ROI; predicted (Z, rows, columns) bool."""
+    truth = roi_mask(case.whole_labels(), roi)
+    z = int(truth.sum((1, 2)).argmax())
+    images, _ = case.read(z, z + 1)
+    return PredictedSlice(run, case.case.id, z, images[0, ..., MODALITIES.index(SHOWN)], truth[z], predicted[z])

@@ -216,19 +216,24 @@ def _named(case: Case, found: Findings) -> Case:
 
 
 def _distinct(cases: list[Case]) -> list[Case]:
-    """The cases, with the domain before the id where another domain has the same: results are named by id."""
+    """The cases, with the domain before the id where another domain has the same id, since results are named by it."""
     times = Counter(case.id for case in cases)
     return [replace(case, id=f"{case.domain}-{case.id}") if times[case.id] > 1 else case for case in cases]
 
 
 def _first(cases: list[Case], limit: int | None) -> list[Case]:
-    """The first so many cases of each domain."""
+    """The first `limit` cases of each domain; all where it is None."""
     domains = dict.fromkeys(case.domain for case in cases)
     return [case for name in domains for case in [case for case in cases if case.domain == name][:limit]]
 
 
 def parse_parts(texts: tuple[str, ...], default: dict[str, str]) -> dict[str, str]:
-    """The part of each domain: as `--split` names it, PART for all or NAME=PART for one, else the default."""
+    """The part of each domain that is scored.
+
+    Args:
+        texts: the `--split` values, each PART for all domains or NAME=PART for one.
+        default: the part of each domain that no value names.
+    """
     parts = dict(default)
     for text in texts:
         name, found, part = text.rpartition("=")
@@ -242,7 +247,7 @@ def parse_parts(texts: tuple[str, ...], default: dict[str, str]) -> dict[str, st
 
 
 def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
-    """Says so where a run was trained on a collection that holds the same patients as what it is scored on."""
+    """Prints a warning where a run was trained on a collection that holds the same patients as the cases."""
     for run in runs:
         config = read_config(run)
         folders = {name: Path(path) for name, path in config.data.items() if Path(path).exists()}

@@ -1,14 +1,14 @@
 """Paired tests between runs that were scored on the same cases (paper A, notes to fig. 3).
 
 Wilcoxon's signed-rank test, two-sided, with these choices:
-  - a pair is a patient, with the mean of all that was scored of that patient: follow-up scans and neighbouring slices
-    are no independent witnesses. By slice, as paper A did it, is there for comparison with it, and says what it is;
+  - a pair is a patient, with the mean of all that was scored of that patient, since follow-up scans and neighbouring
+    slices are not independent. Pairs of slices, as paper A took them, are tested too, and their table says so;
   - zero differences are ranked, then left out (Pratt 1959, "Remarks on zeros and ties in the Wilcoxon signed rank
     procedures"): where they are dropped first, a case that moves in a run's favour can weaken the evidence for it;
   - p is exact up to 50 pairs without ties or zeros, and up to 13 with them, by going over all signs; beyond that it
     comes from the normal approximation, corrected for ties and zeros, without a continuity correction;
-  - the p-values of a family, all tests that stand in one table, are also given by Holm's step-down procedure
-    (Holm 1979, "A simple sequentially rejective multiple test procedure").
+  - the p-values of a family, which is all tests of one table, are also adjusted by Holm's step-down procedure (Holm
+    1979, "A simple sequentially rejective multiple test procedure").
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,27 +20,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from samjax.errors import UserError
-from samjax.evaluation.reporting.tables import Table, number
-from samjax.evaluation.scoring import Row
+from samjax.metrics.rows import CaseScores, Metric, Row, of_scope, prompt_source
 
 Unit = Literal["patient", "slice"]
-Metric = Literal["dice", "hd95"]
 
 DECIMALS = 9
-"""Differences are rounded to so many, lest rounding errors break ties."""
+"""Decimals to which differences are rounded, so that rounding errors break no ties."""
 MOST_EXACT = 50
+"""Pairs up to which p is exact where there are neither ties nor zeros."""
 MOST_PERMUTED = 13
-
-_METRICS = {"dice": "Dice", "hd95": "HD95 (mm, lower is better)"}
-_UNITS = {
-    "patient": "a pair is a patient",
-    "slice": "a pair is a slice, as in paper A (slices of one patient are not independent, so p comes out too small)",
-}
+"""Pairs up to which p is exact where there are ties or zeros."""
 
 
 @dataclass(frozen=True)
 class SignedRank:
-    """What the pairs (first, second) of two runs say; differences are first - second.
+    """The test of n pairs (first, second) of two runs; differences are first - second.
 
     `p` is two-sided. Where all differences are zero it is 1, and `rank_biserial` 0.
     """
@@ -56,7 +50,7 @@ class SignedRank:
     """The smaller of the two rank sums."""
     p: float
     method: str
-    """exact, exact by permutation, or normal approximation."""
+    """How p was computed: exact, exact by permutation, or normal approximation."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +68,22 @@ class PairedTest:
     result: SignedRank
     p_holm: float
     family: int
-    """Tests that `p_holm` accounts for."""
+    """The number of tests that `p_holm` accounts for."""
 
     def to_json(self) -> dict:
-        """For the list `tests` of summary.json: all on one level."""
+        """The entry of the list `tests` in summary.json, with all values on one level."""
         about = asdict(self)
         return about | about.pop("result")
 
 
-def prompt_source(prompt: str) -> str:
-    """Where a row's prompts came from."""
-    return "none" if prompt == "none" else "ground truth"
+def compare_runs(scores: Sequence[CaseScores]) -> list[PairedTest]:
+    """Tests every pair of runs with one source of prompts: by patient on volumes, and by slice as paper A did."""
+    tests = []
+    for scope, unit in (("volume", "patient"), ("slice", "slice")):
+        rows = of_scope(scores, scope)
+        for metric in ("dice", "hd95"):
+            tests += paired_tests(rows, scope=scope, unit=unit, metric=metric)
+    return tests
 
 
 def paired_tests(
@@ -96,8 +95,8 @@ def paired_tests(
     own for Holm's procedure, over all its pairs of runs, domains and regions.
 
     Args:
-        rows: of all runs, one scope's (`scoring.of_scope`).
-        scope: that they are of.
+        rows: the rows of all runs in one scope.
+        scope: the name of that scope.
         unit: what makes a pair.
 
     Raises:
@@ -137,7 +136,7 @@ def pairs(
     """The values of two runs on the same patients or slices, side by side: (n,) and (n,) float64.
 
     Args:
-        first, second: each the rows of one run, not empty.
+        first, second: the rows of one run each, not empty.
 
     Raises:
         UserError: their prompts come from different sources, or they hold different cases.
@@ -207,40 +206,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted.tolist()
-
-
-def tables_of(tests: Iterable[PairedTest]) -> list[Table]:
-    """One table for each family of tests."""
-    families: dict[tuple, list[PairedTest]] = {}
-    for test in tests:
-        families.setdefault((test.metric, test.scope, test.unit, test.prompt_source), []).append(test)
-    return [_table(members) for members in families.values()]
-
-
-def _table(tests: list[PairedTest]) -> Table:
-    about = tests[0]
-    prompts = "no prompts" if about.prompt_source == "none" else "prompts from ground truth"
-    caption = (
-        f"Wilcoxon signed-rank tests of {_METRICS[about.metric]}, scope {about.scope}; {prompts}; "
-        f"{_UNITS[about.unit]}; differences are first - second; Holm's p over a family of {len(tests)}"
-    )
-    fewest = min(test.result.n - test.result.n_zero for test in tests)
-    if fewest < 6:
-        caption += f"; of {fewest} differing pairs, no p is below {2 * 0.5**fewest if fewest else 1:.2g}"
-    header = (
-        "first", "second", "domain", "ROI", "median difference", "rank-biserial r", "n", "equal", "p", "p (Holm)",
-    )  # fmt: skip
-    digits = 1 if about.metric == "hd95" else 3
-    rows = tuple(
-        (
-            test.first, test.second, test.domain, test.roi,
-            f"{test.result.median_difference:+.{digits}f}", f"{test.result.rank_biserial:+.2f}",
-            str(test.result.n), str(test.result.n_zero), _p(test.result.p), _p(test.p_holm),
-        )
-        for test in tests
-    )  # fmt: skip
-    return Table(caption, header, rows)
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else number(p)

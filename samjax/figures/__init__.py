@@ -1,9 +1,5 @@
-"""Figures of an evaluation, each from rows or arrays to a PNG and a PDF."""
+"""The one plotting room: every figure that training and evaluation write, from rows of scores or plain arrays.
 
-from samjax.figures.boxes import box_plots
-from samjax.figures.calibration import calibration
-from samjax.figures.clicks import clicks_curve
-from samjax.figures.pictures import Panel, extremes, modality_panel
-from samjax.figures.sizes import size_against_dice
-
-__all__ = ["Panel", "box_plots", "calibration", "clicks_curve", "extremes", "modality_panel", "size_against_dice"]
+All figures share one palette (`palette`), one style and one way to be written (`canvas`), and one wording (`captions`).
+Matplotlib is imported where a figure is drawn, so that importing this package costs nothing.
+"""

@@ -6,34 +6,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samjax.evaluation.scoring import Row
-from samjax.evaluation.statistics import Metric
-from samjax.figures.canvas import FAINT, asked_text, colour, drawn, hatch, prompts_text
-from samjax.figures.panels import by_source, checked, count_text, rois_of, runs_of
+from samjax.figures.canvas import colour, drawn, hatch
+from samjax.figures.captions import count_text, prompts_text, run_text
+from samjax.figures.palette import FAINT
+from samjax.figures.panels import by_source, checked, rois_of, runs_of
+from samjax.metrics.rows import Metric, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMES: dict[Metric, str] = {"dice": "Dice", "hd95": "HD95 (mm)"}
 LONG = 28
-"""Characters; three columns of longer names are wider than the page."""
+"""Characters of a name; three columns of longer ones are wider than the page."""
 MOST_POINTS = 30
-"""Up to so many values in a box each is shown; of more, those beyond the whiskers."""
+"""Values in a box up to which each is shown; of more, only those beyond the whiskers are."""
 LINEAR_MM = 1.0
 """HD95 is drawn linearly up to here and logarithmically beyond: a missed region costs the image's diagonal, which
 would squeeze all others."""
 TICKS_MM = (0, 1, 3, 10, 30, 100, 300, 1000)
 
 
-def box_plots(rows: Sequence[Row], metric: Metric, path: Path) -> None:
+def draw_boxes(rows: Sequence[Row], metric: Metric, path: Path) -> None:
     """Writes box plots by region and run, n under each box, an axis for each domain and source of prompts.
 
     A box spans the quartiles, with the median in it and the mean as a diamond; whiskers reach the last value within
     1.5 box lengths. HD95's axis is linear up to 1 mm and logarithmic beyond.
 
     Args:
-        rows: of one scope and any number of runs, regions and domains.
-        path: of the PNG; the PDF lies beside it.
+        rows: rows of one scope and any number of runs, regions and domains.
+        path: the PNG; the PDF is written beside it.
     """
     rows = checked(rows)
     panels = by_source(rows, "domain")
@@ -105,7 +106,7 @@ def _legend(runs: list[tuple[str, str]]) -> list:
     from matplotlib.patches import Patch
 
     boxes = [
-        Patch(facecolor=(colour(i), 0.3), edgecolor=colour(i), hatch=hatch(i), label=asked_text(*run))
+        Patch(facecolor=(colour(i), 0.3), edgecolor=colour(i), hatch=hatch(i), label=run_text(*run))
         for i, run in enumerate(runs)
     ]
     mean = {"marker": "D", "markersize": 4, "markerfacecolor": "white", "markeredgecolor": "black"}

@@ -1,68 +1,23 @@
-"""Whether the IoU that a model predicts for its masks is the one they have."""
+"""The reliability diagram of predicted IoU."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from samjax.figures.canvas import FAINT, WIDTH, colour, drawn, prompts_text
-from samjax.figures.panels import plural
-
-BINS = 10
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Predicted and actual IoU in bins of equal width of the predicted one, `BINS` of them; NaN in empty bins."""
-
-    counts: NDArray
-    """(bins,) int64."""
-    predicted: NDArray
-    """(bins,) means."""
-    actual: NDArray
-    """(bins,) means."""
-    quartiles: NDArray
-    """(2, bins) first and third of the actual IoU."""
-    error: float
-    """The expected calibration error (Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian
-    binning"): the mean over all masks of the gap between the two means of their bin."""
+from samjax.figures.canvas import WIDTH, colour, drawn
+from samjax.figures.captions import plural, prompts_text
+from samjax.figures.palette import FAINT
+from samjax.metrics.calibration import BINS, calibrate
 
 
-def calibrate(predicted_iou: ArrayLike, actual_iou: ArrayLike) -> Calibration:
-    """Compares predicted with actual IoU.
-
-    Args:
-        predicted_iou: (n,) as the model gives them: what lies outside [0, 1] counts for the first or last bin.
-        actual_iou: (n,) in [0, 1].
-
-    Raises:
-        ValueError: the two have other lengths, are empty or not finite.
-    """
-    predicted, actual = np.asarray(predicted_iou, float), np.asarray(actual_iou, float)
-    if predicted.ndim != 1 or predicted.shape != actual.shape or not predicted.size:
-        raise ValueError(f"calibration of IoUs of shapes {predicted.shape} and {actual.shape}: expected (n,) twice")
-    if not (np.isfinite(predicted).all() and np.isfinite(actual).all()):
-        raise ValueError("calibration of IoUs that are not finite")
-    places = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
-    counts = np.bincount(places, minlength=BINS)
-    means = np.full((2, BINS), np.nan)
-    quartiles = np.full((2, BINS), np.nan)
-    for place in np.flatnonzero(counts):
-        inside = places == place
-        means[:, place] = predicted[inside].mean(), actual[inside].mean()
-        quartiles[:, place] = np.quantile(actual[inside], (0.25, 0.75))
-    gaps = np.abs(means[1] - means[0])
-    return Calibration(counts, *means, quartiles, float(np.nansum(gaps * counts) / counts.sum()))
-
-
-def calibration(predicted_iou: ArrayLike, actual_iou: ArrayLike, path: Path, *, run: str, prompt: str) -> None:
+def draw_calibration(predicted_iou: ArrayLike, actual_iou: ArrayLike, path: Path, *, run: str, prompt: str) -> None:
     """Writes the reliability diagram of a run's predicted IoU, the counts of its bins beneath.
 
     Args:
         predicted_iou, actual_iou: (n,) of slices, as `calibrate` takes them.
-        path: of the PNG; the PDF lies beside it.
-        prompt: how the run was asked, as in its rows.
+        path: the PNG; the PDF is written beside it.
+        prompt: the prompt of the run, as in its rows.
     """
     found = calibrate(predicted_iou, actual_iou)
     used = found.counts > 0

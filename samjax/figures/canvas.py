@@ -1,12 +1,11 @@
 """What all figures share: size and type for print, how runs are told apart, and how a figure is written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samjax.evaluation.statistics import prompt_source
-from samjax.figures.palette import COLOURS
+from samjax.figures.palette import COLOURS, GRID
 from samjax.files import replacing
 
 if TYPE_CHECKING:
@@ -14,10 +13,11 @@ if TYPE_CHECKING:
 
 WIDTH = 7.0
 """Inches: the text width of a page, so that the type sizes below are what is read in print."""
+PRINT, SCREEN = (".png", ".pdf"), (".png",)
+"""The files of a figure: those of an evaluation go into papers, those of training are looked at while it runs."""
 HATCHES = ("", "///", "...", "xxx")
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":", "-.")
-FAINT = "#6b6b6b"
 
 _STYLE = {
     "font.size": 8,
@@ -36,64 +36,62 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.linewidth": 0.7,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "image.interpolation": "nearest",
     "pdf.fonttype": 42,  # as TrueType, which journals ask for and editors can change
 }
+_DARK = {"figure.facecolor": "black", "text.color": "white", "axes.labelcolor": "white"}
 
 
 @contextmanager
-def drawn(path: Path, height: float, width: float = WIDTH) -> Iterator["Figure"]:
-    """An empty figure of so many inches in our style, written to `path` (`save`) when the block ends well."""
+def drawn(
+    path: Path, height: float, width: float = WIDTH, *, suffixes: Sequence[str] = PRINT, dark: bool = False
+) -> Iterator["Figure"]:
+    """Yields an empty figure in our style, and writes it with `save` when the block ends well.
+
+    Args:
+        path: the file without regard to its suffix.
+        height, width: inches.
+        suffixes: the kinds of file, `PRINT` or `SCREEN`.
+        dark: whether the ground is black, as suits slices.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with rc_context(_STYLE | (_DARK if dark else {})):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        save(figure, path)
+        save(figure, path, suffixes)
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG and as PDF beside it, whichever of the two `path` names.
+def save(figure: "Figure", path: Path, suffixes: Sequence[str]) -> None:
+    """Writes a figure once for each suffix, in place of the suffix of `path`.
 
     The same figure gives the same bytes: the PDF has no date.
     """
-    for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
+    for suffix in suffixes:
         with replacing(path.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, metadata=metadata)
+            figure.savefig(temporary, metadata={"CreationDate": None} if suffix == ".pdf" else None)
 
 
 def colour(number: int) -> str:
-    """Of a run by its number; after the last it begins anew, hence `hatch` and `marker`."""
+    """The colour of a run by its number; after the last it begins anew, hence `hatch` and `marker`."""
     return COLOURS[number % len(COLOURS)]
 
 
 def hatch(number: int) -> str:
-    """Tells apart runs of one colour."""
+    """The hatch of a run by its number, which tells apart runs of one colour."""
     return HATCHES[number // len(COLOURS) % len(HATCHES)]
 
 
 def marker(number: int) -> str:
-    """Of a run by its number."""
+    """The marker of a run by its number, another one where the colour comes again."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def line(number: int) -> str:
-    """Of a run by its number."""
+    """The line style of a run by its number."""
     return LINES[number % len(LINES)]
-
-
-def prompts_text(prompts: Iterable[str]) -> str:
-    """The source of prompts that all have one, in words: "prompts from ground truth (box)", or "no prompts"."""
-    kinds = list(dict.fromkeys(prompts))
-    (source,) = {prompt_source(kind) for kind in kinds}
-    return "no prompts" if source == "none" else f"prompts from {source} ({' / '.join(kinds)})"
-
-
-def asked_text(run: str, prompt: str) -> str:
-    """A run and how it was asked, for a legend."""
-    return f"{run} ({'no prompts' if prompt_source(prompt) == 'none' else prompt})"

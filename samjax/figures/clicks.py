@@ -1,18 +1,18 @@
-"""What further clicks gain."""
+"""Dice after each further click."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from samjax.evaluation.summary import Summary
 from samjax.figures.canvas import WIDTH, colour, drawn, line, marker
+from samjax.metrics.summary import Summary
 
 
-def clicks_curve(curves: Mapping[str, Sequence[Summary]], path: Path) -> None:
+def draw_clicks(curves: Mapping[str, Sequence[Summary]], path: Path) -> None:
     """Writes the mean Dice of each run after 1, 2, ... clicks, its 95 % interval shaded.
 
     Args:
-        curves: of each run K summaries of Dice, the first after one click.
-        path: of the PNG; the PDF lies beside it.
+        curves: K summaries of Dice for each run, the first after one click.
+        path: the PNG; the PDF is written beside it.
     """
     most = max(len(curve) for curve in curves.values())
     with drawn(path, 3.4, 0.7 * WIDTH) as figure:

@@ -3,25 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samjax.data.cache.cases import CachedCase
-from samjax.data.cases import MODALITIES
-from samjax.data.labels import roi_mask
-from samjax.files import replacing
+from samjax.figures.canvas import drawn
+from samjax.figures.palette import BORDER, DIMMED, FALSE_NEGATIVE, FALSE_POSITIVE, OPACITY, TRUE_POSITIVE
+from samjax.metrics.boxes import bounding_box
 from samjax.metrics.overlap import dice
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (0, 158, 15), (255, 221, 0), (255, 105, 180)
-BORDER = "#e8000b"
-DIMMED = 0.75
-OPACITY = 0.55
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 MOST_CASES = 4
+"""Cases that the figure shows; they are the first ones."""
 SHOWN = "flair"
+"""The modality beneath a prediction."""
+MARGIN = 4
+"""Pixels left around the brain."""
+COLUMN = 1.9
+"""Inches that a slice is wide."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class PredictedSlice:
     """One slice of a case with one run's prediction."""
 
     run: str
@@ -30,22 +35,43 @@ class Shown:
     picture: np.ndarray
     """(rows, columns) uint8, one modality."""
     truth: np.ndarray
+    """(rows, columns) bool."""
     predicted: np.ndarray
+    """(rows, columns) bool."""
 
     @property
     def dice(self) -> float:
         return dice(self.predicted, self.truth)
 
 
-def largest_slice(case: CachedCase, predicted: np.ndarray, run: str, roi: str) -> Shown:
-    """The slice that shows most of the ROI; predicted (Z, rows, columns) bool."""
-    images, labels = case.read(0, case.shape[0])
-    truth = roi_mask(labels, roi)
-    z = int(truth.sum((1, 2)).argmax())
-    return Shown(run, case.case.id, z, images[z, ..., MODALITIES.index(SHOWN)], truth[z], predicted[z])
+def draw_overlays(path: Path, shown: Sequence[PredictedSlice]) -> None:
+    """Writes one row a case (the first few), one column a run, after the slice itself.
+
+    Args:
+        path: the PNG; the PDF is written beside it.
+        shown: slices of all runs, one a case.
+    """
+    runs = list(dict.fromkeys(item.run for item in shown))
+    cases = list(dict.fromkeys(item.case for item in shown))[:MOST_CASES]
+    tall = max(tallness(brain_box(item.picture)) for item in shown)
+    with drawn(path, (COLUMN * tall + 0.2) * len(cases) + 0.4, COLUMN * (len(runs) + 1), dark=True) as figure:
+        axes = figure.subplots(len(cases), len(runs) + 1, squeeze=False)
+        for axis in axes.flat:
+            clear(axis)
+        for item in shown:
+            if item.case not in cases:
+                continue
+            row = axes[cases.index(item.case)]
+            inside = brain_box(item.picture)
+            row[0].imshow(item.picture[inside], cmap="gray", vmin=0, vmax=255)
+            row[0].set_title(f"{item.case}, slice {item.slice}", fontsize=6.5)
+            axis = row[1 + runs.index(item.run)]
+            draw_overlay(axis, item, inside)
+            axis.set_title(f"{item.run}: Dice {item.dice:.2f}", fontsize=6.5)
+        figure.legend(handles=overlay_legend(), loc="outside lower center", ncols=4 if len(runs) > 1 else 2)
 
 
-def overlay(shown: Shown) -> np.ndarray:
+def overlay(shown: PredictedSlice) -> np.ndarray:
     """(rows, columns, 3) uint8: the dimmed slice with true positives, false positives and false negatives."""
     picture = np.repeat(shown.picture[..., None] * DIMMED, 3, axis=-1)
     for mask, colour in (
@@ -57,35 +83,43 @@ def overlay(shown: Shown) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def draw_overlays(path: Path, shown: Sequence[Shown]) -> None:
-    """One row a case (the first few), one column a run, after the slice itself."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def draw_overlay(axis: "Axes", shown: PredictedSlice, inside: tuple[slice, slice]) -> None:
+    """Draws a prediction over its slice with the border of the label, cropped to `inside`."""
+    axis.imshow(overlay(shown)[inside])
+    draw_border(axis, shown.truth[inside])
+
+
+def draw_border(axis: "Axes", truth: np.ndarray) -> None:
+    """Draws the border of a label (rows, columns) bool, where it has any."""
+    if truth.any():
+        axis.contour(truth, levels=[0.5], colors=BORDER, linewidths=0.7)
+
+
+def overlay_legend() -> list:
+    """The legend's handles of the colours of an overlay."""
     from matplotlib.patches import Patch
 
-    runs = list(dict.fromkeys(item.run for item in shown))
-    cases = list(dict.fromkeys(item.case for item in shown))[:MOST_CASES]
-    figure = Figure(figsize=(2.6 * (len(runs) + 1), 2.75 * len(cases) + 0.5), dpi=130, layout="constrained")
-    figure.set_facecolor("black")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(cases), len(runs) + 1, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for item in shown:
-        if item.case not in cases:
-            continue
-        row = axes[cases.index(item.case)]
-        row[0].imshow(item.picture, cmap="gray", vmin=0, vmax=255)
-        row[0].set_title(f"{item.case}, slice {item.slice}", color="white", fontsize=8)
-        axis = row[1 + runs.index(item.run)]
-        axis.imshow(overlay(item))
-        if item.truth.any():
-            axis.contour(item.truth, levels=[0.5], colors=BORDER, linewidths=0.8)
-        axis.set_title(f"{item.run}: Dice {item.dice:.2f}", color="white", fontsize=8)
     names = ("true positive", "false positive", "false negative")
-    colours = (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)
-    patches = [Patch(color=np.array(c) / 255, label=n) for n, c in zip(names, colours, strict=True)]
-    patches.append(Patch(facecolor="none", edgecolor=BORDER, label="border of the label"))
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False, labelcolor="white")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    fills = (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)
+    patches = [Patch(color=np.array(fill) / 255, label=name) for name, fill in zip(names, fills, strict=True)]
+    return [*patches, Patch(facecolor="none", edgecolor=BORDER, label="border of the label")]
+
+
+def clear(axis: "Axes") -> None:
+    """Takes ticks, frame and ground away; titles and labels stay."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.patch.set_visible(False)
+
+
+def brain_box(picture: np.ndarray) -> tuple[slice, slice]:
+    """The bounding box of what is not background, with a margin; all of an empty picture."""
+    box = bounding_box(picture != 0)
+    if box is None:
+        return tuple(slice(0, size) for size in picture.shape)
+    return tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
+
+
+def tallness(box: tuple[slice, slice]) -> float:
+    """The height of a box over its width."""
+    return (box[0].stop - box[0].start) / (box[1].stop - box[1].start)

@@ -7,27 +7,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from samjax.evaluation.scoring import Row
-from samjax.figures.canvas import WIDTH, asked_text, colour, drawn, marker, prompts_text
-from samjax.figures.panels import by_source, checked, count_text, runs_of
+from samjax.figures.canvas import WIDTH, colour, drawn, marker
+from samjax.figures.captions import count_text, prompts_text, run_text
+from samjax.figures.panels import by_source, checked, runs_of
+from samjax.metrics.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_COLUMNS = 2
 MANY = 500
-"""So many points of a run are small and pale, and a picture within the PDF."""
+"""Points of a run above which they are small and pale, and a picture within the PDF."""
 
 
-def size_against_dice(rows: Sequence[Row], path: Path) -> None:
+def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     """Writes Dice over the true size (logarithmic), with Spearman's rho of each run.
 
     An axis for each domain, region and source of prompts. Rows without the region have no place on a logarithmic
     axis; the titles say how many were left out.
 
     Args:
-        rows: of one scope and any number of runs, regions and domains.
-        path: of the PNG; the PDF lies beside it.
+        rows: rows of one scope and any number of runs, regions and domains.
+        path: the PNG; the PDF is written beside it.
     """
     rows = checked(rows)
     panels = by_source(rows, "domain", "roi")
@@ -51,7 +52,7 @@ def _panel(axis: "Axes", rows: list[Row], runs: list[tuple[str, str]]) -> None:
         axis.scatter(
             sizes, dice, s=6 if many else 16, marker=marker(number), color=colour(number),
             alpha=0.25 if many else 0.7, linewidths=0, rasterized=many,
-            label=f"{asked_text(*run)}: {rho_text(sizes, dice)}, n = {len(own)}",
+            label=f"{run_text(*run)}: {rho_text(sizes, dice)}, n = {len(own)}",
         )  # fmt: skip
     _decades(axis, [row.true_pixels for row in shown])
     axis.set_ylim(-0.03, 1.03)

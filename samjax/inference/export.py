@@ -19,7 +19,6 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from samjax import __version__
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.inference.model import SegmentationModel
@@ -28,6 +27,7 @@ from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam
 from samjax.options import ExportOptions
 from samjax.runs.folder import PCA
+from samjax.version import __version__
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT, FORMAT_VERSION = "samjax-deployment", 1

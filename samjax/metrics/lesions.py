@@ -19,19 +19,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samjax.errors import UserError
-from samjax.metrics.overlap import check_masks, checked_spacing, dice, hd95_by_area
-from samjax.metrics.surfaces import Mask, crop_to_union
+from samjax.metrics.hausdorff import hd95_by_area
+from samjax.metrics.masks import Mask, check_masks, checked_spacing, crop_to_union
+from samjax.metrics.overlap import dice
 
-PENALTY_MM = 374.0  # the challenges' number, about the diagonal of their images of 240 x 240 x 155 mm
+PENALTY_MM = 374.0
+"""The challenges' number, about the diagonal of their images of 240 x 240 x 155 mm."""
 
 
 @dataclass(frozen=True)
 class LesionRules:
-    """What a challenge takes for a lesion: how often the truth is dilated, the largest volume left out."""
+    """What one challenge counts as a lesion."""
 
     dilations: int
+    """Steps by which the truth is dilated."""
     ignored_mm3: float
+    """Lesions of at most this volume are left out."""
 
 
 RULES = {
@@ -48,7 +51,8 @@ class LesionScores:
     """The means over a case's lesions and false positives, and how many there are of each kind."""
 
     dice: float
-    hd95: float  # mm
+    hd95: float
+    """In mm."""
     found: int
     missed: int
     false_positives: int
@@ -61,9 +65,12 @@ def lesion_scores(pred: Mask, true: Mask, spacing: Sequence[float], challenge: s
         pred, true: boolean volumes of one shape.
         spacing: mm per axis.
         challenge: a key of `RULES`.
+
+    Raises:
+        ValueError: the masks, the spacing or the challenge are not such.
     """
     if challenge not in RULES:
-        raise UserError(f"lesion-wise scores: challenge {challenge!r}, expected one of {', '.join(RULES)}")
+        raise ValueError(f"lesion-wise scores: challenge {challenge!r}, expected one of {', '.join(RULES)}")
     rules = RULES[challenge]
     check_masks(pred, true, dims=(3,))
     spacing = checked_spacing(spacing, pred)

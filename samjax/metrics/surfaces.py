@@ -1,7 +1,7 @@
-"""Boundaries of masks, the distances between them, and the area of their surface elements.
+"""Surfaces of masks: their elements with areas, the distances between two surfaces, and surface Dice.
 
-Everything here works on a pair of boolean masks cropped to their common bounding box, in 2-D or 3-D.
-Beyond the crop both masks are background, so cropping changes no boundary and no distance.
+The surface lies between the voxel centres, as marching cubes (squares in 2-D) would draw it. All take boolean masks
+of one shape, 2-D or 3-D, and spacing in mm per axis; `masks` says what empty masks score.
 """
 
 from collections.abc import Sequence
@@ -11,123 +11,37 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from samjax.metrics.boxes import bounding_box
-
-Mask = NDArray[np.bool_]
-Spacing = tuple[float, ...]
-
-# Offsets up to this many times the finest spacing are looked up one by one; what lies farther is left to a
-# k-d tree. A look-up takes about 1 ns and a query 1 to 2 us, so that the 515 offsets in 3-D never cost more
-# than the tree, and mostly replace it.
-_NEAR = 5
-
-# A mask with a larger share of boundary voxels than this is noise: one distance transform of the whole box
-# (0.2 us a voxel) then costs less than a query for each of them, and less memory than their look-ups.
-_CROWDED = 1 / 8
+from samjax.metrics.boundaries import nearest_distances
+from samjax.metrics.masks import Mask, MaskPair, Spacing, checked_spacing, mask_pair, padded
 
 
-def crop_to_union(first: Mask, second: Mask) -> tuple[Mask, Mask]:
-    """Both masks, contiguous, cut to the bounding box of their union (no element if both are empty)."""
-    boxes = [box for box in (bounding_box(first), bounding_box(second)) if box is not None]
-    if not boxes:
-        return first[:0], second[:0]
-    box = tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*boxes, strict=True))
-    return np.ascontiguousarray(first[box]), np.ascontiguousarray(second[box])
+def surface_dice(pred: Mask, true: Mask, spacing: Sequence[float], tolerance: float) -> float:
+    """The normalised surface Dice at a tolerance in mm (Nikolov et al. 2018, arXiv 1809.04430).
 
+    The share of both surfaces, by area, that lies within `tolerance` of the other (exactly at it counts). Equal to
+    surface-distance's, in 2-D with lengths of contour for areas.
 
-def boundary(mask: Mask, axes: Sequence[int] | None = None) -> Mask:
-    """The voxels of `mask` with a background face-neighbour; outside the array counts as background.
-
-    `axes` restricts the neighbours to these axes: (1, 2) gives every slice's own boundary.
+    Raises:
+        ValueError: the masks, the spacing or the tolerance cannot be used.
     """
-    inside = mask.copy()
-    for axis in range(mask.ndim) if axes is None else axes:
-        source, target = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
-        target[1:] &= source[:-1]
-        target[:-1] &= source[1:]
-        target[0] = target[-1] = False
-    return mask & ~inside
+    spacing = checked_spacing(spacing, pred)
+    if not tolerance >= 0:
+        raise ValueError(f"surface Dice: tolerance {tolerance} mm, expected 0 or more")
+    pair = mask_pair(pred, true)
+
+    def within() -> float:
+        sides = element_distances(pair, spacing)
+        near = sum(areas[distances <= tolerance].sum() for distances, areas in sides)
+        return float(near / sum(areas.sum() for _, areas in sides))
+
+    return pair.overlap(within)
 
 
-def nearest_distances(source: Mask, target: Mask, spacing: Spacing, exact: int | None = None) -> NDArray:
-    """The distance in mm from each voxel of `source` to the nearest voxel of `target`, neither of them empty.
-
-    Args:
-        source, target: masks of one shape.
-        spacing: mm per axis.
-        exact: how many of the smallest distances are wanted; the others may be left at infinity. All if None.
-
-    Returns:
-        float64, one per voxel of `source` in C order.
-    """
-    if np.count_nonzero(source) > _CROWDED * source.size:
-        return _transform(target, spacing)[source]
-    reach, shells = _near_shells(spacing)
-    # The margin keeps every offset inside the array, so that it is one number to add to a flat position.
-    source, target = _padded(source, reach), _padded(target, reach)
-    pending = np.flatnonzero(source)
-    distances = np.full(pending.size, np.inf)
-    surplus = 0 if exact is None else max(0, pending.size - exact)
-    rows = np.arange(pending.size)
-    strides = np.array(target.strides)  # of one byte each
-    flat = target.ravel()
-    for length, shell in shells:
-        if pending.size <= surplus:
-            return distances
-        hit = flat.take(pending + (shell @ strides)[:, None]).any(axis=0)
-        distances[rows[hit]] = length
-        pending, rows = pending[~hit], rows[~hit]
-    if pending.size > surplus:
-        points, targets = (
-            np.stack(np.unravel_index(flat_index, source.shape), axis=-1)
-            for flat_index in (pending, np.flatnonzero(flat))
-        )
-        distances[rows] = _tree_distances(points, targets, spacing)
-    return distances
-
-
-def _padded(mask: Mask, margins: Sequence[int]) -> Mask:
-    """The mask with this many background voxels on both sides of each axis (np.pad is ten times as slow)."""
-    padded = np.zeros([n + 2 * margin for n, margin in zip(mask.shape, margins, strict=True)], bool)
-    padded[tuple(slice(m, m + n) for n, m in zip(mask.shape, margins, strict=True))] = mask
-    return padded
-
-
-@lru_cache(maxsize=32)
-def _near_shells(spacing: Spacing) -> tuple[tuple[int, ...], list[tuple[float, NDArray]]]:
-    """How far the near offsets reach along each axis, and the offsets grouped by their length in mm."""
-    radius = _NEAR * min(spacing)
-    reach = tuple(int(radius // step) for step in spacing)
-    grid = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)
-    offsets = grid.reshape(-1, len(spacing))
-    lengths = _lengths(offsets, spacing)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] <= radius]
-    steps, starts = np.unique(lengths[order], return_index=True)
-    return reach, list(zip(steps.tolist(), np.split(offsets[order], starts[1:]), strict=True))
-
-
-def _lengths(offsets: NDArray, spacing: Spacing) -> NDArray:
-    """The length in mm of whole-voxel offsets (n, d)."""
-    return np.sqrt(((offsets * np.array(spacing)) ** 2).sum(axis=-1))
-
-
-def _tree_distances(points: NDArray, targets: NDArray, spacing: Spacing) -> NDArray:
-    """Distances in mm from voxel indices `points` (n, d) to the nearest of `targets` (m, d), both int."""
-    from scipy.spatial import cKDTree  # 0.1 s to import, and most pairs of small masks never come here
-
-    scale = np.array(spacing)
-    tree = cKDTree(targets * scale, leafsize=32, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(points * scale)
-    # From whole steps: a difference of scaled coordinates can be off by a rounding error.
-    return _lengths(points - targets[nearest], spacing)
-
-
-def _transform(target: Mask, spacing: Spacing) -> NDArray:
-    """The distance in mm from every voxel to the nearest of `target`."""
-    from scipy.ndimage import distance_transform_edt
-
-    return distance_transform_edt(~target, sampling=spacing)
+def element_distances(pair: MaskPair, spacing: Spacing) -> list[tuple[NDArray, NDArray]]:
+    """For the predicted and the true surface: its elements' distances in mm to the other, and their areas."""
+    p, p_areas = surface_elements(pair.pred, spacing)
+    t, t_areas = surface_elements(pair.true, spacing)
+    return [(nearest_distances(p, t, spacing), p_areas), (nearest_distances(t, p, spacing), t_areas)]
 
 
 def surface_elements(mask: Mask, spacing: Spacing) -> tuple[Mask, NDArray]:
@@ -137,11 +51,11 @@ def surface_elements(mask: Mask, spacing: Spacing) -> tuple[Mask, NDArray]:
         A mask, one longer than `mask` along each axis, of the cells between 2 x 2 (x 2) voxel centres which
         the surface passes; and for each of them, in C order, its area in mm2 (length in mm in 2-D).
     """
-    padded = _padded(mask, [1] * mask.ndim).view(np.uint8)
+    framed = padded(mask, [1] * mask.ndim).view(np.uint8)
     code = np.zeros([n + 1 for n in mask.shape], np.uint8)
     for corner in range(2**mask.ndim):
         window = tuple(slice(b, b + n) for b, n in zip(_bits(corner, mask.ndim), code.shape, strict=True))
-        code |= padded[window] << corner
+        code |= framed[window] << corner
     areas = _areas(spacing)
     passed = (code != 0) & (code != len(areas) - 1)
     return passed, areas[code[passed]]

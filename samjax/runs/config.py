@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from samjax import __version__
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
@@ -13,6 +12,7 @@ from samjax.models.flat import BlockSpans
 from samjax.models.unet import UNetConfig
 from samjax.options import TrainOptions
 from samjax.strategies import find_strategy
+from samjax.version import __version__
 
 FORMAT_VERSION = "1"
 

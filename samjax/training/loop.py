@@ -35,8 +35,9 @@ from samjax.training.checkpoints import Checkpoints
 from samjax.training.distributed import Vote, barrier, broadcast, errors_shared, is_writer
 from samjax.training.lr_finder import chosen_rate, find_rate, save_sweep, sweep
 from samjax.training.meter import Dispatched, Meter
+from samjax.training.metrics_log import MetricsLog, read_curves
 from samjax.training.optimizers import make_averaging, make_schedule, make_transform
-from samjax.training.progress import MetricsLog, TrainingDisplay, memory_in_use, what_trains
+from samjax.training.progress import TrainingDisplay, memory_in_use, what_trains
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
     TrainState,
@@ -393,7 +394,7 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
     folder = tools.session.folder
     if task.validate is None:
         if is_writer():
-            draw_curves(folder / METRICS, folder / CURVES)
+            draw_curves(read_curves(folder / METRICS), folder / CURVES)
         return None
     weights = {"last": state.trainable}
     if int(unreplicate(state.averaged)):
@@ -405,7 +406,7 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
     if is_writer():
         if not (folder / EXAMPLE).exists():
             scores.draw(folder / EXAMPLE)
-        draw_curves(folder / METRICS, folder / CURVES)
+        draw_curves(read_curves(folder / METRICS), folder / CURVES)
     return scores.best
 
 

@@ -11,42 +11,36 @@ from pathlib import Path
 import numpy as np
 
 from samjax.errors import UserError
+from samjax.figures.sweep import draw_sweep
 from samjax.files import replacing
 
 BETA = 0.8
-"""Of the smoothing, which runs there and back: about 11 steps count, 0.8 of a decade in the default sweep."""
-
+"""Weight of the past in the smoothing, which runs forwards and backwards: it averages about 11 steps, which are 0.8 of
+a decade in the default sweep."""
 RISE = 4.0
-"""A sweep ends where the smoothed loss is so many times its best."""
-
+"""A sweep ends where the smoothed loss is this many times its lowest value so far."""
 SETTLE = 10
-"""Steps before the smoothed loss can end a sweep: one lucky first batch must not."""
-
+"""Steps before the smoothed loss can end a sweep, so that one low first loss cannot."""
 FLOOR = 0.1
-"""How far below the lowest smoothed loss the floor is put, as a share of the whole fall."""
-
+"""How far the floor lies below the lowest smoothed loss, as a share of the whole fall."""
 CAUTION = 2.0
-"""The suggestion is so many times below the middle of steepest and lowest: too high a rate diverges."""
-
+"""The middle of the steepest and the lowest rate is divided by this, since too high a rate diverges."""
 SIGNIFICANT = 0.9
-"""A fall smaller than so many standard deviations of the batch losses is taken for noise."""
+"""A fall smaller than this many standard deviations of the batch losses is taken for noise."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep saw, up to where it ended.
-
-    Attributes:
-        rates: (S,) float64, the learning rates tried, rising.
-        losses: (S,) float64, the loss of the batch before the step at each rate; finite.
-        smoothed: (S,) float64, the losses smoothed without lag; those of the divergence are cut down first.
-        suggestion: the learning rate to train with; None where the loss did not fall.
-    """
+    """The S steps of a sweep, up to where it ended."""
 
     rates: np.ndarray
+    """(S,) float64, the learning rates tried, rising."""
     losses: np.ndarray
+    """(S,) float64, the loss of the batch before the step at each rate; finite."""
     smoothed: np.ndarray
+    """(S,) float64, the losses smoothed without lag, after those of the divergence were cut down."""
     suggestion: float | None
+    """The learning rate to train with; None where the loss did not fall."""
 
 
 def sweep(lowest: float = 1e-7, highest: float = 1.0, steps: int = 100) -> np.ndarray:
@@ -99,7 +93,7 @@ def chosen_rate(found: Sweep, curve: Path) -> float:
 
 
 def moving_average(values: np.ndarray, beta: float = BETA) -> np.ndarray:
-    """Exponential moving average (S,) with bias correction (Kingma & Ba 2015, section 3); it lags behind."""
+    """The exponential moving average (S,) with bias correction (Kingma & Ba 2015, section 3); it lags behind."""
     averages, total, weight = np.empty(len(values)), 0.0, 0.0
     for index, value in enumerate(values):
         total = beta * total + value
@@ -109,12 +103,12 @@ def moving_average(values: np.ndarray, beta: float = BETA) -> np.ndarray:
 
 
 def smooth(values: np.ndarray, beta: float = BETA) -> np.ndarray:
-    """The moving average (S,) of the moving average, backwards, which takes the lag away again."""
+    """The moving average (S,) taken forwards and then backwards, which cancels the lag."""
     return moving_average(moving_average(values, beta)[::-1], beta)[::-1]
 
 
 def _capped(losses: np.ndarray) -> np.ndarray:
-    """Losses no higher than before the fall ended: smoothing would spread one huge loss over the whole curve."""
+    """The losses cut at the highest one before the fall ended, since smoothing would spread one huge loss widely."""
     if len(losses) <= SETTLE:
         return losses
     lowest = SETTLE + int(moving_average(losses)[SETTLE:].argmin())
@@ -122,10 +116,10 @@ def _capped(losses: np.ndarray) -> np.ndarray:
 
 
 def _suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """Between the steepest fall and the lowest loss, on the logarithmic axis; None where nothing falls.
+    """The rate between the steepest fall and the lowest loss, on the logarithmic axis; None where nothing falls.
 
-    The fall is taken relative to what is left of it above a floor. The plain slope would be steepest too early: a
-    sweep takes few steps at each rate, so much of the loss is gone before the rate is one to train with.
+    The slope is divided by what is left of the fall above a floor. The plain slope would be steepest too early: each
+    step of a sweep lowers the loss a little, so that much of it is gone before the rate is one to train with.
     """
     if len(losses) <= SETTLE:
         return None
@@ -143,7 +137,7 @@ def _suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> flo
 
 
 def _noise(losses: np.ndarray) -> float:
-    """Standard deviation of the noise, from the differences of neighbours, which a slow fall hardly touches."""
+    """The standard deviation of the noise, from differences between neighbours, which a slow fall hardly changes."""
     return float(np.median(np.abs(np.diff(losses))) / 0.9539)
 
 
@@ -155,32 +149,4 @@ def save_sweep(folder: Path, name: str, found: Sweep) -> None:
         table.writerow(("step", "rate", "loss", "smoothed"))
         columns = (values.tolist() for values in (found.rates, found.losses, found.smoothed))
         table.writerows((step, *row) for step, row in enumerate(zip(*columns, strict=True), start=1))
-    _draw(folder / f"{name}.png", found)
-
-
-def _draw(path: Path, found: Sweep) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    if len(found.losses):
-        axis.plot(found.rates, found.losses, ".", color="#999999", markersize=5, label="loss of a batch")
-        axis.plot(found.rates, found.smoothed, color="#0072b2", linewidth=2, label="smoothed")
-        axis.set_xscale("log")
-        # Down to the lowest loss; of the divergence only its begin.
-        shown = found.losses[: found.smoothed.argmin() + 1]
-        low, high = found.losses.min(), max(shown.max(), found.smoothed.max())
-        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-        axis.set_ylim(low - margin, high + margin)
-    if found.suggestion is None:
-        axis.set_title("no suggestion", fontsize=10)
-    else:
-        axis.axvline(found.suggestion, color="#d55e00", linestyle="--", label=f"suggestion {found.suggestion:.1e}")
-        axis.legend(frameon=False, fontsize=9)
-    axis.set_xlabel("learning rate")
-    axis.set_ylabel("loss")
-    axis.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    draw_sweep(folder / f"{name}.png", found.rates, found.losses, found.smoothed, found.suggestion)

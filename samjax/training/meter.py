@@ -1,4 +1,4 @@
-"""What each step gave: fetched late, logged, and watched for steps that go wrong."""
+"""Fetches and logs the results of each step, and watches for steps that go wrong."""
 
 import time
 from collections.abc import Callable
@@ -7,17 +7,18 @@ from typing import NamedTuple
 import jax
 
 from samjax.errors import UserError
-from samjax.training.progress import MetricsLog, TrainingDisplay
+from samjax.training.metrics_log import MetricsLog
+from samjax.training.progress import TrainingDisplay
 from samjax.training.step import unreplicate
 
 MOST_NONFINITE = 10
-"""So many steps in a row without a finite loss and gradient end the run."""
+"""Steps in a row without a finite loss and gradient that end the run."""
 EVERYTHING = 0.99
-"""Share of the pixels from which on a prediction is called everything."""
+"""Share of the pixels above which a prediction counts as covering everything."""
 
 
 class Dispatched(NamedTuple):
-    """A step that the devices were given."""
+    """A step that the devices have been given, whose results are not fetched yet."""
 
     step: int
     epoch: int
@@ -25,12 +26,12 @@ class Dispatched(NamedTuple):
     averaging: bool
     slices: int
     names: list[str]
-    """Of its samples."""
+    """The names of its samples."""
     metrics: dict[str, jax.Array]
 
 
 class Meter:
-    """Logs each step when the next one has been dispatched, so that fetching its loss holds up nothing."""
+    """Logs each step when the next one has been dispatched, so that fetching its loss never keeps a device waiting."""
 
     def __init__(self, log: MetricsLog, display: TrainingDisplay, wait_seconds: Callable[[], float]):
         self._log, self._display, self._wait_seconds = log, display, wait_seconds
@@ -41,7 +42,7 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Starts the clock anew, after work that is not training."""
+        """Restarts the clock after work that is not training."""
         self._wait_seconds()
         self._begin = time.perf_counter()
 
@@ -87,7 +88,7 @@ class Meter:
             )
 
     def end_epoch(self, epoch: int) -> None:
-        """Says what was wrong with an epoch, if anything was: skipped steps, empty or boundless predictions."""
+        """Reports steps that were skipped and predictions that were empty or covered everything, if there were any."""
         if self._skipped:
             self._display.say(f"epoch {epoch + 1}: {self._skipped} steps skipped, loss or gradient not finite")
         predicted, true, pixels = (self._pixels[name] for name in ("pred", "true", "pixels"))

@@ -12,7 +12,7 @@ from samjax.data.imaging.volumes import Box, Volume
 from samjax.evaluation.case_scores import score_job
 from samjax.evaluation.collected import Collected
 from samjax.evaluation.prompted import PromptedModel
-from samjax.evaluation.scoring import SliceRule
+from samjax.evaluation.slice_rule import SliceRule
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import PromptRounds, VolumePrediction, not_run

@@ -7,13 +7,14 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import ROIS
 from samjax.errors import UserError
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
-from samjax.evaluation.case_scores import MOST_PENDING, scoring_pool
-from samjax.evaluation.collected import VIEWED, Collected, collect
+from samjax.evaluation.case_scores import MOST_PENDING, score_job, scoring_pool
+from samjax.evaluation.collected import VIEWED, Collected, collect, largest_slice
 from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import SliceRule
+from samjax.evaluation.slice_rule import SliceRule
 from samjax.inference.predictions import PromptRounds
 from tests.evaluation.cases import collect_one, made_case, made_model, no_rounds, predicted, square
 from tests.processes import children
@@ -104,6 +105,34 @@ def test_all_regions_are_scored_and_pictures_show_the_whole_tumour():
     assert dice == {"edema": 0, "non-enhancing": 1, "enhancing": 1, "tumor-core": 1, "whole-tumor": 96 / 105}
     assert (found.shown[0].slice, found.shown[0].truth.sum()) == (1, 24)
     assert found.viewed["case"].keys() == set(ROIS)
+
+
+@pytest.mark.parametrize(("roi", "number"), [("tumor-core", 1), ("whole-tumor", 2), ("non-enhancing", 0)])
+def test_the_slice_with_most_of_the_region_is_shown(roi, number):
+    labels = np.zeros((3, 24, 24), np.uint8)
+    labels[0, :4, :4], labels[1, :6, :6], labels[2, :8, :8] = 2, 3, 1
+    case = made_case(labels, "a")
+    mask = np.random.default_rng(0).random(labels.shape) < 0.5
+    found = largest_slice(case, mask, "one", roi)
+    assert (found.run, found.case, found.slice) == ("one", "a", number)
+    np.testing.assert_array_equal(found.picture, case.memory.images[number, ..., 3])  # FLAIR is the fourth
+    assert found.truth.sum() == (4, 6, 8)[number] ** 2
+    np.testing.assert_array_equal(found.predicted, mask[number])
+
+
+def test_scoring_reads_the_label_of_a_case_once_and_no_image(monkeypatch):
+    reads = []
+    for name in ("labels", "images"):
+        real = getattr(CachedCase, name).fget
+        monkeypatch.setattr(CachedCase, name, property(lambda case, n=name, f=real: reads.append(n) or f(case)))
+    every = Collected(SavedPredictions("saved", None, tuple(ROIS)))
+    boxes = Collected(made_model(prompt="box"))
+    for found, mask, given in ((every, LABELS, None), (boxes, LABELS > 0, played())):
+        job = found.job(made_case(LABELS), predicted(mask, given), RULE, 0.0)
+        reads.clear()
+        scored = score_job(job)
+        assert reads == ["labels"]
+        assert len(scored.scores) + len(scored.baselines) == (5 if found is every else 3)
 
 
 def test_only_the_first_cases_are_kept_for_the_viewer():

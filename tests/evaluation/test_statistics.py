@@ -9,22 +9,8 @@ import pytest
 import scipy.stats
 
 from samjax.errors import UserError
-from samjax.evaluation.scoring import Row
-from samjax.evaluation.statistics import holm, paired_tests, pairs, signed_rank, tables_of
-
-
-def row(
-    run: str, patient: str, dice: float, *, prompt: str = "box", scan: int = 0, z: int | None = None, **about
-) -> Row:
-    about = {"domain": "adult", "roi": "whole-tumor"} | about
-    return Row(
-        run=run, patient=patient, case=f"{patient}-{scan}", slice=z, prompt=prompt, true_pixels=9, pred_pixels=9,
-        dice=dice, hd95=10 * (1 - dice), **about,
-    )  # fmt: skip
-
-
-def scored(run: str, dice: np.ndarray, **about) -> list[Row]:
-    return [row(run, f"p{number:02d}", float(value), **about) for number, value in enumerate(dice)]
+from samjax.evaluation.statistics import holm, paired_tests, pairs, signed_rank
+from tests.evaluation.rows import row, scored
 
 
 def sign_flips(differences: np.ndarray) -> float:
@@ -172,7 +158,6 @@ def test_by_slice_each_slice_is_a_pair():
     (by_patient,) = paired_tests(rows, scope="slice")
     assert (by_slice.result.n, by_patient.result.n) == (4, 1)
     assert (by_slice.result.p, by_patient.result.p) == (pytest.approx(0.125), 1.0)
-    assert "slices of one patient are not independent" in tables_of([by_slice])[0].caption
 
 
 def test_other_cases_are_refused():
@@ -190,7 +175,6 @@ def test_other_cases_are_refused():
 def test_nothing_to_compare():
     assert paired_tests([], scope="volume") == []
     assert paired_tests(scored("a", np.ones(3)), scope="volume") == []
-    assert tables_of([]) == []
 
 
 def test_json_is_flat_and_plain():
@@ -201,26 +185,3 @@ def test_json_is_flat_and_plain():
     )
     assert written["median_difference"] == pytest.approx(-7.5)
     assert all(not isinstance(value, dict | list) for value in written.values())
-
-
-def test_tables_hold_one_family_each():
-    rng = np.random.default_rng(6)
-    rows = [
-        line
-        for run, prompt in (("a", "box"), ("b", "point"), ("c", "none"), ("d", "none"))
-        for line in scored(run, rng.random(4), prompt=prompt)
-    ]
-    tests = paired_tests(rows, scope="volume") + paired_tests(rows, scope="volume", metric="hd95")
-    tables = tables_of(tests)
-    assert [len(table.rows) for table in tables] == [1, 1, 1, 1]
-    assert "prompts from ground truth; a pair is a patient" in tables[0].caption
-    assert "of 4 differing pairs, no p is below 0.12" in tables[0].caption
-    assert "HD95 (mm, lower is better), scope volume; no prompts" in tables[3].caption
-    assert all(len(line) == len(table.header) for table in tables for line in table.rows)
-
-
-def test_small_p_values_are_shown_as_small():
-    first = np.linspace(0.6, 0.9, 20)
-    (table,) = tables_of(paired_tests(scored("a", first) + scored("b", first**2), scope="volume"))
-    assert table.rows[0][-2:] == ("< 0.001", "< 0.001")
-    assert "no p is below" not in table.caption

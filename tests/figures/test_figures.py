@@ -6,21 +6,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from samjax.evaluation.scoring import Row
-from samjax.evaluation.summary import Summary, summarise
-from samjax.figures import (
-    Panel,
-    box_plots,
-    calibration,
-    canvas,
-    clicks_curve,
-    extremes,
-    modality_panel,
-    size_against_dice,
-)
-from samjax.figures.calibration import calibrate
-from samjax.figures.overlays import Shown, overlay
-from samjax.figures.pictures import ranked
+from samjax.figures import canvas
+from samjax.figures.boxes import draw_boxes
+from samjax.figures.calibration import draw_calibration
+from samjax.figures.clicks import draw_clicks
+from samjax.figures.extremes import draw_extremes, ranked
+from samjax.figures.modalities import ComparedSlice, draw_modalities
+from samjax.figures.overlays import PredictedSlice, overlay
+from samjax.figures.sizes import draw_sizes
+from samjax.metrics.rows import Row
+from samjax.metrics.summary import Summary, summarise
 
 ADULT = Row("a", "adult", "p0", "p0-0", None, "whole-tumor", "box", 900, 800, 0.8, 3.0)
 
@@ -34,19 +29,6 @@ def scored(run: str, dice, prompt: str = "box", **about) -> list[Row]:
         )
         for i, value in enumerate(dice)
     ]  # fmt: skip
-
-
-@pytest.fixture
-def kept(monkeypatch):
-    """The figures that were drawn, which are laid out but not written."""
-    figures = []
-
-    def keep(figure, path):
-        figure.draw_without_rendering()
-        figures.append(figure)
-
-    monkeypatch.setattr(canvas, "save", keep)
-    return figures
 
 
 def marked(axis, marker: str) -> list[np.ndarray]:
@@ -65,7 +47,7 @@ def legend_of(figure) -> list[str]:
 def test_boxes_show_the_rows(kept, tmp_path, metric):
     rng = np.random.default_rng(0)
     rows = scored("a", rng.random(9)) + scored("b", rng.random(7), roi="tumor-core") + scored("b", rng.random(9))
-    box_plots(rows, metric, tmp_path / "boxes.png")
+    draw_boxes(rows, metric, tmp_path / "boxes.png")
     (axis,) = kept[0].axes
     groups = [("tumor-core", "b"), ("whole-tumor", "a"), ("whole-tumor", "b")]
     expected = [[getattr(row, metric) for row in rows if (row.roi, row.run) == group] for group in groups]
@@ -89,8 +71,8 @@ def test_prompted_and_prompt_free_runs_never_share_an_axis(kept, tmp_path):
         for run, prompt, value in (("free", "none", 0.3), ("boxed", "box", 0.8), ("clicked", "point, 3 clicks", 0.7))
         for row in scored(run, [value] * 4, prompt, domain=domain)
     ]
-    box_plots(rows, "dice", tmp_path / "boxes.png")
-    size_against_dice(rows, tmp_path / "sizes.png")
+    draw_boxes(rows, "dice", tmp_path / "boxes.png")
+    draw_sizes(rows, tmp_path / "sizes.png")
     prompts = "prompts from ground truth (box / point, 3 clicks)"
     titles = [axis.get_title("left") for axis in kept[0].axes]
     about = "4 volumes of 4 patients"
@@ -105,7 +87,7 @@ def test_prompted_and_prompt_free_runs_never_share_an_axis(kept, tmp_path):
 
 def test_of_many_values_those_beyond_the_whiskers_are_shown(kept, tmp_path):
     dice = np.append(np.linspace(0.6, 0.8, 60), [0.1, 0.05])
-    box_plots(scored("a", dice), "dice", tmp_path / "boxes.png")
+    draw_boxes(scored("a", dice), "dice", tmp_path / "boxes.png")
     assert [sorted(values.tolist()) for values in marked(kept[0].axes[0], ".")] == [[0.05, 0.1]]
 
 
@@ -117,9 +99,9 @@ def test_as_many_runs_as_there_may_be_look_different():
 
 def test_slices_and_volumes_are_not_drawn_together(tmp_path):
     with pytest.raises(ValueError, match="all of slices or all of volumes"):
-        box_plots([ADULT, replace(ADULT, slice=3)], "dice", tmp_path / "boxes.png")
+        draw_boxes([ADULT, replace(ADULT, slice=3)], "dice", tmp_path / "boxes.png")
     with pytest.raises(ValueError, match="0 rows"):
-        size_against_dice([], tmp_path / "sizes.png")
+        draw_sizes([], tmp_path / "sizes.png")
 
 
 def test_sizes_show_the_rows_and_their_correlation(kept, tmp_path):
@@ -127,7 +109,7 @@ def test_sizes_show_the_rows_and_their_correlation(kept, tmp_path):
     rows = scored("a", rng.random(20)) + scored("b", np.linspace(0.2, 0.9, 20))
     rows += scored("a", [1.0, 0.0, 0.5], domain="pediatric")
     rows[-1] = replace(rows[-1], true_pixels=0)
-    size_against_dice(rows, tmp_path / "sizes.png")
+    draw_sizes(rows, tmp_path / "sizes.png")
     adult, pediatric = kept[0].axes
     for points, run in zip(adult.collections, "ab", strict=True):
         own = [(row.true_pixels, row.dice) for row in rows if (row.run, row.domain) == (run, "adult")]
@@ -142,27 +124,8 @@ def test_sizes_show_the_rows_and_their_correlation(kept, tmp_path):
     assert pediatric.get_legend().get_texts()[0].get_text() == "a (box): ρ = -1.00, n = 2"
 
 
-def test_calibration_by_hand():
-    # Three masks in the bin from 0.9 on, one of them beyond 1; one in the bin from 0.2 on.
-    found = calibrate([0.9, 0.95, 1.15, 0.25], [0.7, 0.8, 0.9, 0.45])
-    assert found.counts.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0, 3]
-    assert found.predicted[[2, 9]].tolist() == pytest.approx([0.25, 1.0])
-    assert found.actual[[2, 9]].tolist() == pytest.approx([0.45, 0.8])
-    assert found.quartiles[:, 9].tolist() == pytest.approx([0.75, 0.85])
-    assert found.error == pytest.approx((0.2 * 1 + 0.2 * 3) / 4)
-    exact = np.random.default_rng(2).random(50)
-    assert calibrate(exact, exact).error == 0
-    assert calibrate([-0.3, 0.0], [0.0, 0.0]).counts[0] == 2
-
-
-@pytest.mark.parametrize("pair", [([], []), ([0.5], [0.5, 0.6]), ([np.nan], [0.5])])
-def test_what_cannot_be_calibrated_is_refused(pair):
-    with pytest.raises(ValueError, match="calibration of IoUs"):
-        calibrate(*pair)
-
-
 def test_the_reliability_diagram_shows_the_bins(kept, tmp_path):
-    calibration([0.25, 0.9, 0.95, 1.15], [0.45, 0.7, 0.8, 0.9], tmp_path / "c.png", run="decoder", prompt="none")
+    draw_calibration([0.25, 0.9, 0.95, 1.15], [0.45, 0.7, 0.8, 0.9], tmp_path / "c.png", run="decoder", prompt="none")
     above, below = kept[0].axes
     assert above.lines[1].get_xydata().tolist() == pytest.approx(np.array([[0.25, 0.45], [1.0, 0.8]]))
     assert [bar.get_height() for bar in below.patches] == [0, 0, 1, 0, 0, 0, 0, 0, 0, 3]
@@ -176,7 +139,7 @@ def test_clicks_show_means_and_intervals(kept, tmp_path):
     rng = np.random.default_rng(3)
     curve = [summarise(rng.random(8), np.ones(8)) for _ in range(4)]
     alone = [Summary(0.5, None, None, 1, 0.5, 1)] * 2
-    clicks_curve({"a": curve, "b": alone}, tmp_path / "clicks.png")
+    draw_clicks({"a": curve, "b": alone}, tmp_path / "clicks.png")
     (axis,) = kept[0].axes
     assert axis.lines[0].get_xydata().tolist() == [[k, summary.mean] for k, summary in enumerate(curve, 1)]
     (band,) = axis.collections
@@ -193,10 +156,10 @@ def square(size: int = 12, at: int = 20) -> np.ndarray:
     return mask
 
 
-def shown(run: str, case: str, at: int) -> Shown:
+def shown(run: str, case: str, at: int) -> PredictedSlice:
     picture = np.zeros((60, 50), np.uint8)
     picture[6:55, 5:45] = np.random.default_rng(4).integers(1, 255, (49, 40))
-    return Shown(run, case, 7, picture, square(), square(at=at))
+    return PredictedSlice(run, case, 7, picture, square(), square(at=at))
 
 
 def test_worst_median_and_best(kept, tmp_path):
@@ -204,7 +167,7 @@ def test_worst_median_and_best(kept, tmp_path):
     assert {name: item.case for name, item in ranked(items).items()} == {"worst": "c28", "median": "c24", "best": "c20"}
     assert [item.case for item in ranked(items[:2]).values()] == ["c24", "c20"]
     assert list(ranked(items[:1])) == ["the only one"]
-    extremes([*items, shown("b", "c24", 24)], {"a": "box", "b": "none"}, tmp_path / "extremes.png")
+    draw_extremes([*items, shown("b", "c24", 24)], {"a": "box", "b": "none"}, tmp_path / "extremes.png")
     axes = kept[0].axes
     assert len(axes) == 6
     inside = (slice(2, 59), slice(1, 49))  # the brain and a margin of four
@@ -217,14 +180,14 @@ def test_worst_median_and_best(kept, tmp_path):
 
 def test_modalities_beside_predictions(kept, tmp_path):
     images = np.stack([np.full((60, 50), value, np.uint8) for value in (10, 20, 30, 40)], -1)
-    panels = [Panel(f"c{i}", i, images, square(), {"a": square(at=24), "b": square()}) for i in range(2)]
-    modality_panel(panels, {"a": "box", "b": "none"}, tmp_path / "panel.png")
+    panels = [ComparedSlice(f"c{i}", i, images, square(), {"a": square(at=24), "b": square()}) for i in range(2)]
+    draw_modalities(panels, {"a": "box", "b": "none"}, tmp_path / "panel.png")
     axes = np.array(kept[0].axes).reshape(2, 7)
     assert [axis.get_title() for axis in axes[0]] == ["T1", "T1-Gd", "T2", "FLAIR", "label", "a", "b"]
     for row, panel in zip(axes, panels, strict=True):
         assert [int(axis.images[0].get_array().max()) for axis in row[:5]] == [10, 20, 30, 40, 40]
         for axis, run in zip(row[5:], "ab", strict=True):
-            item = Shown(run, panel.case, panel.slice, images[..., 3], panel.truth, panel.predicted[run])
+            item = PredictedSlice(run, panel.case, panel.slice, images[..., 3], panel.truth, panel.predicted[run])
             assert np.array_equal(axis.images[0].get_array(), overlay(item))
             assert axis.get_xlabel() == f"Dice {item.dice:.2f}"
     assert kept[0].get_suptitle().replace("\n", " ") == "2 slices; a: prompts from ground truth (box); b: no prompts"
@@ -233,26 +196,26 @@ def test_modalities_beside_predictions(kept, tmp_path):
 @pytest.mark.parametrize("dice", [[0.5], [1.0, 1.0, 1.0], [0.0, 1.0]])
 def test_few_and_equal_values_can_be_drawn(kept, tmp_path, dice):
     rows = scored("a", dice)
-    box_plots(rows, "dice", tmp_path / "dice.png")
-    box_plots(rows, "hd95", tmp_path / "hd95.png")
-    size_against_dice(rows, tmp_path / "sizes.png")
-    size_against_dice([replace(row, true_pixels=0) for row in rows], tmp_path / "empty.png")
-    calibration(dice, dice, tmp_path / "calibration.png", run="a", prompt="box")
+    draw_boxes(rows, "dice", tmp_path / "dice.png")
+    draw_boxes(rows, "hd95", tmp_path / "hd95.png")
+    draw_sizes(rows, tmp_path / "sizes.png")
+    draw_sizes([replace(row, true_pixels=0) for row in rows], tmp_path / "empty.png")
+    draw_calibration(dice, dice, tmp_path / "calibration.png", run="a", prompt="box")
     assert len(kept) == 5
 
 
 def test_empty_pictures_can_be_drawn(kept, tmp_path):
     empty = np.zeros((20, 20), np.uint8)
     nothing = empty.astype(bool)
-    extremes([Shown("a", "c", 0, empty, nothing, nothing)], {"a": "none"}, tmp_path / "extremes.png")
-    panel = Panel("c", 0, np.zeros((20, 20, 4), np.uint8), nothing, {})
-    modality_panel([panel], {}, tmp_path / "panel.png")
+    draw_extremes([PredictedSlice("a", "c", 0, empty, nothing, nothing)], {"a": "none"}, tmp_path / "extremes.png")
+    panel = ComparedSlice("c", 0, np.zeros((20, 20, 4), np.uint8), nothing, {})
+    draw_modalities([panel], {}, tmp_path / "panel.png")
     assert len(kept) == 2
 
 
 def test_figures_are_written_twice_and_the_same_each_time(tmp_path):
     for name in ("one", "two"):
-        clicks_curve({"a": [Summary(0.5, None, None, 1, 0.5, 1)]}, tmp_path / name / "clicks.png")
+        draw_clicks({"a": [Summary(0.5, None, None, 1, 0.5, 1)]}, tmp_path / name / "clicks.png")
     files = [sorted((tmp_path / name).iterdir()) for name in ("one", "two")]
     assert [path.name for path in files[0]] == ["clicks.pdf", "clicks.png"]
     for one, two in zip(*files, strict=True):
@@ -263,5 +226,5 @@ def test_figures_are_written_twice_and_the_same_each_time(tmp_path):
 
 def test_what_fails_writes_nothing(tmp_path):
     with pytest.raises(KeyError):
-        extremes([shown("a", "c", 20)], {}, tmp_path / "extremes.png")
+        draw_extremes([shown("a", "c", 20)], {}, tmp_path / "extremes.png")
     assert list(tmp_path.iterdir()) == []

@@ -1,34 +1,25 @@
 """Predictions over their slices: the colours of each kind of pixel, and the drawing of several runs."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
-
 import numpy as np
-import pytest
 from matplotlib import image
 
 from samjax.figures.overlays import (
-    DIMMED,
-    FALSE_NEGATIVE,
-    FALSE_POSITIVE,
     MOST_CASES,
-    OPACITY,
-    TRUE_POSITIVE,
-    Shown,
+    PredictedSlice,
     draw_overlays,
-    largest_slice,
     overlay,
 )
+from samjax.figures.palette import DIMMED, FALSE_NEGATIVE, FALSE_POSITIVE, OPACITY, TRUE_POSITIVE
 
 SIZE = 24
 
 
-def shown(run: str = "one", case: str = "a", shift: int = 0, grey: int = 0) -> Shown:
+def shown(run: str = "one", case: str = "a", shift: int = 0, grey: int = 0) -> PredictedSlice:
     """A square of truth, and one of prediction that lies lower by `shift`."""
     truth, predicted = np.zeros((2, SIZE, SIZE), bool)
     truth[4:12, 6:18] = True
     predicted[4 + shift : 12 + shift, 6:18] = True
-    return Shown(run, case, 7, np.full((SIZE, SIZE), grey, np.uint8), truth, predicted)
+    return PredictedSlice(run, case, 7, np.full((SIZE, SIZE), grey, np.uint8), truth, predicted)
 
 
 def test_each_kind_of_pixel_has_its_colour_and_the_rest_is_dimmed():
@@ -57,31 +48,7 @@ def test_the_colours_differ_even_on_white():
     assert len(colours) == 4
 
 
-@dataclass
-class StubCase:
-    """A case of three slices, of which the second shows most."""
-
-    shape = (3, SIZE, SIZE)
-    case = SimpleNamespace(id="a")
-
-    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.zeros(self.shape, np.uint8)
-        labels[0, :4, :4], labels[1, :6, :6], labels[2, :8, :8] = 2, 3, 1
-        images = np.broadcast_to(np.arange(4, dtype=np.uint8) * 10, (*self.shape, 4))
-        return (images + np.arange(3, dtype=np.uint8)[:, None, None, None])[start:stop], labels[start:stop]
-
-
-@pytest.mark.parametrize(("roi", "number"), [("tumor-core", 1), ("whole-tumor", 2), ("non-enhancing", 0)])
-def test_the_slice_with_most_of_the_region_is_shown(roi, number):
-    predicted = np.random.default_rng(0).random((3, SIZE, SIZE)) < 0.5
-    found = largest_slice(StubCase(), predicted, "one", roi)
-    assert (found.run, found.case, found.slice) == ("one", "a", number)
-    assert (found.picture == 30 + number).all()  # FLAIR is the fourth
-    assert found.truth.sum() == (4, 6, 8)[number] ** 2
-    np.testing.assert_array_equal(found.predicted, predicted[number])
-
-
-def drawn(path, items: list[Shown]) -> np.ndarray:
+def drawn(path, items: list[PredictedSlice]) -> np.ndarray:
     """The picture drawn, (rows, columns, 3) in 0 to 255."""
     draw_overlays(path, items)
     return np.round(image.imread(path)[..., :3] * 255)
@@ -120,4 +87,4 @@ def test_a_slice_without_the_region_is_drawn_too(tmp_path):
     empty.truth[:] = False
     picture = drawn(tmp_path / "overlays.png", [empty])
     assert share(picture, FALSE_POSITIVE) > 0.02
-    assert [path.name for path in tmp_path.iterdir()] == ["overlays.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["overlays.pdf", "overlays.png"]

@@ -17,7 +17,7 @@ from samjax.inference.ground_truth import GroundTruthPrompts, first_prompts, wit
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
-from samjax.metrics.overlap import score_slices
+from samjax.metrics.scores import score_slices
 from samjax.models.prompt_encoder import BOX_FIRST
 from samjax.models.resizing import inside
 from samjax.training.tasks.objective import answer_clicks, draw_prompts

@@ -16,6 +16,13 @@ def block(shape, *ranges):
     return mask
 
 
+def pixels(*places, shape=(9, 9)):
+    mask = empty(*shape)
+    for place in places:
+        mask[place] = True
+    return mask
+
+
 def ellipsoid(shape, centre, radii):
     grid = np.indices(shape).reshape(len(shape), -1).T
     return (((grid - centre) / radii) ** 2).sum(axis=1).reshape(shape) <= 1

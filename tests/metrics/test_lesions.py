@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from samjax.errors import UserError
 from samjax.metrics.lesions import RULES, LesionScores, lesion_scores
 from tests.metrics.masks import block, empty
 
@@ -171,7 +170,7 @@ def test_rules():
 
 
 def test_refuses_other_input():
-    with pytest.raises(UserError, match="challenge 'ABC', expected one of GLI, SSA, PED, MEN, MET"):
+    with pytest.raises(ValueError, match="challenge 'ABC', expected one of GLI, SSA, PED, MEN, MET"):
         lesion_scores(empty(*SHAPE), empty(*SHAPE), MM, "ABC")
-    with pytest.raises(UserError, match="expected a 3-D boolean mask"):
+    with pytest.raises(ValueError, match="expected a 3-D boolean mask"):
         lesion_scores(empty(5, 5), empty(5, 5), (1.0, 1.0), "GLI")

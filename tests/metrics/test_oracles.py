@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samjax.metrics import overlap as metrics
+from samjax.metrics.hausdorff import hd95_by_area, hd95_pooled
 from samjax.metrics.lesions import RULES, lesion_scores
+from samjax.metrics.overlap import dice, precision, sensitivity, volume_similarity
+from samjax.metrics.scores import score
+from samjax.metrics.surfaces import surface_dice
 from tests.metrics.masks import SPACINGS, ellipsoid, empty, pairs
 
 pytestmark = pytest.mark.oracles
@@ -36,12 +39,12 @@ def monai():
     """(hd95, dice) of a pair, in float32 as MONAI has it."""
     torch, package = (quietly(importlib.import_module)(name) for name in ("torch", "monai.metrics"))
 
-    def score(pred, true, spacing):
+    def both(pred, true, spacing):
         pred, true = (torch.from_numpy(np.ascontiguousarray(mask))[None, None].float() for mask in (pred, true))
         distance = package.compute_hausdorff_distance(pred, true, True, percentile=95, spacing=spacing)
         return float(distance), float(package.compute_dice(pred, true, include_background=True))
 
-    return quietly(score)
+    return quietly(both)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def surface_distance():
 def test_monai(ndim, name, monai):
     pred, true = pairs(ndim)[name]
     for spacing in SPACINGS[ndim]:
-        row = metrics.score(pred, true, spacing)
+        row = score(pred, true, spacing)
         assert (row["hd95"], row["dice"]) == pytest.approx(monai(pred, true, spacing), rel=2e-6)
 
 
@@ -72,12 +75,12 @@ def test_medpy(ndim, name, medpy):
     pred, true = pairs(ndim)[name]
     for spacing in SPACINGS[ndim]:
         expected = medpy.hd95(pred, true, spacing)
-        assert metrics.hd95_pooled(pred, true, spacing) == pytest.approx(expected, rel=1e-12)
-    assert metrics.dice(pred, true) == pytest.approx(medpy.dc(pred, true), rel=1e-12)
-    assert metrics.sensitivity(pred, true) == pytest.approx(medpy.sensitivity(pred, true), rel=1e-12)
-    assert metrics.precision(pred, true) == pytest.approx(medpy.precision(pred, true), rel=1e-12)
+        assert hd95_pooled(pred, true, spacing) == pytest.approx(expected, rel=1e-12)
+    assert dice(pred, true) == pytest.approx(medpy.dc(pred, true), rel=1e-12)
+    assert sensitivity(pred, true) == pytest.approx(medpy.sensitivity(pred, true), rel=1e-12)
+    assert precision(pred, true) == pytest.approx(medpy.precision(pred, true), rel=1e-12)
     signed = medpy.ravd(pred, true) * true.sum() / (true.sum() + pred.sum())
-    assert metrics.volume_similarity(pred, true) == pytest.approx(1 - abs(signed), rel=1e-12)
+    assert volume_similarity(pred, true) == pytest.approx(1 - abs(signed), rel=1e-12)
 
 
 @pytest.mark.parametrize(("ndim", "name"), CASES)
@@ -89,9 +92,9 @@ def test_surface_distance(ndim, name, surface_distance):
         # Exactly at a multiple of the spacing a rounding error would show.
         for tolerance in (0.0, 0.5, spacing[0], 2 * spacing[-1], 3.7):
             expected = package.compute_surface_dice_at_tolerance(found, tolerance)
-            assert metrics.surface_dice(pred, true, spacing, tolerance) == pytest.approx(expected, rel=1e-12)
+            assert surface_dice(pred, true, spacing, tolerance) == pytest.approx(expected, rel=1e-12)
         expected = package.compute_robust_hausdorff(found, 95)
-        assert metrics.hd95_by_area(pred, true, spacing) == pytest.approx(expected, rel=1e-12)
+        assert hd95_by_area(pred, true, spacing) == pytest.approx(expected, rel=1e-12)
 
 
 def as_defined(pred, true, spacing, rules, surface_distance):
@@ -164,12 +167,12 @@ def test_real_labels_perturbed(place, monai, medpy, surface_distance):
             whole = empty(*true.shape)
             whole[box] = pred
             near = [np.pad(mask, 1) for mask in (pred, true[box])]
-            row = metrics.score(whole, true, spacing)
+            row = score(whole, true, spacing)
             # Among many distances MONAI finds the place of the percentile in float32.
             assert (row["hd95"], row["dice"]) == pytest.approx(monai(*near, spacing), rel=2e-4)
-            assert metrics.hd95_pooled(whole, true, spacing) == pytest.approx(medpy.hd95(*near), rel=1e-12)
+            assert hd95_pooled(whole, true, spacing) == pytest.approx(medpy.hd95(*near), rel=1e-12)
             found = distances(*near, spacing)
             expected = package.compute_surface_dice_at_tolerance(found, 1.0)
-            assert metrics.surface_dice(whole, true, spacing, 1.0) == pytest.approx(expected, rel=1e-12)
+            assert surface_dice(whole, true, spacing, 1.0) == pytest.approx(expected, rel=1e-12)
             expected = package.compute_robust_hausdorff(found, 95)
-            assert metrics.hd95_by_area(whole, true, spacing) == pytest.approx(expected, rel=1e-12)
+            assert hd95_by_area(whole, true, spacing) == pytest.approx(expected, rel=1e-12)

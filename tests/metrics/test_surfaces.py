@@ -1,66 +1,13 @@
-"""Boundaries, nearest distances and surface elements, against plain loops and geometry by hand."""
+"""Surface elements and surface Dice, against geometry by hand."""
 
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 import pytest
 
-from samjax.metrics.surfaces import boundary, crop_to_union, nearest_distances, surface_elements
-from tests.metrics.masks import SPACINGS, block, empty, pairs, plain_boundary, plain_distances
-
-CASES = [(ndim, name) for ndim in (2, 3) for name in pairs(ndim)]
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_crop_is_the_box_of_both(order):
-    first, second = block((9, 8, 7), (2, 4), (3, 4), (1, 2)), block((9, 8, 7), (3, 6), (1, 2), (6, 7))
-    crops = crop_to_union(np.asarray(first, order=order), np.asarray(second, order=order))
-    for whole, crop in zip((first, second), crops, strict=True):
-        np.testing.assert_array_equal(crop, whole[2:6, 1:4, 1:7])
-        assert crop.flags.c_contiguous
-
-
-def test_crop_with_empty_masks():
-    some, none = block((5, 6), (1, 3), (2, 6)), empty(5, 6)
-    assert [crop.shape for crop in crop_to_union(some, none)] == [(2, 4)] * 2
-    assert [crop.size for crop in crop_to_union(none, none)] == [0, 0]
-
-
-@pytest.mark.parametrize(("ndim", "name"), CASES)
-def test_boundary(ndim, name):
-    mask = pairs(ndim)[name][0]
-    np.testing.assert_array_equal(np.argwhere(boundary(mask)), plain_boundary(mask))
-
-
-def test_boundary_within_slices():
-    # Every slice of this block is inside its neighbours but for the rim.
-    mask = block((5, 6, 7), (0, 5), (1, 5), (1, 6))
-    slices = boundary(mask, axes=(1, 2))
-    for index in range(5):
-        np.testing.assert_array_equal(slices[index], boundary(mask[index]))
-    assert not slices[2, 2, 3]
-    assert boundary(mask)[0, 2, 3]
-
-
-@pytest.mark.parametrize(("ndim", "name"), CASES)
-def test_nearest_distances(ndim, name):
-    source, target = pairs(ndim)[name]
-    source, target = boundary(source), boundary(target)
-    for spacing in SPACINGS[ndim]:
-        plain = plain_distances(np.argwhere(source), np.argwhere(target), spacing)
-        np.testing.assert_allclose(nearest_distances(source, target, spacing), plain, rtol=1e-14)
-
-
-@pytest.mark.parametrize("exact", [1, 7, 60, 199, 200])
-def test_nearest_distances_up_to_a_rank(exact):
-    rng = np.random.default_rng(1)
-    source, target = empty(300), empty(300)
-    source[rng.choice(300, 200, replace=False)] = True
-    target[rng.choice(40, 3, replace=False)] = True
-    every = np.sort(nearest_distances(source, target, (1.0,)))
-    some = np.sort(nearest_distances(source, target, (1.0,), exact))
-    np.testing.assert_array_equal(some[:exact], every[:exact])
-
+from samjax.metrics.hausdorff import hd95_by_area
+from samjax.metrics.surfaces import surface_dice, surface_elements
+from tests.metrics.masks import block, empty, pixels
 
 # The corners of one cell inside the mask, and the area of the patch that cuts them off, for cells of
 # 1 x 1 x 1 and of 1 x 1 x 2 mm. By hand: the patch passes through the middles of the edges. A triangle has
@@ -114,3 +61,27 @@ def test_areas_of_whole_bodies():
     assert areas.sum() == pytest.approx(2 * 3 + 2 * 4 + 4 * 5 / 2)
     # Two pixels across a diagonal: the cell between them holds two cut corners.
     assert surface_elements(np.eye(2, dtype=bool), (3.0, 4.0))[1].sum() == pytest.approx(8 * 5 / 2)
+
+
+def test_surface_dice_by_hand():
+    # Two pixels 3 apart. Each has four surface elements of equal length; two of them are 2 from the other's,
+    # two are 3 from it.
+    pred, true = pixels((2, 1)), pixels((2, 4))
+    for tolerance, near in ((1.999, 0), (2.0, 0.5), (2.999, 0.5), (3.0, 1.0)):
+        assert surface_dice(pred, true, (1.0, 1.0), tolerance) == near
+    assert hd95_by_area(pred, true, (1.0, 1.0)) == 3
+
+
+def test_surface_elements_weigh_by_area():
+    # A 14 x 14 square has 52 whole edge elements and 4 corners of sqrt(1/2); a far pixel adds 4 such corners:
+    # 4 of 60 elements, but 2.83 of 57.66 in length, less than a twentieth.
+    true = block((40, 40), (0, 14), (0, 14))
+    pred = true | block((40, 40), (39, 40), (39, 40))
+    assert hd95_by_area(pred, true, (1.0, 1.0)) == 0
+    length = 52 + 4 * sqrt(1 / 2)
+    expected = 2 * length / (2 * length + 4 * sqrt(1 / 2))
+    assert surface_dice(pred, true, (1.0, 1.0), 1.0) == pytest.approx(expected)
+    # A 13 x 13 square leaves the pixel more than a twentieth; its nearest corner elements are 26 away.
+    true = block((40, 40), (0, 13), (0, 13))
+    pred = true | block((40, 40), (39, 40), (39, 40))
+    assert hd95_by_area(pred, true, (1.0, 1.0)) == pytest.approx(hypot(26, 26))

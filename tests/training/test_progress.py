@@ -1,35 +1,9 @@
 """What a run tells while it trains."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from samjax.training import progress as reporting
-from samjax.training.progress import MetricsLog, TrainingDisplay
-
-
-def test_a_log_touches_no_file_before_it_begins(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    before = "".join(json.dumps({"kind": "train", "step": step, "epoch": 0}) + "\n" for step in (1, 2, 3))
-    path.write_text(before)
-    log = MetricsLog(path, resumed_step=2)
-    log.write("finder", 2, 0, lr=0.5)
-    assert path.read_text() == before
-    assert list(tmp_path.iterdir()) == [path]
-    log.begin()
-    log.write("train", 3, 0, loss=1.5)
-    log.begin()
-    log.close()
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(row["kind"], row["step"]) for row in rows] == [("train", 1), ("train", 2), ("finder", 2), ("train", 3)]
-
-
-def test_a_log_that_never_began_leaves_all_as_it_was(tmp_path: Path):
-    log = MetricsLog(tmp_path / "metrics.jsonl", resumed_step=0)
-    log.write("finder", 0, 0, lr=0.5)
-    log.close()
-    assert not list(tmp_path.iterdir())
+from samjax.training.progress import TrainingDisplay
 
 
 def test_the_time_left_is_that_of_steps_without_compiling(

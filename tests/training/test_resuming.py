@@ -19,7 +19,7 @@ from samjax.models.flat import to_flat
 from samjax.options import TrainOptions
 from samjax.training import loop
 from samjax.training.loop import train
-from samjax.training.progress import MetricsLog
+from samjax.training.metrics_log import MetricsLog
 from samjax.weights.base import save_weights
 from samjax.weights.safetensors_file import read_safetensors
 from tests.interrupted import history

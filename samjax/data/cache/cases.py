@@ -119,6 +119,12 @@ class CachedCase:
             labels[where] = self.labels[inside]
         return images, labels
 
+    def whole_labels(self) -> np.ndarray:
+        """The labels of the whole volume, (Z, H, W) uint8 canonical codes, without reading any image."""
+        labels = np.zeros(self.shape, np.uint8)
+        labels[self.box.index] = self.labels
+        return labels
+
     def _mapped(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
         assert self.path is not None
         return np.memmap(self.path, np.uint8, "r", offset, shape)

@@ -2,9 +2,9 @@
 
 An update dPhi = scale * a @ b of rank r has r singular values that are not zero. Paper B compares two runs by
 |sigma_i(dPhi_1) - sigma_i(dPhi_2)|, i = 1 ... r. Each is a lower bound of the spectral norm of dPhi_1 - dPhi_2 (eq. 8;
-the text by fig. 8 says upper). The bound is blind to rotations: updates with equal singular values may do quite
-different things. So the norm itself stands beside it; since dPhi_1 - dPhi_2 has a rank of at most 2 r, it costs as
-little.
+the text by fig. 8 says upper). The bound does not see rotations: updates with equal singular values may do quite
+different things. Therefore the norm itself is given beside it, which costs as little, since dPhi_1 - dPhi_2 has a rank
+of at most 2 r.
 """
 
 import csv
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.errors import UserError
-from samjax.figures.palette import COLOURS
+from samjax.figures.lora_distance import DistanceColumn, draw_lora_distance
 from samjax.files import replacing
 from samjax.models.config import Adaptation
 from samjax.runs.config import RunConfig
@@ -23,7 +23,9 @@ from samjax.runs.folder import find_run, read_config
 from samjax.runs.trained import load_trained
 
 MODULES = {"q": "query", "k": "key", "v": "value", "lin1": "first MLP layer", "lin2": "second MLP layer"}
+"""The modules that LoRA adapts, in the order of the figure's columns, with their titles."""
 NAME = "lora_distance"
+"""The name of the files written, before their suffixes."""
 
 Factors = dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]
 """a (in, r) and scale * b (r, out), float64, by encoder block and module."""
@@ -36,14 +38,15 @@ class ModuleDistance:
     layer: int
     module: str
     first: np.ndarray
-    """(r,) singular values, falling."""
+    """The singular values of the first run's update, (r,), falling."""
     second: np.ndarray
+    """The singular values of the second run's update, (r,), falling."""
     norm: float
-    """Spectral norm of the difference of the updates."""
+    """The spectral norm of the difference of the updates."""
 
     @property
     def gaps(self) -> np.ndarray:
-        """(r,): |sigma_i(dPhi_1) - sigma_i(dPhi_2)|."""
+        """|sigma_i(dPhi_1) - sigma_i(dPhi_2)|, (r,)."""
         return np.abs(self.first - self.second)
 
     @property
@@ -74,9 +77,9 @@ def compare(
     """Compares two finished runs (of `comparable_pair`); writes lora_distance.csv, .png and .pdf into `output`.
 
     Args:
-        first, second: their folders.
-        weights: where their base weights are now; None: where they were.
-        average: take the average of a run's weights, if it has one, instead of the last ones.
+        first, second: the folders of the runs.
+        weights: where their base weights are now; None where they have not moved.
+        average: whether to take the average of a run's weights, if it has one, instead of the last ones.
 
     Raises:
         UserError: a folder holds no finished run.
@@ -84,7 +87,7 @@ def compare(
     distances = distances_of(*(_factors_of(folder, weights, average) for folder in (first, second)))
     names = tuple(folder.resolve().name for folder in (first, second))
     _write_csv(output / f"{NAME}.csv", distances)
-    draw(distances, names, [output / f"{NAME}.{kind}" for kind in ("png", "pdf")])
+    _draw(output / f"{NAME}.png", distances, names)
     return distances
 
 
@@ -124,7 +127,7 @@ def lora_factors(flat: Mapping[str, np.ndarray], adaptation: Adaptation) -> Fact
 
 
 def distances_of(first: Factors, second: Factors) -> list[ModuleDistance]:
-    """One a module and block, by block; both hold the same modules in the same shapes."""
+    """The distance of each module in each block, block by block; both hold the same modules in the same shapes."""
     names = list(MODULES)
     keys = sorted(first, key=lambda key: (key[0], names.index(key[1])))
     return [
@@ -139,9 +142,9 @@ def distances_of(first: Factors, second: Factors) -> list[ModuleDistance]:
 
 
 def singular_values(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Those of a @ b that can differ from zero, falling: a (in, r), b (r, out) -> (min(in, r, out),).
+    """The singular values of a @ b that can differ from zero, falling: a (in, r), b (r, out) -> (min(in, r, out),).
 
-    With a = Q R and b^T = P S, those of the small R @ S^T: the full matrix is never formed.
+    With a = Q R and b^T = P S they are those of the small matrix R @ S^T, so the full matrix is never formed.
     """
     left, right = (np.linalg.qr(factor, mode="r") for factor in (a, b.T))
     return np.linalg.svd(left @ right.T, compute_uv=False)
@@ -155,7 +158,7 @@ def difference_norm(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarr
 
 
 def _write_csv(path: Path, distances: Sequence[ModuleDistance]) -> None:
-    """One line for each singular value; numbers in full."""
+    """Writes one line for each singular value, with numbers in full."""
     header = ("layer", "module", "i", "sigma_first", "sigma_second", "gap", "bound", "spectral_norm")
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -167,51 +170,18 @@ def _write_csv(path: Path, distances: Sequence[ModuleDistance]) -> None:
                 )
 
 
-def draw(distances: Sequence[ModuleDistance], names: tuple[str, str], paths: Sequence[Path]) -> None:
-    """One column a module, over the encoder's blocks: above the gaps of all i, below the bound and the norm."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    modules = [module for module in MODULES if any(found.module == module for found in distances)]
-    figure = Figure(figsize=(1.2 + 2.3 * len(modules), 5.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(modules), sharex=True, sharey="row", squeeze=False)
-    for column, module in zip(axes.T, modules, strict=True):
+def _draw(path: Path, distances: Sequence[ModuleDistance], runs: tuple[str, str]) -> None:
+    columns = []
+    for module, title in MODULES.items():
         found = [distance for distance in distances if distance.module == module]
-        column[0].set_title(MODULES[module], fontsize=10)
-        _draw_gaps(column[0], found)
-        _draw_norms(column[1], found)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e8e8e8", linewidth=0.8)
-        axis.set_axisbelow(True)
-        axis.set_ylim(bottom=0)
-        axis.locator_params(axis="x", integer=True, nbins=7)
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    axes[0, 0].set_ylabel(r"$|\sigma_i(\Delta\phi_1) - \sigma_i(\Delta\phi_2)|$")
-    axes[1, 0].set_ylabel(r"$\|\Delta\phi_1 - \Delta\phi_2\|$")
-    figure.supxlabel("encoder block", fontsize=10)
-    figure.suptitle(f"LoRA updates of {names[0]} and {names[1]}", fontsize=11)
-    for row in axes:
-        row[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    for path in paths:
-        with replacing(path) as temporary:
-            figure.savefig(temporary)
-
-
-def _draw_gaps(axis, found: Sequence[ModuleDistance]) -> None:
-    """A line for each i, darker for a larger singular value."""
-    from matplotlib import colormaps
-
-    layers = [distance.layer for distance in found]
-    gaps = np.array([distance.gaps for distance in found])
-    shades = colormaps["viridis"](np.linspace(0, 0.85, gaps.shape[1]))
-    for i, (values, shade) in enumerate(zip(gaps.T, shades, strict=True), 1):
-        axis.plot(layers, values, marker=".", color=shade, linewidth=1.3, label=f"$i = {i}$")
-
-
-def _draw_norms(axis, found: Sequence[ModuleDistance]) -> None:
-    layers = [distance.layer for distance in found]
-    norms, bounds = [distance.norm for distance in found], [distance.bound for distance in found]
-    axis.plot(layers, norms, "-s", markersize=4, color=COLOURS[1], label="true norm")
-    axis.plot(layers, bounds, "--o", markersize=4, color=COLOURS[0], label="bound (eq. 8)")
+        if found:
+            columns.append(
+                DistanceColumn(
+                    title,
+                    blocks=np.array([distance.layer for distance in found]),
+                    gaps=np.array([distance.gaps for distance in found]),
+                    norms=np.array([distance.norm for distance in found]),
+                    bounds=np.array([distance.bound for distance in found]),
+                )
+            )
+    draw_lora_distance(path, runs, columns)

@@ -9,23 +9,21 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.evaluation.collected import Collected
 from samjax.evaluation.reporting.report import ReportedFigure
-from samjax.evaluation.scoring import SCOPE_NAMES, of_scope
-from samjax.figures import (
-    Panel,
-    box_plots,
-    calibration,
-    clicks_curve,
-    extremes,
-    modality_panel,
-    size_against_dice,
-)
+from samjax.figures.boxes import draw_boxes
+from samjax.figures.calibration import draw_calibration
+from samjax.figures.clicks import draw_clicks
+from samjax.figures.extremes import draw_extremes
+from samjax.figures.modalities import ComparedSlice, draw_modalities
 from samjax.figures.overlays import draw_overlays
+from samjax.figures.sizes import draw_sizes
+from samjax.metrics.rows import SCOPE_NAMES, of_scope
 
-MOST_PANELS = 4
+MOST_COMPARED = 4
+"""Cases whose slices are shown in all modalities; they are the first ones."""
 
 
 def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[CachedCase]) -> list[ReportedFigure]:
-    """Draws what the scores allow; returns the figures with their captions."""
+    """Draws every figure that the scores allow; returns the figures with their captions."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[str, str]] = []
 
@@ -38,8 +36,11 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
     regions = ", ".join(dict.fromkeys(found.roi for found in collected))
     text = f"the slice of each case that shows most of the {regions}"
     draw_overlays(path("overlays", f"Predictions over {text}, in the colours of paper A."), shown)
-    extremes(shown, prompts, path("extremes", f"Worst, median and best of {text}."))
-    draw_panels(path("modalities", f"Modalities, label and predictions; {text}."), collected, cases, prompts)
+    draw_extremes(shown, prompts, path("extremes", f"Worst, median and best of {text}."))
+    compared = compared_slices(collected, cases)
+    caption = f"Modalities, label and predictions; {text}."
+    if compared:
+        draw_modalities(compared, prompts, path("modalities", caption))
     everything = [case for found in collected for case in found.scores]
     for scope in ("slice", "volume"):
         rows = of_scope(everything, scope)
@@ -47,33 +48,35 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
             continue
         name = SCOPE_NAMES[scope]
         for metric, title in (("dice", "Dice"), ("hd95", "HD95 (linear up to 1 mm, logarithmic beyond)")):
-            box_plots(rows, metric, path(f"{metric}_{scope}", f"{title} {name}."))
-        size_against_dice(rows, path(f"size_{scope}", f"Size of the region against Dice, {name}."))
+            draw_boxes(rows, metric, path(f"{metric}_{scope}", f"{title} {name}."))
+        draw_sizes(rows, path(f"size_{scope}", f"Size of the region against Dice, {name}."))
     for found in collected:
         if found.predicted_iou:
             name = found.model.name
-            calibration(
+            draw_calibration(
                 np.concatenate(found.predicted_iou), np.concatenate(found.actual_iou),
                 path(f"calibration_{name}", f"Predicted against actual IoU of {name}, slices with the region."),
                 run=name, prompt=found.model.asked,
             )  # fmt: skip
     curves = {f.model.name: f.dice_by_clicks() for f in collected if f.model.clicks > 1 and f.slice_dice}
     if curves:
-        clicks_curve(curves, path("clicks", "Dice after each click."))
+        draw_clicks(curves, path("clicks", "Dice after each click."))
     return [ReportedFigure(name, caption, (folder / f"{name}.png").read_bytes()) for name, caption in drawn]
 
 
-def draw_panels(path: Path, collected: Sequence[Collected], cases: Sequence[CachedCase], prompts: dict) -> None:
-    """Paper B, figure 7: the four modalities of a slice, its label and every model's prediction."""
-    panels = []
-    collected = [found for found in collected if found.roi == collected[0].roi]
-    for number, case in enumerate(cases[:MOST_PANELS]):
-        items = [found.shown[number] for found in collected]
+def compared_slices(collected: Sequence[Collected], cases: Sequence[CachedCase]) -> list[ComparedSlice]:
+    """Slices of the first cases with the predictions of every model that shows the first one's region.
+
+    The slice is the one that shows most of the region; a case whose models show different slices is left out.
+    """
+    found = []
+    collected = [one for one in collected if one.roi == collected[0].roi]
+    for number, case in enumerate(cases[:MOST_COMPARED]):
+        items = [one.shown[number] for one in collected]
         z = items[0].slice
         images, labels = case.read(z, z + 1)
         truth = roi_mask(labels[0], collected[0].roi)
         predicted = {item.run: item.predicted for item in items if item.slice == z}
         if len(predicted) == len(items):
-            panels.append(Panel(case.case.id, z, images[0], truth, predicted))
-    if panels:
-        modality_panel(panels, prompts, path)
+            found.append(ComparedSlice(case.case.id, z, images[0], truth, predicted))
+    return found

@@ -20,8 +20,8 @@ from samjax.data.cohort import PHANTOM
 from samjax.evaluation.reporting import published
 from samjax.evaluation.reporting.published import DOMAINS_B, PAPER_A, REGIONS_A, Published
 from samjax.evaluation.reporting.tables import Table, number
-from samjax.evaluation.scoring import CaseScores, of_scope, summarise_rows
-from samjax.evaluation.summary import Summary
+from samjax.metrics.rows import CaseScores, of_scope, summarise_rows
+from samjax.metrics.summary import Summary
 
 # Adult glioma last: the other names may hold "brats" or "glioma" too.
 _DOMAIN_NAMES = {
@@ -50,9 +50,9 @@ class ScoredRun:
     strategy: str
     channels: str
     trained_on: tuple[str, ...]
-    """Names of the domains; empty for base weights."""
+    """The names of the domains it was trained on; empty for base weights."""
     prompt: str
-    """As in its rows: box, point, "point, 3 clicks", none."""
+    """The prompt as in its rows: box, point, "point, 3 clicks", none."""
     decathlon: bool
     """Whether the scope `slice` holds the slices of paper A's rule."""
     scores: tuple[CaseScores, ...]
@@ -64,7 +64,7 @@ class ScoredRun:
 
 
 def domain_of(name: str) -> str | None:
-    """Which of paper B's domains a domain called `name` is."""
+    """The domain of paper B that a domain called `name` is; None where the name tells none."""
     words = set(_WORDS.findall(name.lower()))
     for domain, pattern in _DOMAIN_NAMES.items():
         if any(re.fullmatch(pattern, word) for word in words):
@@ -73,7 +73,7 @@ def domain_of(name: str) -> str | None:
 
 
 def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
-    """Those of the papers' tables that the runs fill at least in one cell; those of paper A for each domain."""
+    """The papers' tables in which the runs fill at least one cell; those of paper A for each domain."""
     domains = sorted({domain for run in runs for domain in run.domains})
     tables = [_table_a(runs, channels, domain) for channels in PAPER_A for domain in domains]
     tables += [_table_b(runs, caption, rows) for caption, rows in _tables_b()]
@@ -125,6 +125,7 @@ def _table_a(runs: Sequence[ScoredRun], channels: str, domain: str) -> Table | N
 
 
 _RowB = tuple[str, Callable[[ScoredRun], bool], Published]
+"""A row of paper B: its label, which run fills it, and the Dice that the paper prints."""
 
 
 def _of(strategy: str, channels: str | None = None, trained: str = DOMAINS_B[0]) -> Callable[[ScoredRun], bool]:

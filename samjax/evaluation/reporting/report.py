@@ -10,7 +10,7 @@ from typing import Any
 
 from samjax.evaluation.reporting.tables import Table
 from samjax.evaluation.reporting.viewer import ViewerCase, data_uri, payload
-from samjax.figures import overlays
+from samjax.figures import palette
 from samjax.files import replacing
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -19,17 +19,18 @@ _NUMBER = re.compile(r"[<~+−-]?\s*\d.*|[-–—]?")
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """What was scored, and how it was asked."""
+    """A model that was scored, and its prompts."""
 
     name: str
     strategy: str
     prompt: str
-    """As in its rows: "box", "point, 3 clicks", "none", ..."""
+    """The prompt as in its rows: "box", "point, 3 clicks", "none", ..."""
     prompt_source: str
     """Where its prompts came from: "ground truth" or "none"."""
     weights_sha256: str
+    """Digest of its base weights; empty where there are none."""
     config: Mapping[str, Any]
-    """Its options, resolved."""
+    """The options it was trained with, resolved."""
 
     @property
     def prompts(self) -> str:
@@ -59,7 +60,7 @@ class ReportedFigure:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """All that a report shows, in its order."""
+    """Everything that a report shows, in the order in which it shows it."""
 
     title: str
     runs: tuple[ReportedRun, ...]
@@ -68,9 +69,9 @@ class EvaluationReport:
     """Paired tests."""
     figures: tuple[ReportedFigure, ...]
     cases: tuple[ViewerCase, ...]
-    """For the slice viewer; their predictions are of `runs`. About 1 MB each of BraTS."""
+    """The cases of the slice viewer, with predictions of `runs`. A BraTS case adds about 1 MB to the file."""
     environment: Mapping[str, str]
-    """Date, command, versions, device, ..., as they are to be shown."""
+    """Date, command, versions and device, as they are shown."""
 
 
 def write_report(path: Path, report: EvaluationReport) -> None:
@@ -91,7 +92,7 @@ def write_report(path: Path, report: EvaluationReport) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {}  # by itself it sorts keys, and so the modalities and regions
+    environment.policies["json.dumps_kwargs"] = {}  # the default sorts keys, but modalities and regions have an order
     environment.filters |= {"plain": _plain, "numeric": numeric_columns}
     html = environment.get_template("report.html.jinja").render(report=report, viewer=_viewer(report))
     with replacing(path) as temporary:
@@ -99,23 +100,23 @@ def write_report(path: Path, report: EvaluationReport) -> None:
 
 
 def _viewer(report: EvaluationReport) -> dict[str, Any]:
-    """What the viewer's script reads."""
+    """The data that the viewer's script reads."""
     return {
         "runs": {run.name: {"prompts": run.prompts, "prompted": run.prompt_source != "none"} for run in report.runs},
         "cases": [payload(case) for case in report.cases],
         "style": {
-            "truePositive": overlays.TRUE_POSITIVE,
-            "falsePositive": overlays.FALSE_POSITIVE,
-            "falseNegative": overlays.FALSE_NEGATIVE,
-            "border": overlays.BORDER,
-            "dimmed": overlays.DIMMED,
-            "opacity": overlays.OPACITY,
+            "truePositive": palette.TRUE_POSITIVE,
+            "falsePositive": palette.FALSE_POSITIVE,
+            "falseNegative": palette.FALSE_NEGATIVE,
+            "border": palette.BORDER,
+            "dimmed": palette.DIMMED,
+            "opacity": palette.OPACITY,
         },
     }
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """Which columns hold numbers, and so are set flush right; the first is always a name."""
+    """Whether each column holds numbers, which are aligned right; the first column is always a name."""
     cells = zip(*table.rows, strict=True) if table.rows else [()] * len(table.header)
     return [number > 0 and all(_NUMBER.fullmatch(cell) for cell in column) for number, column in enumerate(cells)]
 

@@ -19,20 +19,20 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells under a caption that says what they are."""
+    """A table of text under a caption."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     bold: frozenset[tuple[int, int]] = frozenset()
-    """(row, column) of the cells that stand out."""
+    """(row, column) of each cell in bold."""
 
     def to_markdown(self) -> str:
         lines = [f"**{self.caption}**", "", _line(self.header), _line(["---"] * len(self.header))]
         return "\n".join([*lines, *map(_line, self._styled("**{}**", str))]) + "\n"
 
     def to_latex(self) -> str:
-        """A table environment that needs no package."""
+        """The table as a LaTeX environment that needs no package."""
         rows = [" & ".join(map(_latex, self.header)), r"\hline"]
         rows += map(" & ".join, self._styled(r"\textbf{{{}}}", _latex))
         body = "\n".join(row if row == r"\hline" else row + r" \\" for row in rows)
@@ -50,7 +50,7 @@ class Table:
         return text.getvalue()
 
     def show(self) -> None:
-        """Prints it to the terminal."""
+        """Prints the table to the terminal."""
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table as RichTable
@@ -66,7 +66,7 @@ class Table:
         console.print(table)
 
     def _styled(self, bold: str, escaped: Callable[[str], str]) -> list[list[str]]:
-        """The rows as a format spells them; `bold` has {} for the text that stands out."""
+        """The rows as a format spells them; `bold` has {} in place of a bold cell's text."""
         return [
             [bold.format(escaped(cell)) if (i, j) in self.bold else escaped(cell) for j, cell in enumerate(row)]
             for i, row in enumerate(self.rows)
@@ -74,7 +74,7 @@ class Table:
 
 
 def write_tables(stem: Path, tables: Iterable[Table]) -> None:
-    """Writes stem.md, stem.tex and stem.csv, one table after the other."""
+    """Writes all tables to stem.md, stem.tex and stem.csv, one after the other."""
     tables = list(tables)
     for suffix, texts in (
         (".md", [table.to_markdown() for table in tables]),

@@ -1,7 +1,7 @@
 """Cases for the slice viewer of a report: cropped to the brain, and small enough to be carried inside the page.
 
-The pictures are for looking at, so they are compressed with loss: all slices of a modality lie side by side on one
-sheet, a WebP of quality 40, about 0.2 MB for a modality of a BraTS case. Masks are exact: run lengths.
+The images are compressed with loss, since they are for looking at: all slices of a modality lie side by side on one
+sheet, a WebP of quality 40, about 0.2 MB for a modality of a BraTS case. Masks are exact, as run lengths.
 """
 
 import math
@@ -28,13 +28,13 @@ class ViewerCase:
 
     id: str
     images: Mapping[str, np.ndarray]
-    """Of each modality, by the name shown, uint8; in the order of the viewer's keys 1, 2, ..."""
+    """The image of each modality, uint8, by the name shown, in the order of the viewer's keys 1, 2, ..."""
     truth: Mapping[str, np.ndarray]
-    """Of each region, bool."""
+    """The label of each region, bool."""
     predictions: Mapping[str, Mapping[str, np.ndarray]]
-    """Of each run the regions that it predicts, bool; each among the regions of `truth`."""
+    """The masks of the regions that each run predicts, bool; each region is also in `truth`."""
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """mm."""
+    """mm along slices, rows and columns."""
 
     def __post_init__(self) -> None:
         shapes = {image.shape for image in self.images.values()}
@@ -51,17 +51,17 @@ class ViewerCase:
         return next(iter(self.images.values())).shape
 
     def masks(self) -> Iterator[np.ndarray]:
-        """The truth, then the predictions."""
+        """All masks: first the labels, then the predictions."""
         yield from self.truth.values()
         for regions in self.predictions.values():
             yield from regions.values()
 
 
 def payload(case: ViewerCase) -> dict[str, Any]:
-    """What the page carries of a case, for JSON.
+    """A case as the page carries it, for JSON.
 
-    `shape` and `start` are of the crop, in voxels; `sheets` are data URIs of pictures in which slice number i of the
-    crop lies in row i // sheet_columns and column i % sheet_columns; masks are as `run_lengths` encodes them.
+    `shape` and `start` are those of the crop, in voxels. `sheets` are data URIs of pictures in which slice number i of
+    the crop lies in row i // sheet_columns and column i % sheet_columns. Masks are as `run_lengths` encodes them.
     """
     box = crop(case)
     shape = tuple(side.stop - side.start for side in box)
@@ -97,7 +97,7 @@ def sheet_columns(shape: tuple[int, ...]) -> int:
 
 
 def sheet(volume: np.ndarray, columns: int) -> np.ndarray:
-    """The slices of a volume (slice, row, column), row by row in one picture; what is left over is black."""
+    """The slices of a volume (slice, row, column), row by row in one picture; places without a slice are black."""
     slices, height, width = volume.shape
     lines = math.ceil(slices / columns)
     padded = np.zeros((lines * columns, height, width), volume.dtype)
@@ -116,7 +116,7 @@ def picture_uri(picture: np.ndarray) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Content as an address that needs no other file."""
+    """Content as a data URI, which needs no other file."""
     return f"data:{kind};base64,{b64encode(content).decode()}"
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.on_device.prompts import PromptMix
 from samjax.data.synthetic.pictures import held_out_pictures, training_pictures
-from samjax.files import replacing
+from samjax.figures.shapes import draw_shapes
 from samjax.training.session import Session
 from samjax.training.step import ScoringStep, States, make_scoring_step, shard
 from samjax.training.tasks.pretrain import Pretraining, picture_results, scored_rounds
@@ -103,18 +103,5 @@ def picture_scorer(graphdef: nnx.GraphDef, image_size: int, batch: int, pictures
 
 def save_pictures(path: Path, image_size: int) -> None:
     """Draws six of the held-out pictures with the outlines of the shapes that are asked for."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     host = held_out_pictures(6, image_size, TARGETS, 6).get(0, 0)
-    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, picture, ids, targets in zip(
-        figure.subplots(2, 3).flat, host["images"][:, 0], host["ids"], host["targets"], strict=True
-    ):
-        axis.imshow(picture)
-        for target in targets[targets > 0]:
-            axis.contour(ids == target, levels=[0.5], colors="white", linewidths=1)
-        axis.set_axis_off()
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    draw_shapes(path, host["images"][:, 0], host["ids"], host["targets"])

@@ -3,7 +3,7 @@
 from flax import nnx
 
 from samjax.data.loading.pipeline import MapDataset
-from samjax.training.embedding_cache import check_room, compute_embeddings
+from samjax.training.precompute import check_room, compute_embeddings
 from samjax.training.session import Session
 from samjax.training.stop import StopRequest
 from samjax.training.tasks.pretrain_scores import picture_data, pretraining_task

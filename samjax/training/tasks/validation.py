@@ -12,7 +12,7 @@ from samjax.data.cache.embeddings import EmbeddingStore
 from samjax.data.labels import IGNORED, ROIS, roi_mask
 from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
-from samjax.files import replacing
+from samjax.figures.first_validation import draw_first_validation
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.volumes import segment_cases
@@ -129,23 +129,6 @@ def _example(case: CachedCase, z: int, truth: np.ndarray, predicted: np.ndarray)
 
 def save_example(path: Path, example: Example, channels: Channels) -> None:
     """Draws input channels, label and prediction of one slice side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = channels(example.picture.astype(np.float32))
     names = channels.modalities if channels.pca is None else ("component 1", "component 2", "component 3")
-    figure = Figure(figsize=(2.4 * (len(names) + 1), 2.9), dpi=120, layout="constrained", facecolor="black")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(names) + 1)
-    for index, name in enumerate(names):
-        axes[index].imshow(shown[..., index], cmap="gray", vmin=0, vmax=255)
-        axes[index].set_title(name, color="white", fontsize=9)
-    axes[-1].imshow(shown[..., -1], cmap="gray", vmin=0, vmax=255)
-    axes[-1].contour(example.predicted, levels=[0.5], colors="#ffb000", linewidths=1.2)
-    axes[-1].contour(example.label, levels=[0.5], colors="#40e0ff", linewidths=1.2)
-    axes[-1].set_title("label blue, prediction orange", color="white", fontsize=9)
-    for axis in axes:
-        axis.set_axis_off()
-    figure.suptitle(example.title, color="white", fontsize=9)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    shown = channels(example.picture.astype(np.float32))
+    draw_first_validation(path, example.title, np.asarray(shown), names, example.label, example.predicted)

@@ -84,7 +84,7 @@ SCORING = """
 import time
 import numpy as np
 from samjax.evaluation.case_scores import ScoringJob, scoring_pool
-from samjax.evaluation.scoring import SliceRule
+from samjax.evaluation.slice_rule import SliceRule
 from tests.evaluation.cases import made_case
 labels = np.random.default_rng(0).integers(0, 4, (60, 240, 240), np.uint8)  # noise, so that distances take long
 pool = scoring_pool(2)

@@ -7,7 +7,7 @@ import pytest
 from samjax.evaluation.reporting import published
 from samjax.evaluation.reporting.paper_tables import ScoredRun, domain_of, paper_tables
 from samjax.evaluation.reporting.tables import Table
-from samjax.evaluation.scoring import CaseScores, Row
+from samjax.metrics.rows import CaseScores, Row
 
 REGIONS = ("enhancing", "non-enhancing", "edema", "whole-tumor")
 B = ("adult glioma", "meningioma", "paediatric", "sub-Saharan")

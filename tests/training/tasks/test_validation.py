@@ -22,7 +22,7 @@ from samjax.models.flat import to_flat
 from samjax.options import TrainOptions
 from samjax.runs.model import build_model
 from samjax.strategies import trainable_filter
-from samjax.training.embedding_cache import compute_embeddings
+from samjax.training.precompute import compute_embeddings
 from samjax.training.session import Session, new_session
 from samjax.training.step import States, initial_state, replicate
 from samjax.training.stop import StopRequest

@@ -1,4 +1,4 @@
-"""The pass before the first step that computes the embeddings a run shows and the disk does not hold yet.
+"""The pass before the first step that computes the embeddings which a run shows and the disk does not hold yet.
 
 Several processes share the work, and read what the others have computed: their --cache-dir must be one folder.
 """
@@ -50,7 +50,7 @@ class Wanted:
     """int64 (n,), increasing."""
 
     def missing(self) -> "Wanted":
-        """The same of the slices that are not stored."""
+        """The item with only those slices that are not stored."""
         return replace(self, slices=np.setdiff1d(self.slices, self.store.slices(self.case, self.variant)))
 
     def add(self, embeddings: np.ndarray) -> None:
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def wanted_embeddings(session: Session) -> list[Wanted]:
-    """What a run shows: training slices in every variant, validation slices as they are."""
+    """All that a run shows: training slices in every variant, validation slices as they are."""
     kind = PromptMix.parse(session.options.prompt).kinds[0]
     scored = [np.flatnonzero(chosen) for chosen in scored_slices(session.val, session.options.roi, kind)]
     found: dict[Path, Wanted] = {}
@@ -108,7 +108,7 @@ def _missing(wanted: list[Wanted]) -> list[list[int]]:
 
 
 def _announced(wanted: list[Wanted], session: Session) -> list[list[int]]:
-    """The slices of each item that are not stored; prints what they take, and refuses what does not fit."""
+    """The slices of each item that are not stored; prints how much space they take, and refuses what does not fit."""
     slices, store = _missing(wanted), wanted[0].store
     free = _require_room(wanted, slices, session)
     count, missing = sum(len(item.slices) for item in wanted), sum(map(len, slices))

@@ -1,12 +1,20 @@
-"""Voxels that a label ignores count in no score."""
+"""Scoring one prediction of one case."""
 
 import numpy as np
 
 from samjax.data.labels import IGNORED
-from samjax.evaluation.scoring import SliceRule, of_scope, score_case
+from samjax.evaluation.case_scores import ScoringJob, score_job
+from samjax.evaluation.slice_rule import SliceRule
+from samjax.metrics.rows import CaseScores, of_scope
 from tests.evaluation.cases import made_case, square
 
 SHAPE = (4, 12, 12)
+
+
+def score(labels: np.ndarray, predicted: np.ndarray) -> CaseScores:
+    job = ScoringJob(made_case(labels), {"whole-tumor": predicted}, "r", "none", SliceRule(), None)
+    (scored,) = score_job(job).scores
+    return scored
 
 
 def test_ignored_voxels_are_in_no_score():
@@ -16,11 +24,9 @@ def test_ignored_voxels_are_in_no_score():
     labels[3] = IGNORED
     predicted = plain > 0
     predicted[:, :, 6:] = True  # whatever is predicted there
-    about = {"run": "r", "roi": "whole-tumor", "prompt": "none", "rule": SliceRule()}
-    scored = score_case(made_case(labels), predicted, **about)
+    scored = score(labels, predicted)
     assert scored.volume.dice == 1
     assert scored.volume.true_pixels == scored.volume.pred_pixels == 2 * 6 * 4
     assert [row.slice for row in of_scope([scored], "slice_all")] == [0, 1, 2]
     assert [row.dice for row in of_scope([scored], "slice")] == [1, 1]
-    wrong = np.zeros_like(predicted)
-    assert score_case(made_case(labels), wrong, **about).volume.dice == 0
+    assert score(labels, np.zeros_like(predicted)).volume.dice == 0

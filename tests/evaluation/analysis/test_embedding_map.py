@@ -17,7 +17,7 @@ from samjax.data.imaging.geometry import geometry_of
 from samjax.data.imaging.volumes import Box, Volume
 from samjax.data.on_device.channels import parse_channels
 from samjax.errors import UserError
-from samjax.evaluation.analysis.embeddings import (
+from samjax.evaluation.analysis.embedding_map import (
     Points,
     analyse,
     choose_slices,

@@ -23,8 +23,8 @@ from samjax.models.resizing import to_input
 from samjax.options import TrainOptions
 from samjax.runs.model import build_model
 from samjax.strategies import STRATEGIES
-from samjax.training.embedding_cache import compute_embeddings, wanted_embeddings
 from samjax.training.loop import train
+from samjax.training.precompute import compute_embeddings, wanted_embeddings
 from samjax.training.resolve import resolve
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.stop import StopRequest
@@ -207,7 +207,7 @@ def test_over_the_budget_nothing_is_computed(session: Session, place: Path, monk
     assert not training_store(other).folder.exists()
     compute_embeddings(with_options(session, embeddings_budget=1e-5), StopRequest())  # nothing is missing
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("samjax.training.embedding_cache.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("samjax.training.precompute.shutil.disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"^[^\n]*0\.001 MB are free; [^\n]*--cache-dir$"):
         compute_embeddings(with_options(session, seed=1), StopRequest())
 

@@ -1,12 +1,12 @@
-"""Do a model's image embeddings tell the domains apart? t-SNE and PCA, and what they only hint at as numbers.
+"""A map of a model's image embeddings by domain: t-SNE and PCA, and how far the domains are separate in numbers.
 
-Paper B (fig. 9) shows a t-SNE of the embeddings of four domains and reads from it that they are separate. A t-SNE
-separates easily, and neighbouring slices of one patient lie together in any case. So:
-  - a point is a slice with some of the ROI, the mean of the encoder's embedding over the tokens that are no padding
-    (the paper does not say; flattened, it would mostly tell where the head lies);
-  - the domains show equally many slices, drawn by turns from their patients;
-  - beside the pictures stand the silhouette score of the domains and how often the nearest slice of another patient
-    is of the same domain, both in the embedding space itself, the latter with what chance would give.
+Paper B (fig. 9) shows a t-SNE of the embeddings of four domains and concludes from it that they are separate. But a
+t-SNE shows clusters easily, and neighbouring slices of one patient lie together in any case. Therefore:
+  - a point is a slice with some of the ROI: the mean of the encoder's embedding over the tokens that are no padding
+    (the paper does not say; a flattened embedding would mostly depend on where the head lies);
+  - every domain shows the same number of slices, taken from its patients in turn;
+  - the numbers beside the pictures are the silhouette score of the domains, and how often the nearest slice of another
+    patient is of the same domain, with what chance would give. Both are measured in the embedding space itself.
 """
 
 import csv
@@ -22,22 +22,26 @@ import numpy as np
 from samjax.data.cache.cases import CachedCase
 from samjax.data.slices import enough_pixels
 from samjax.errors import UserError
-from samjax.figures.palette import COLOURS
+from samjax.evaluation.prompted import PromptedModel
+from samjax.figures.embedding_map import draw_embedding_map
 from samjax.files import replacing
 from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.model import SegmentationModel
 from samjax.inference.reading import read_ahead
 
 NAME = "embeddings"
+"""The name of the files written, before their suffixes."""
 PER_DOMAIN = 200
+"""The most slices of a domain that are shown."""
 PERPLEXITY = 30.0
+"""t-SNE's perplexity where there are enough points."""
 FEWEST_POINTS = 5
-MARKERS = "osD^vPX"
+"""The fewest points that t-SNE is run on."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """One embedding a slice: `embeddings` (n, d) float32, and whose they are, n each."""
+    """The embeddings (n, d) float32 of n slices, and the domain, patient, case and number of each slice."""
 
     embeddings: np.ndarray
     domains: tuple[str, ...]
@@ -47,7 +51,7 @@ class Points:
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Slices and patients of each domain."""
+        """The number of slices and of patients of each domain."""
         pairs = list(zip(self.domains, self.patients, strict=True))
         return {
             name: (self.domains.count(name), len({patient for domain, patient in pairs if domain == name}))
@@ -63,11 +67,11 @@ class Separation:
     """
 
     silhouette: float
-    """Mean over slices, in [-1, 1]; near 0 the domains overlap (Rousseeuw 1987)."""
+    """The silhouette score, a mean over slices in [-1, 1]; near 0 the domains overlap (Rousseeuw 1987)."""
     accuracy: float | None
-    """Share of slices whose nearest slice of another patient is of the same domain."""
+    """The share of slices whose nearest slice of another patient is of the same domain."""
     chance: float | None
-    """The same for a slice of another patient drawn at random."""
+    """The share that slices of another patient drawn at random would give."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,10 @@ def analyse(
     """Embeds slices of labelled cases; writes embeddings.csv, .json, .png and .pdf into `output`.
 
     Args:
-        chosen: of each case, bool (Z,), as `choose_slices` gives them.
-        roi: that they show.
-        slices: how many go through the encoder together on each device, where there are so many.
-        seed: of t-SNE.
+        chosen: the slices of each case, bool (Z,), as `choose_slices` gives them.
+        roi: the region that they show.
+        slices: how many slices go through the encoder together on each device, where there are so many.
+        seed: seed of t-SNE.
 
     Raises:
         UserError: the model is no SAM.
@@ -108,19 +112,33 @@ def analyse(
     with replacing(output / f"{NAME}.json") as temporary:
         content = {"run": model.name, "roi": roi, "domains": counts, **asdict(separation)}
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-    draw(points, projection, separation, model.name, [output / f"{NAME}.{kind}" for kind in ("png", "pdf")])
+    _draw(output / f"{NAME}.png", points, projection, separation, model.name)
     return separation
 
 
-def choose_slices(cases: Sequence[CachedCase], roi: str, seed: int, per_domain: int = PER_DOMAIN) -> list[np.ndarray]:
-    """Of each case, bool (Z,): slices that show the ROI, equally many of each domain, from its patients by turns.
-
-    Args:
-        seed: of the choice.
-        per_domain: at most so many of each.
+def choose(
+    models: Sequence[object], cases: Sequence[CachedCase], seed: int
+) -> tuple[SegmentationModel, list[np.ndarray]]:
+    """The first model that makes image embeddings, and the slices of each case that it is to embed.
 
     Raises:
-        UserError: a domain has none, there is one domain only, or there are too few for a t-SNE.
+        UserError: no model makes any, or the domains cannot be compared.
+    """
+    for model in models:
+        if isinstance(model, PromptedModel) and not model.model.is_unet:
+            return model.model, choose_slices(cases, model.rois[0], seed)
+    raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
+
+
+def choose_slices(cases: Sequence[CachedCase], roi: str, seed: int, per_domain: int = PER_DOMAIN) -> list[np.ndarray]:
+    """Chooses slices that show the ROI, the same number in each domain, from its patients in turn: bool (Z,) a case.
+
+    Args:
+        seed: seed of the choice.
+        per_domain: the most slices of a domain.
+
+    Raises:
+        UserError: a domain has no such slice, there is one domain only, or there are too few slices for a t-SNE.
     """
     shown = [enough_pixels(case.counts, roi, 1) for case in cases]
     by_domain: dict[str, list[tuple[str, int, int]]] = {case.case.domain: [] for case in cases}
@@ -211,8 +229,8 @@ def token_means(embeddings: jax.Array, extent: jax.Array, square: jax.Array) -> 
 def separation_of(points: Points) -> Separation:
     """Silhouette score and nearest-neighbour accuracy of the domains, by Euclidean distance between embeddings.
 
-    The neck ends with a layer norm, so its channels are on one scale and are taken as they are. A patient is one by
-    name, in whatever domain.
+    The neck ends with a layer norm, so its channels are on one scale and are taken as they are. Two slices are of one
+    patient where the patient's name is the same, whatever their domains.
     """
     from sklearn.metrics import pairwise_distances, silhouette_score
 
@@ -229,7 +247,10 @@ def separation_of(points: Points) -> Separation:
 
 
 def project(points: Points, seed: int = 0) -> Projection:
-    """t-SNE (van der Maaten and Hinton 2008) and PCA of the embeddings; a third of few points is the perplexity."""
+    """t-SNE (van der Maaten and Hinton 2008) and PCA of the embeddings.
+
+    Of n points the perplexity is at most (n - 1) / 3.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -239,13 +260,13 @@ def project(points: Points, seed: int = 0) -> Projection:
     pca = PCA(2, svd_solver="full")
     plane = pca.fit_transform(values)
     perplexity = min(PERPLEXITY, (count - 1) / 3)
-    with threadpool_limits(1):  # the sums of several threads depend on their number and their turns
+    with threadpool_limits(1):  # sums over several threads depend on how many there are and which comes first
         tsne = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(values)
     return Projection(tsne, plane, tuple(float(share) for share in pca.explained_variance_ratio_))
 
 
 def _write_csv(path: Path, points: Points, projection: Projection) -> None:
-    """One line a slice."""
+    """Writes one line a slice."""
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("domain", "patient", "case", "slice", "tsne_1", "tsne_2", "pca_1", "pca_2"))
@@ -254,36 +275,13 @@ def _write_csv(path: Path, points: Points, projection: Projection) -> None:
             writer.writerow((*names, *tsne, *pca))
 
 
-def draw(points: Points, projection: Projection, separation: Separation, run: str, paths: Sequence[Path]) -> None:
-    """t-SNE and PCA side by side, a colour and a marker for each domain, the numbers above."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.4, 5.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    _scatter(left, points, projection.tsne)
-    _scatter(right, points, projection.pca)
-    left.set(title="t-SNE (distances and sizes mean little)", xticks=[], yticks=[])
-    first, second = (f"component {i} ({share:.0%} of the variance)" for i, share in enumerate(projection.explained, 1))
-    right.set(title="PCA", xlabel=first, ylabel=second)
-    right.spines[["top", "right"]].set_visible(False)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(f"Image embeddings of {run}: {_separation_text(separation)}", fontsize=11)
-    for path in paths:
-        with replacing(path) as temporary:
-            figure.savefig(temporary)
-
-
-def _scatter(axis, points: Points, plane: np.ndarray) -> None:
-    domains = np.array(points.domains)
-    for style, (name, (slices, patients)) in enumerate(points.counts.items()):
-        axis.scatter(
-            *plane[domains == name].T, s=22, marker=MARKERS[style % len(MARKERS)], color=COLOURS[style % len(COLOURS)],
-            alpha=0.7, linewidths=0.4, edgecolors="white",
-            label=f"{name}: {slices} slices of {patients} {'patient' if patients == 1 else 'patients'}",
-        )  # fmt: skip
+def _draw(path: Path, points: Points, projection: Projection, separation: Separation, run: str) -> None:
+    labels = {
+        name: f"{name}: {slices} slices of {patients} {'patient' if patients == 1 else 'patients'}"
+        for name, (slices, patients) in points.counts.items()
+    }
+    title = f"Image embeddings of {run}: {_separation_text(separation)}"
+    draw_embedding_map(path, title, points.domains, labels, projection.tsne, projection.pca, projection.explained)
 
 
 def _separation_text(separation: Separation) -> str:

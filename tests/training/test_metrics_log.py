@@ -1,13 +1,15 @@
-"""Learning curves: the series are the rows, and every state of a run can be drawn."""
+"""The log of a run: when it is written, and the learning curves read from it."""
 
 import json
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
 from samjax.errors import UserError
-from samjax.figures.curves import draw_curves, read_curves
+from samjax.figures.curves import draw_curves
+from samjax.training.metrics_log import MetricsLog, read_curves
 
 
 def train_row(step: int, epoch: int, **values) -> dict:
@@ -71,7 +73,7 @@ def test_scores_are_discovered_by_name(tmp_path):
 def test_an_unfinished_last_line_is_left_out(tmp_path):
     path = write(tmp_path / "metrics.jsonl", [train_row(1, 0)], tail='{"kind": "train", "step": 2, "ep')
     assert read_curves(path).loss.steps.tolist() == [1]
-    draw_curves(path, tmp_path / "curves.png")
+    draw_curves(read_curves(path), tmp_path / "curves.png")
 
 
 def test_of_a_step_trained_twice_the_later_counts(tmp_path):
@@ -88,7 +90,7 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     rows = [train_row(1, 0), train_row(2, 0, loss=float("nan")), train_row(3, 0, loss=float("inf")), train_row(4, 0)]
     path = write(tmp_path / "metrics.jsonl", rows)
     np.testing.assert_array_equal(read_curves(path).loss.values, [1, np.nan, np.nan, 0.25])
-    draw_curves(path, tmp_path / "curves.png")
+    draw_curves(read_curves(path), tmp_path / "curves.png")
 
 
 @pytest.mark.parametrize(
@@ -104,23 +106,45 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     ids=["one row", "not finite", "validation only", "score not finite", "many epochs", "log rate"],
 )
 def test_every_state_of_a_run_can_be_drawn(tmp_path, rows):
-    draw_curves(write(tmp_path / "metrics.jsonl", rows), tmp_path / "curves.png")
+    draw_curves(read_curves(write(tmp_path / "metrics.jsonl", rows)), tmp_path / "curves.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.jsonl"]
 
 
 def test_the_picture_has_a_panel_of_scores_where_there_are_scores(run, tmp_path):
-    draw_curves(run, tmp_path / "with.png")
+    draw_curves(read_curves(run), tmp_path / "with.png")
     rows = [json.loads(line) for line in run.read_text().splitlines()]
     bare = write(tmp_path / "bare.jsonl", [row for row in rows if row["kind"] == "train"])
-    draw_curves(bare, tmp_path / "without.png")
+    draw_curves(read_curves(bare), tmp_path / "without.png")
     heights = [matplotlib.image.imread(tmp_path / name).shape[0] for name in ("with.png", "without.png")]
     assert heights[0] > heights[1] + 200
 
 
 def test_files_without_rows_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+        read_curves(tmp_path / "metrics.jsonl")
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match="no finished row"):
-        draw_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
-    assert not (tmp_path / "curves.png").exists()
+        read_curves(tmp_path / "metrics.jsonl")
+
+
+def test_a_log_touches_no_file_before_it_begins(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    before = "".join(json.dumps({"kind": "train", "step": step, "epoch": 0}) + "\n" for step in (1, 2, 3))
+    path.write_text(before)
+    log = MetricsLog(path, resumed_step=2)
+    log.write("finder", 2, 0, lr=0.5)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]
+    log.begin()
+    log.write("train", 3, 0, loss=1.5)
+    log.begin()
+    log.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["kind"], row["step"]) for row in rows] == [("train", 1), ("train", 2), ("finder", 2), ("train", 3)]
+
+
+def test_a_log_that_never_began_leaves_all_as_it_was(tmp_path: Path):
+    log = MetricsLog(tmp_path / "metrics.jsonl", resumed_step=0)
+    log.write("finder", 0, 0, lr=0.5)
+    log.close()
+    assert not list(tmp_path.iterdir())

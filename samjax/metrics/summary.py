@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samjax.errors import UserError
-
 _RESAMPLES = 2000
 
 
@@ -16,35 +14,41 @@ class Summary:
     """Statistics of one metric over cases; None where there are too few cases to tell."""
 
     mean: float | None
-    sd: float | None  # of the sample (n - 1)
-    ci95: tuple[float, float] | None  # of the mean
+    sd: float | None
+    """Standard deviation of the sample (n - 1)."""
+    ci95: tuple[float, float] | None
+    """95 % interval of the mean."""
     n: int
     mean_nonempty: float | None
+    """Mean over the cases whose truth is not empty."""
     n_nonempty: int
 
 
 def summarise(values: ArrayLike, nonempty: ArrayLike, patients: Sequence[str] | None = None, seed: int = 0) -> Summary:
     """Mean, spread and uncertainty of one metric over cases, and the mean without the empty ones.
 
-    The interval is a percentile bootstrap: the 2.5th and 97.5th percentile of the means of 2000 samples,
-    each drawn with replacement from the patients (all cases of a patient come together, for slices of one
-    volume are no independent witnesses). The same input and seed give the same interval.
+    The interval is a percentile bootstrap: the 2.5th and 97.5th percentile of the means of 2000 samples, each drawn
+    with replacement from the patients. All cases of a patient are drawn together, since slices of one volume are not
+    independent. The same input and seed give the same interval.
 
     Args:
         values: (n,) one value per case.
         nonempty: (n,) bool, whether the truth of the case has any voxel of the region.
         patients: (n,) whose case it is; every case its own patient if None.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ValueError: the lists differ in length, or a value is not finite.
     """
     values, nonempty = np.asarray(values, float), np.asarray(nonempty, bool)
     if values.ndim != 1 or nonempty.shape != values.shape or not np.isfinite(values).all():
-        raise UserError(
+        raise ValueError(
             f"summary of values of shape {values.shape} and nonempty of shape {nonempty.shape}: "
             "expected two lists of equal length, the values finite"
         )
     groups = np.arange(values.size) if patients is None else np.unique(patients, return_inverse=True)[1]
     if groups.size != values.size:
-        raise UserError(f"summary of {values.size} values with {groups.size} patients: expected one for each")
+        raise ValueError(f"summary of {values.size} values with {groups.size} patients: expected one for each")
     return Summary(
         mean=_mean(values),
         sd=float(values.std(ddof=1)) if values.size > 1 else None,

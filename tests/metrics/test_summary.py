@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from samjax.errors import UserError
-from samjax.evaluation.summary import Summary, summarise
+from samjax.metrics.summary import Summary, summarise
 
 
 def test_by_hand():
@@ -71,10 +70,10 @@ def test_too_few_cases():
     ],
 )
 def test_refuses_other_values(values, nonempty, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         summarise(values, nonempty)
 
 
 def test_refuses_other_patients():
-    with pytest.raises(UserError, match="2 values with 3 patients"):
+    with pytest.raises(ValueError, match="2 values with 3 patients"):
         summarise([0.5, 0.6], [True, True], ["a", "b", "c"])

@@ -1,0 +1,88 @@
+"""Which models are scored, and with which prompts: runs, base weights as they are, and saved predictions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from samjax.data.cohort import split_name
+from samjax.data.formats.names import folder_name
+from samjax.data.labels import ROIS
+from samjax.data.on_device.channels import PCA2D, parse_channels
+from samjax.errors import UserError
+from samjax.evaluation.collected import Model
+from samjax.evaluation.prompted import PromptedModel
+from samjax.evaluation.saved import SavedPredictions
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
+from samjax.options import EvalOptions, TrainOptions
+from samjax.runs.config import RunConfig
+
+DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
+
+
+def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Mapping[str, RunConfig]) -> list[Model]:
+    """The models that the options name, runs first, then base weights, then saved predictions.
+
+    Args:
+        runs: folders of finished runs.
+        configs: their configurations.
+
+    Raises:
+        UserError: a run, weights or predictions cannot be used, or two models have one name.
+    """
+    found: list[Model] = [_of_run(run, options) for run in runs]
+    if options.strategy is not None:
+        found += _zeroshots(options, list(configs.values()))
+    found += [_saved(text, options.roi) for text in options.predictions]
+    names = [model.name for model in found]
+    if len(set(names)) < len(names):
+        raise UserError(f"the name {max(names, key=names.count)} is used twice; rename a run's folder")
+    return found
+
+
+def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
+    """A run with the prompt of the options, or else with the first kind that it was trained with.
+
+    Raises:
+        UserError: the run cannot be used, or it never saw such a prompt.
+    """
+    model = model_of_run(run, options.weights, options.average)
+    # A U-Net takes no prompt, whatever the models beside it get.
+    kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
+    model.require(kind, "--prompt")
+    return PromptedModel(model, GroundTruthPrompts(kind, options.clicks, options.seed))
+
+
+def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[PromptedModel]:
+    """The base weights once for each region and channels of the runs, or for those that the options name.
+
+    Of a run whose channels do not fit the base weights the default channels are taken.
+    """
+    weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
+    channels = options.channels or DEFAULT_CHANNELS
+    wanted = [
+        (options.roi or run.roi, run.channels if _fits_base(run) and not options.channels else channels)
+        for run in (config.options for config in configs if config.architecture)
+    ] or [(options.roi or DEFAULT_ROI, channels)]
+    prompts = GroundTruthPrompts(options.prompt or "box", options.clicks, options.seed)
+    found = []
+    rois, sets = (set(values) for values in zip(*wanted, strict=True))
+    for roi, text in dict.fromkeys(wanted):
+        differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
+        name = "-".join([ZEROSHOT, *differs])
+        found.append(PromptedModel(model_of_weights(weights, roi, text, options.image_size, name), prompts))
+    return found
+
+
+def _fits_base(run: TrainOptions) -> bool:
+    """Whether base weights take the run's channels."""
+    return run.channels != PCA2D and parse_channels(run.channels).count == 3
+
+
+def _saved(text: str, roi: str | None) -> SavedPredictions:
+    """The predictions of one `--predictions` value, DIR or NAME=DIR."""
+    name, folder = split_name(text, "--predictions")
+    path = folder.expanduser()
+    if not path.is_dir():
+        raise UserError(f"--predictions {text}: no such folder")
+    rois = tuple(ROIS) if roi == "all" else (roi or DEFAULT_ROI,)
+    return SavedPredictions(name or folder_name(path), path, rois)

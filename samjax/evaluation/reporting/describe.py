@@ -1,0 +1,71 @@
+"""What tables and the report say about each model, the cases to look at, and where the evaluation ran."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+
+from samjax.commands import command_typed
+from samjax.data.cache.cases import CachedCase
+from samjax.data.cases import MODALITIES
+from samjax.data.labels import ROIS, roi_mask
+from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
+from samjax.evaluation.reporting.paper_tables import ScoredRun
+from samjax.evaluation.reporting.report import ReportedRun
+from samjax.evaluation.reporting.viewer import ViewerCase
+from samjax.evaluation.slice_rule import SliceRule
+from samjax.figures.modalities import TITLES
+from samjax.inference.loading import ZEROSHOT
+from samjax.runs.config import RunConfig
+from samjax.version import __version__
+
+
+def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
+    """A model for the tables of the papers; `config` is None where it is no run."""
+    model = found.model
+    channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
+    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
+    trained_on = tuple(config.data) if config else ()
+    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, rule.decathlon, tuple(found.scores))
+
+
+def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
+    """A model for the report; `config` is None where it is no run."""
+    model = found.model
+    options = {name: str(x) for name, x in asdict(config.options).items() if x is not None} if config else {}
+    strategy = (
+        config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else str(model.folder)
+    )
+    return ReportedRun(
+        model.name, strategy, model.asked, model.prompt_source, config.base_sha256 if config else "", options
+    )
+
+
+def viewer_case(case: CachedCase, collected: Sequence[Collected]) -> ViewerCase:
+    """A case for the report's slice viewer, with the regions that any model predicts."""
+    images, labels = case.read(0, case.shape[0])
+    predictions = {found.model.name: found.viewed[case.case.id] for found in collected}
+    rois = [roi for roi in ROIS if any(roi in masks for masks in predictions.values())]
+    return ViewerCase(
+        id=case.case.id,
+        images={TITLES[name]: images[..., index] for index, name in enumerate(MODALITIES)},
+        truth={roi: roi_mask(labels, roi) for roi in rois},
+        predictions=predictions,
+        spacing=case.geometry.spacing,
+    )
+
+
+def environment() -> dict[str, str]:
+    """Date, command, device and versions."""
+    import jax
+
+    versions = {"samjax": __version__, **{name: version(name) for name in ("jax", "flax", "numpy", "scipy")}}
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "command": command_typed(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "Python": platform.python_version(),
+        **versions,
+    }

@@ -1,0 +1,86 @@
+"""Rows of scores, one a slice and one a volume, and the scopes over which they are averaged.
+
+Scope `slice` holds the slices that a rule chose, as paper A scores them; `slice_all` every slice, empty ones included,
+as paper B's code does; `volume` whole scans in 3-D.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from samjax.metrics.summary import Summary, summarise
+
+SCOPES = ("slice", "slice_all", "volume")
+SCOPE_NAMES = {"slice": "by slice", "slice_all": "by slice, empty ones included", "volume": "by volume (3-D)"}
+VOLUME_METRICS = (
+    "surface_dice", "volume_similarity", "sensitivity", "precision", "lesion_dice", "lesion_hd95",
+)  # fmt: skip
+"""Fields of `Row` that volumes alone have."""
+TOLERANCE_MM = 1.0
+"""Tolerance of the surface Dice."""
+
+Metric = Literal["dice", "hd95"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of a slice, or of a volume where `slice` is None."""
+
+    run: str
+    """Name of the run, of other predictions, or of a baseline."""
+    domain: str
+    patient: str
+    case: str
+    slice: int | None
+    roi: str
+    prompt: str
+    """The prompt in words: "none", "box", "point", "point, 3 clicks"."""
+    true_pixels: int
+    pred_pixels: int
+    dice: float
+    hd95: float
+    """In mm."""
+    surface_dice: float | None = None
+    """Normalised, at `TOLERANCE_MM`."""
+    volume_similarity: float | None = None
+    sensitivity: float | None = None
+    precision: float | None = None
+    lesion_dice: float | None = None
+    """Lesion-wise, as in BraTS 2023."""
+    lesion_hd95: float | None = None
+    """Lesion-wise, as in BraTS 2023, in mm."""
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """All rows of one region of a case."""
+
+    slices: tuple[Row, ...]
+    """Every slice."""
+    chosen: tuple[bool, ...]
+    """Which of them the scope `slice` holds."""
+    volume: Row
+
+
+def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
+    """The rows that a scope holds."""
+    if scope == "volume":
+        return [case.volume for case in scores]
+    return [
+        row
+        for case in scores
+        for row, chosen in zip(case.slices, case.chosen, strict=True)
+        if chosen or scope == "slice_all"
+    ]
+
+
+def prompt_source(prompt: str) -> str:
+    """Where the prompts of a row came from: "none" or "ground truth"."""
+    return "none" if prompt == "none" else "ground truth"
+
+
+def summarise_rows(rows: Sequence[Row], metrics: Sequence[str] = ("dice", "hd95")) -> dict[str, Summary]:
+    """Each metric summarised over rows; the intervals resample patients."""
+    nonempty = [row.true_pixels > 0 for row in rows]
+    patients = [f"{row.domain}/{row.patient}" for row in rows]
+    return {metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in metrics}

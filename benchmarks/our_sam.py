@@ -11,10 +11,9 @@ from benchmarks.options import Setting
 from benchmarks.random_weights import weights_path
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
-from samjax.training.step import precision_of
-from samjax.weights.files import load_weights
+from samjax.weights.base import load_weights
 
-FLOAT32 = precision_of("float32")
+FLOAT32 = ComputeConfig().precision
 
 
 def our_sam(setting: Setting) -> tuple[nnx.GraphDef, nnx.State]:

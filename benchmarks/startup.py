@@ -48,14 +48,14 @@ def compiling(setting: Setting) -> Work:
     from samjax.data.on_device.channels import parse_channels
     from samjax.data.on_device.prompts import PromptMix
     from samjax.models.config import Adaptation, ComputeConfig
-    from samjax.models.sam import abstract_sam
+    from samjax.models.sam import Sam
     from samjax.options import TrainOptions
     from samjax.strategies import STRATEGIES, trainable_filter
     from samjax.training.optimizers import make_transform
     from samjax.training.step import initial_state, make_train_step
     from samjax.training.tasks.objective import Objective, slice_results
 
-    model = abstract_sam(architecture(setting), Adaptation(lora_rank=LORA_RANK), ComputeConfig())
+    model = Sam(architecture(setting), Adaptation(lora_rank=LORA_RANK), ComputeConfig())
     graphdef, trainable, frozen = nnx.split(model, trainable_filter(STRATEGIES["lora"]), ...)
     transform = make_transform(TrainOptions(optimizer="adam"))
     state = jax.eval_shape(lambda trainable: initial_state(trainable, transform), trainable)

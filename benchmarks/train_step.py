@@ -42,7 +42,7 @@ def ours(setting: Setting) -> Work:
     from samjax.models.adapt import adapt
     from samjax.models.config import Adaptation, ComputeConfig
     from samjax.training.tasks.objective import Objective
-    from samjax.weights.files import load_weights
+    from samjax.weights.base import load_weights
 
     weights = load_weights(weights_path(setting))
     model = adapt(weights.config, weights.flat, Adaptation(lora_rank=LORA_RANK), ComputeConfig(), seed=LORA_SEED)

@@ -19,8 +19,8 @@ from flax import nnx
 from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.models.config import PRESETS, Adaptation, ComputeConfig
-from samjax.models.sam import abstract_sam
-from samjax.models.unet import UNetConfig, abstract_unet
+from samjax.models.sam import Sam
+from samjax.models.unet import UNet, UNetConfig
 from samjax.options import TrainOptions
 from samjax.strategies import STRATEGIES, trainable_filter
 from samjax.training.optimizers import make_transform
@@ -59,12 +59,12 @@ def abstract_model(setting: Setting) -> tuple[nnx.Module, partial]:
     strategy, compute = STRATEGIES[setting.strategy], ComputeConfig(setting.dtype, setting.remat)
     channels = parse_channels(strategy.defaults["channels"])
     if strategy.family == "unet":
-        model = abstract_unet(UNetConfig(channels.count), compute)
+        model = UNet(UNetConfig(channels.count), compute)
         return model, partial(class_results, objective=ClassObjective("whole-tumor", channels))
     config = replace(PRESETS["vit_b"], in_channels=channels.count)
     adaptation = Adaptation(lora_rank=4 if strategy.lora else 0, slices=setting.depth)
     objective = Objective("whole-tumor", channels, PromptMix.parse(strategy.defaults["prompt"]), setting.size)
-    return abstract_sam(config, adaptation, compute), partial(slice_results, objective=objective)
+    return Sam(config, adaptation, compute), partial(slice_results, objective=objective)
 
 
 def batch(depth: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,27 +1,44 @@
-"""The options of the commands as frozen dataclasses. Field docs are what `--help` shows."""
+"""The options of the commands as frozen dataclasses. Docstrings are what `--help` shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
+
+from samjax.strategies import STRATEGIES, describe_default
+from samjax.weights.download import BASE_URL
 
 DEFAULT_CACHE = Path("~/.cache/samjax")
+PHANTOM_STEPS = 300
+"""Steps of a run on the phantom cohort where none are given."""
+
+
+def _default(text: str) -> Any:
+    """What `--help` shows as the default of an option that is None until something else decides."""
+    return arg(help_behavior_hint=f"(default: {text})")
+
+
+def _by_strategy(option: str) -> Any:
+    """The same for an option whose default depends on the strategy, from the table of strategies."""
+    return _default(describe_default(option))
+
+
+_STRATEGIES = ", ".join(f"{row.name} ({row.source})" for row in STRATEGIES.values())
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Fine-tune SAM on brain-tumour MRI."""
 
-    strategy: str = "lora4ch"
-    """decoder (paper A); lora, lora4ch, lora4ch-2step or full (paper B); unet; or pretrain, on generated pictures."""
+    strategy: Annotated[str, arg(help=f"How to train: {_STRATEGIES}.")] = "lora4ch"
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
-    weights: str | None = None
-    """Base weights: what convert/torch_to_flax.py reads or writes, "tiny" (default), or "random" for the same small
-    model without training (default of pretrain)."""
-    run: Path | None = None
-    """Folder of this run. Default: runs/<time>-<strategy>."""
+    weights: Annotated[str | None, _by_strategy("weights")] = None
+    """Base weights: what the command convert reads or writes, "tiny", or "random" for the same small model without
+    training."""
+    run: Annotated[Path | None, _default("runs/<time>-<strategy>")] = None
+    """Folder of this run."""
     resume: bool = False
     """Continue the run in --run (or the newest run) where it stopped."""
     allow_changes: bool = False
@@ -31,58 +48,55 @@ class TrainOptions:
 
     roi: str = "whole-tumor"
     """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor."""
-    channels: str | None = None
+    channels: Annotated[str | None, _by_strategy("channels")] = None
     """Input channels: modalities in order (flair,t1gd,t2), one modality repeated (t1gd), all, or pca2d."""
-    prompt: str | None = None
+    prompt: Annotated[str | None, _by_strategy("prompt")] = None
     """Prompts drawn from the labels: box, point, none, mixed, or shares such as point:0.75,none:0.25."""
-    box_jitter: float | None = None
-    """Sides of a training box move by up to this share of its width or height. Default: 0; of pretrain 0.1."""
-    clicks: int | None = None
-    """Rounds of clicks on a sample prompted by points; each further one answers the largest error. Default: 1; of
-    pretrain 3."""
-    depth: int | None = None
+    box_jitter: Annotated[float | None, _by_strategy("box_jitter")] = None
+    """Sides of a training box move by up to this share of its width or height."""
+    clicks: Annotated[int | None, _by_strategy("clicks")] = None
+    """Rounds of clicks on a sample prompted by points; each further one answers the largest error."""
+    depth: Annotated[int | None, _by_strategy("depth")] = None
     """Contiguous slices a sample holds; above 1 the encoder attends across them."""
     min_pixels: int = 1
     """A training window is used if one of its slices holds at least so many pixels of the ROI."""
 
-    empty_share: float | None = None
-    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them. Default: 0; of
-    unet 0.25."""
+    empty_share: Annotated[float | None, _by_strategy("empty_share")] = None
+    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
 
-    epochs: int | None = None
-    """Default: 25. Of lora4ch-2step, of each step."""
-    max_steps: int | None = None
-    """Stop after so many steps, whatever --epochs says. Default: 300 on the phantom, else no limit."""
-    batch_size: int | None = None
-    """Samples (of --depth slices) on each device. Default: 1; of unet 4, of pretrain 8."""
-    lr: float | Literal["auto"] | None = None
-    """Learning rate, or auto: the finder's suggestion before the first step. Default: 1e-4; of unet 1e-3, of pretrain
-    3e-3."""
-    lr_finder_every: int | None = None
-    """Ask the learning-rate finder anew after so many epochs, up to the averaging (paper A: 5). Default: never."""
-    optimizer: Literal["adam", "adamw", "muon"] | None = None
-    """Default: adam; of pretrain muon."""
+    epochs: Annotated[int | None, _by_strategy("epochs")] = None
+    """Passes over the training data; of lora4ch-2step in each of its stages."""
+    max_steps: Annotated[int | None, _default(f"{PHANTOM_STEPS} on the phantom, else no limit")] = None
+    """Stop after so many steps, whatever --epochs says."""
+    batch_size: Annotated[int | None, _by_strategy("batch_size")] = None
+    """Samples (of --depth slices) on each device."""
+    lr: Annotated[float | Literal["auto"] | None, _by_strategy("lr")] = None
+    """Learning rate, or auto: the finder's suggestion before the first step."""
+    lr_finder_every: Annotated[int | None, _default("never")] = None
+    """Ask the learning-rate finder anew after so many epochs, up to the averaging (paper A: 5)."""
+    optimizer: Annotated[Literal["adam", "adamw", "muon"] | None, _by_strategy("optimizer")] = None
+    """Optimizer of what trains."""
     weight_decay: float = 0.01
-    """Of adamw; parameters that no loss reaches are left alone."""
-    schedule: Literal["constant", "cosine"] | None = None
+    """Weight decay of adamw; parameters that no loss reaches are left alone."""
+    schedule: Annotated[Literal["constant", "cosine"] | None, _by_strategy("schedule")] = None
     """Learning rate up to the averaging: constant, or a warm-up and a half cosine down to --swa-lr (to 0 without
-    averaging). Default: constant; of unet and pretrain cosine."""
+    averaging)."""
     warmup_steps: int = 100
-    """Of the cosine schedule."""
-    clip_norm: float | None = None
-    """Clip gradients to this global norm. Default: not; of pretrain 1."""
+    """Steps in which the cosine schedule warms up."""
+    clip_norm: Annotated[float | None, _by_strategy("clip_norm")] = None
+    """Clip gradients to this global norm."""
     accumulate: int = 1
     """Average the gradients of so many steps before each update."""
     swa: bool = True
     """Average the weights over the last part of the run (SWA); both the average and the last weights are kept."""
     swa_start: float = 0.75
     """Share of the run after which weights are averaged."""
-    swa_lr: float | None = None
-    """Learning rate while averaging, the highest of each cycle. Default: --lr; after a cosine a tenth of it."""
+    swa_lr: Annotated[float | None, _default("--lr; after a cosine a tenth of it")] = None
+    """Learning rate while averaging, the highest of each cycle."""
     swa_cycle: int = 0
     """Steps in which the rate falls to a tenth on a half cosine while averaging, over and over; 0: constant."""
-    image_size: int | None = None
-    """Side of the model's input in pixels. Default: what the weights were trained at."""
+    image_size: Annotated[int | None, _default("what the weights were trained at")] = None
+    """Side of the model's input in pixels."""
     augment: bool = True
     """Rotate and deform training samples."""
     rotation: float = 20.0
@@ -93,20 +107,27 @@ class TrainOptions:
     """Smoothness of the elastic deformation, in pixels of a 240 x 240 slice."""
 
     lora_rank: int = 4
-    lora_alpha: float | None = None
-    """The LoRA update is scaled by alpha / rank. Default: alpha = rank."""
+    """Rank of the LoRA update."""
+    lora_alpha: Annotated[float | None, _default("--lora-rank")] = None
+    """The LoRA update is scaled by alpha / rank."""
     lora_targets: str = "q,k,v,mlp"
     """Layers that LoRA adapts: any of q, k, v, mlp."""
     patch_embedding: Literal["random", "inflate"] = "random"
     """How the new patch embedding starts: random as paper B, or the RGB one spread over the channels."""
 
     seed: int = 0
+    """What the patients' split and all that a run draws depend on."""
     limit: int | None = None
     """Use only the first so many cases of each domain."""
     fold: str | None = None
-    """K/N: cross-validation fold instead of the 80/20 split."""
-    layout: str | None = None
-    """Layout of --data: brats, msd or nnunet. Default: recognised."""
+    """K/N: cross-validation fold instead of the 80/20 split. With --split-file the number of its fold, from 0."""
+    patients: Path | None = None
+    """CSV file with the columns case and patient, for cases whose names do not tell the patient: all scans of a patient
+    go into one part of the split."""
+    split_file: Path | None = None
+    """JSON file with the split to use: a run's split.json, or nnU-Net's splits_final.json (with --fold)."""
+    layout: Annotated[str | None, _default("recognised")] = None
+    """Layout of --data: brats, msd or nnunet."""
     labels: str | None = None
     """Label scheme where file names do not tell it: brats2023, ped2024, gli2024, ..."""
     workers: int = 1
@@ -114,13 +135,14 @@ class TrainOptions:
     cache: bool = True
     """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
+    """Folder of prepared slices, embeddings and compiled programs, and of the phantom cohort."""
     cache_embeddings: int | None = None
     """Run the frozen encoder once: keep the embeddings of so many augmented variants of each slice in --cache-dir;
-    epochs show them in turn. 1 with --no-augment. Only of --strategy decoder."""
+    epochs show them in turn. 1 with --no-augment. Only for --strategy decoder."""
     embeddings_budget: float = 50.0
     """GB that all embeddings in --cache-dir may take."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations and matrix products; parameters, norms, softmax and loss stay float32."""
+    """Type of activations and matrix products; parameters, norms, softmax and loss stay float32."""
     remat: bool = False
     """Recompute encoder blocks in the backward pass: less memory, about a quarter more time."""
     checkpoint_every: int = 200
@@ -129,8 +151,8 @@ class TrainOptions:
     coordinator: str | None = None
     """HOST:PORT of process 0, where several processes train together and no launcher (SLURM, mpirun, Kubernetes) says
     so. They share --run, --data and --cache-dir."""
-    processes: int | None = None
-    """How many processes train together. Default: what the launcher says; 1 trains alone."""
+    processes: Annotated[int | None, _default("what the launcher says; 1 trains alone")] = None
+    """How many processes train together."""
     process_index: int | None = None
     """Which of them this one is, from 0."""
 
@@ -150,24 +172,31 @@ class EvalOptions:
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: the run's own."""
     split: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test for the run's own data, all
-    for other data."""
-    prompt: Literal["box", "point", "none"] | None = None
-    """Prompt to score with. Default: the run's own first kind; box for zeroshot."""
-    roi: str | None = None
-    """Region for zeroshot and --predictions (all: every region); a run knows its own. Default: whole-tumor."""
-    channels: str | None = None
-    """Channels for zeroshot; a run knows its own. Default: flair,t1gd,t2."""
-    image_size: int | None = None
-    """Side of the model's input for zeroshot. Default: what the weights were trained at."""
+    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test where a run was trained on
+    patients of the data, wherever these lie now and whatever they are called; all for other data."""
+    patients: Path | None = None
+    """CSV file with the columns case and patient, for cases whose names do not tell the patient."""
+    split_file: Path | None = None
+    """JSON file with the split to score by, where no run has one: a run's split.json, or nnU-Net's splits_final.json,
+    whose validation cases are scored."""
+    fold: int | None = None
+    """Fold of --split-file, from 0."""
+    prompt: Annotated[Literal["box", "point", "none"] | None, _default("the run's first kind; box for zeroshot")] = None
+    """Prompt to score with."""
+    roi: Annotated[str | None, _default("whole-tumor")] = None
+    """Region for zeroshot and --predictions (all: every region); a run knows its own."""
+    channels: Annotated[str | None, _default("flair,t1gd,t2")] = None
+    """Channels for zeroshot; a run knows its own."""
+    image_size: Annotated[int | None, _default("what the weights were trained at")] = None
+    """Side of the model's input for zeroshot."""
     protocol: Literal["decathlon"] | None = None
     """decathlon: score only slices where every region of paper A has 250 pixels."""
     min_pixels: int = 1
     """The scope "slice" holds slices with at least so many pixels of the region."""
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
-    output: Path | None = None
-    """Where tables, figures and the report go. Default: eval/ in the first run's folder."""
+    output: Annotated[Path | None, _default("eval/ in the first run's folder")] = None
+    """Where tables, figures and the report go."""
     lora_distance: bool = False
     """Compare the LoRA updates of the two runs that have some, layer by layer (paper B, fig. 8)."""
     embeddings: bool = False
@@ -175,24 +204,31 @@ class EvalOptions:
     save_predictions: bool = False
     """Write predictions/<case>.nii.gz in the space of the source."""
     batch_size: int = 8
-    """Slices that go through the encoder together."""
+    """Slices that go through the model together on each device, where a scan has so many."""
     seed: int = 0
+    """What is drawn at random depends on it."""
     clicks: int = 1
     """Clicks on each slice where the prompt is point; each further one answers the largest error."""
     limit: int | None = None
     """Use only the first so many cases of each domain."""
-    layout: str | None = None
+    layout: Annotated[str | None, _default("recognised")] = None
+    """Layout of --data: brats, msd or nnunet."""
     labels: str | None = None
     """Label scheme where file names do not tell it."""
     workers: int = 1
-    """Processes that read slices, and as many that compute metrics; 0: all happens in one."""
+    """Threads that read the next cases, and as many processes that compute metrics; 0: all happens in one."""
     cache: bool = True
+    """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
+    """Folder of prepared slices and compiled programs."""
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Segment scans that have no labels. A label that lies beside a scan is not opened."""
+    """Segment scans that have no labels.
+
+    A label that lies beside a scan is not opened.
+    """
 
     input: tuple[Path, ...]
     """A folder of cases, a case's folder, or files of cases."""
@@ -217,14 +253,117 @@ class PredictOptions:
     mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
     overwrite: bool = False
     """Predict anew what --output holds already."""
-    layout: str | None = None
-    """Layout of --input: brats, msd or nnunet. Default: recognised."""
-    labels: str | None = None
-    """Scheme of the values written: brats2021, brats2023, ... Default: what the names of the input tell, else that of
-    the first domain that the run was trained on."""
+    layout: Annotated[str | None, _default("recognised")] = None
+    """Layout of --input: brats, msd or nnunet."""
+    labels: Annotated[str | None, _default("that of the input's names, else of the run's first domain")] = None
+    """Scheme of the values written: brats2021, brats2023, ..."""
     workers: int = 1
     """Threads that read the next cases; 0 reads each when its turn comes."""
     batch_size: int = 8
-    """Slices that go through the encoder together."""
+    """Slices that go through the model together on each device, where a scan has so many."""
     cache_dir: Path = DEFAULT_CACHE
     """Compiled programs are kept here."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Check that every case of a folder can be used.
+
+    Every file is read to its last byte, and what is wrong is listed.
+    """
+
+    dir: Positional[Path]
+    """Folder of cases."""
+    layout: Annotated[str | None, _default("recognised")] = None
+    """Layout of the folder: brats, msd or nnunet."""
+    labels: Annotated[str | None, _default("what names and dataset.json tell")] = None
+    """Scheme of the label values: brats2021, brats2023, ped2024, gli2024, msd, or spelled out as
+    edema=2,non-enhancing=1,enhancing=4."""
+    json: Path | None = None
+    """File to write all findings to."""
+    run: Annotated[Path | None, _default("none")] = None
+    """Run whose training data the scans are compared with: spacing, slice thickness and field of view."""
+    workers: Annotated[int | None, _default("one a core")] = None
+    """Processes that read."""
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    src: Annotated[Positional[Path], arg(metavar="SRC")]
+    """What to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the
+    index of a model in shards (model.safetensors.index.json), a folder of transformers, the folder of a finished run,
+    or the final.safetensors in it."""
+    dst: Annotated[Positional[Path], arg(metavar="DST")]
+    """File to write: .safetensors for samjax, .pth or .safetensors for Meta's code, a new folder or a .safetensors file
+    for transformers."""
+
+
+@dataclass(frozen=True)
+class ToFlaxOptions(_Conversion):
+    """Convert a SAM checkpoint (Meta's, MedSAM's or Hugging Face's) to samjax's safetensors; needs no PyTorch."""
+
+    download: Literal["vit_b", "vit_l", "vit_h"] | None = None
+    """Fetch this model of Meta's first, into SRC (a file or a folder); it goes on where an earlier try was cut off."""
+    url: str = BASE_URL
+    """Where the files of --download lie."""
+
+
+@dataclass(frozen=True)
+class ToTorchOptions(_Conversion):
+    """Convert samjax's weights, or a finished run, for Meta's code or for transformers; needs no PyTorch.
+
+    LoRA is merged into the base weights, and averaged weights are taken where a run has some. A run with a depth
+    above 1 cannot be written.
+    """
+
+    format: Annotated[Literal["meta", "transformers"] | None, _default("meta")] = None
+    """Whose names to write."""
+    weights: str | None = None
+    """Where a run's base weights have moved to."""
+
+
+@dataclass(frozen=True)
+class ConvertOptions(ToTorchOptions, ToFlaxOptions):
+    """Convert weights from PyTorch to samjax, or back.
+
+    What samjax wrote, a file or a run, is converted for PyTorch, and so is any SRC with --format or with a DST that
+    is no .safetensors file. All else is converted to samjax's safetensors. PyTorch is not needed.
+    """
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a SAM as StableHLO, which runs without samjax.
+
+    The image encoder and the mask decoder become one program each, with the parameters and deployment.json, which says
+    how to use them, beside.
+    """
+
+    out: Positional[Path]
+    """New folder for the files."""
+    run: Annotated[Path | None, _default("runs/latest, unless --weights names base weights")] = None
+    """Folder of a finished run."""
+    weights: str | None = None
+    """Base weights to export as they are or, with --run, where the run's have moved to."""
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
+    """What the programs shall run on."""
+
+
+@dataclass(frozen=True)
+class NnunetOptions:
+    """Write a run's patients and split as a dataset of nnU-Net v2."""
+
+    out: Positional[Path]
+    """Folder that nnUNet_raw and nnUNet_preprocessed are made in."""
+    run: Annotated[Path | None, _default("runs/latest")] = None
+    """Run whose patients and split are written."""
+    number: int = 501
+    """Number of the dataset, 1 to 999, by which nnU-Net's commands find it."""
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """Print the completion script of a shell."""
+
+    shell: Positional[Literal["bash", "zsh"]]
+    """Which shell."""

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
-
-from flax import nnx
+from typing import TYPE_CHECKING, Any, Literal
 
 from samjax.errors import UserError
-from samjax.models.prompt_encoder import Buffer
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 PATCH_EMBEDDING = r"image_encoder/patch_embed/.*"
 LORA = r"image_encoder/.*/lora/.*"
@@ -62,7 +62,7 @@ class Strategy:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Of every option that depends on the strategy."""
+        """The defaults of all options that depend on the strategy."""
         return {**COMMON, **self.options}
 
     @property
@@ -153,11 +153,34 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def trainable_filter(strategy: Strategy, stage: int = 0) -> nnx.filterlib.Filter:
+def describe_default(option: str) -> str:
+    """The default of an option in each strategy, as `--help` shows it: "1; 3 for pretrain"."""
+    named: dict[Any, list[str]] = {}
+    for row in STRATEGIES.values():
+        named.setdefault(row.defaults.get(option), []).append(row.name)
+    usual = COMMON.get(option)
+    parts = [f"{_shown(value)} for {_listed(names)}" for value, names in named.items() if value != usual]
+    if usual is not None or usual in named:
+        parts.insert(0, _shown(usual))
+    return "; ".join(parts)
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def trainable_filter(strategy: Strategy, stage: int = 0) -> "nnx.filterlib.Filter":
     """The NNX filter of the parameters that train in a stage (from 0); buffers never do."""
+    # Imported here: the options and --help read the table above, and shall not wait for JAX.
+    from samjax.models.prompt_encoder import Buffer
+
     pattern = re.compile("|".join(strategy.stages[stage]))
 
-    def chosen(path: tuple, variable: nnx.Variable) -> bool:
+    def chosen(path: tuple, variable: "nnx.Variable") -> bool:
         return not isinstance(variable, Buffer) and pattern.fullmatch("/".join(map(str, path))) is not None
 
     return chosen

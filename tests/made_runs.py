@@ -15,11 +15,11 @@ from samjax.models.sam import Sam
 from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import CONFIG, SPLIT
-from samjax.runs.model import build_model
+from samjax.runs.model import build_model, trained_shapes
 from samjax.runs.trained import load_trained, save_final
 from samjax.strategies import find_strategy
+from samjax.weights.base import load_weights, save_weights
 from samjax.weights.export import plain_sam
-from samjax.weights.files import load_weights, save_weights
 from tests.training import small
 
 
@@ -30,7 +30,7 @@ def write_base(path: Path) -> Path:
 
 
 def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int = 32, **options: object) -> Path:
-    """A run on `base` (of the U-Net, without), all of whose weights were shaken, so that no part of it is idle.
+    """A run on `base` (of the U-Net, without), all of whose trained weights were shaken, so that none is idle.
 
     All patients of `data`, where it holds any, are in its test part.
     """
@@ -45,12 +45,14 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
         weights, config_of, sha256 = load_weights(base)
         config = RunConfig(options, {"demo": str(data)}, str(base), sha256, config_of, native)
     rng = np.random.default_rng(seed)
-    flat = to_flat(nnx.state(build_model(config, weights)), config.block_spans)
+    model = build_model(config, weights)
+    flat = to_flat(nnx.state(model), config.block_spans)
+    trained = {name: _shaken(flat[name], rng) for name in trained_shapes(config, model)}
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(config.to_json())
     patients = tuple(sorted(path.name.rsplit("-", 1)[0] for path in data.glob("BraTS-*")))
     (folder / SPLIT).write_text(json.dumps(Splits(0, None, {"demo": Split((), (), patients)}).to_json()))
-    save_final(folder, {"last": {name: _shaken(x, rng) for name, x in flat.items()}}, config)
+    save_final(folder, {"last": trained}, config)
     return folder
 
 

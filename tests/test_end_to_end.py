@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(cohort: Path, place: Path) -> Path:
     options = ("--data", f"demo={cohort}", "--cache-dir", place / "cache", "--max-steps", "8", *QUICK)
     out = succeeded(run("train.py", *options, "--lr", "1e-3", "--run", "runs/first", where=place))
-    assert "python eval.py --run runs/first" in out
+    assert f"python {ROOT / 'eval.py'} --run runs/first" in out
     assert "trains 1,205,330 of" in out
     return place / "runs" / "first"
 

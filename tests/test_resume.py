@@ -19,7 +19,7 @@ from samjax.models.initialise import initial_values
 from samjax.options import TrainOptions
 from samjax.training.loop import train
 from samjax.weights.architecture import expected_shapes
-from samjax.weights.files import save_weights
+from samjax.weights.base import save_weights
 from tests.interrupted import Training, Trainings, assert_same, checkpoints, errors, finished, history, steps
 
 SMALL = SamConfig(

@@ -12,8 +12,7 @@ import sys
 import threading
 from pathlib import PurePath
 
-import train
-from samjax.cli.process import run_command
+from samjax.cli.main import run
 from samjax.training.progress import MetricsLog
 
 
@@ -59,4 +58,4 @@ if __name__ == "__main__":
         watch_renames(halt, moment.removeprefix("place:"))
     else:
         watch_rows(halt)
-    run_command(train.main)
+    run("train")

@@ -1,6 +1,7 @@
-"""What a command sets up for its process, and how it shows errors."""
+"""What the commands set for their whole process, and how they show errors. No other module sets such things."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ goes into looking at what JAX's tracing still holds."""
 def run_command(main: Callable[[], None]) -> None:
     """Runs a command's `main`, turning a `UserError` into one line on stderr and exit code 2."""
     gc.set_threshold(TRACING_THRESHOLD)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX reads it when it first looks for devices
     try:
         main()
     except UserError as error:

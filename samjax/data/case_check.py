@@ -8,6 +8,7 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES, Case, Problem, Source
 from samjax.data.formats.nifti import Nifti
+from samjax.data.imaging.doubts import Ranges, scan_doubts
 from samjax.data.imaging.geometry import same_grid
 from samjax.data.imaging.volumes import (
     Box,
@@ -22,8 +23,13 @@ from samjax.data.imaging.volumes import (
 from samjax.errors import UserError
 
 
-def check_case(case: Case) -> list[Problem]:
-    """Reads all of a case's files and returns everything that is wrong with them."""
+def check_case(case: Case, ranges: Ranges | None = None) -> list[Problem]:
+    """Reads all of a case's files and returns everything that is wrong with them.
+
+    Args:
+      case: the case.
+      ranges: of the training data that it is to be compared with; None: what is usual.
+    """
     problems: list[Problem] = []
 
     def attempt(path: Path, step: Callable[..., Any], *arguments: Any) -> Any:
@@ -51,6 +57,8 @@ def check_case(case: Case) -> list[Problem]:
         attempt(scan.source.path, verify_grid, scan, reference)
         step = _check_label if scan.source.path == case.label else _check_image
         attempt(scan.source.path, step, scan, case)
+    if not problems and reference is not None:
+        problems += [Problem(case.id, *doubt, unusable=False) for doubt in scan_doubts(case, scans, ranges)]
     return problems + _doubts(case, opened)
 
 

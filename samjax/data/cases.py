@@ -1,6 +1,7 @@
 """What a case is: its files, its patient, and the problems found while looking for it."""
 
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,29 @@ MODALITIES = ("t1", "t1gd", "t2", "flair")
 
 # Spellings of the modalities in file names and dataset.json, lower case, without separators.
 _SPELLINGS = {
-    **dict.fromkeys(("t1", "t1n", "t1w"), "t1"),
-    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce"), "t1gd"),
+    **dict.fromkeys(("t1", "t1n", "t1w", "t1pre"), "t1"),
+    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce", "ct1", "t1post"), "t1gd"),
     **dict.fromkeys(("t2", "t2w"), "t2"),
     **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
 }
 
-# Names that end in the visit: BraTS 2023 on (-000, -001), BraTS 2017-2019 (_1), BIDS sessions.
-_FOLLOW_UPS = (
-    re.compile(r"(?P<patient>.+-\d{5})-\d{3}"),
-    re.compile(r"(?P<patient>brats1[5-9]_.+)_\d+", re.IGNORECASE),
-    re.compile(r"(?P<patient>.+?)_ses-[a-z0-9]+.*", re.IGNORECASE),
+# Names that end in the visit. "~" stands for "-", "_", "/" or a space: data sets that are made of these collections
+# (nnU-Net's raw folders, exports) join the parts by other characters than the collection did, and put words before.
+_VISIT = r"(?:ses|session|visit|time~?point|tp|week|day|fu|follow~?up)~?\d+[a-z]?(?:~\d+)?"
+_FOLLOW_UPS = tuple(
+    re.compile(pattern.replace("~", "[-_/ ]"), re.IGNORECASE)
+    for pattern in (
+        r"(?P<patient>(?:.+~)?brats~[a-z]+~\d{5})(?:~.+)?",  # BraTS 2023 on: -000, -001; post-treatment -100, -101
+        r"(?P<patient>(?:.+~)?brats1[5-9]~.+)~\d+",  # BraTS 2015 to 2019: Brats18_TCIA01_201_1
+        r"(?P<patient>(?:.+~)?upenn~gbm~\d+)(?:~.+)?",  # UPENN-GBM-00001_11, _21
+        r"(?P<patient>(?:.+~)?ucsf~pdgm~\d+)(?:~.+)?",  # UCSF-PDGM-0001_FU003d, folders with _nifti
+        r"(?P<patient>(?:.+~)?ucsd~ptgbm~\d+)(?:~.+)?",  # UCSD-PTGBM-0001_01
+        r"(?P<patient>(?:.+~)?patient~?id~?\d+)~timepoint.+",  # MU-Glioma-Post: PatientID_0003_Timepoint_1
+        r"(?P<patient>(?:.+~)?patient~\d+)~week.+",  # LUMIERE: Patient-001/week-000-1
+        r"(?P<patient>.+-\d{5})-\d{3}",
+        r"(?P<patient>.+?)~ses-[a-z0-9]+.*",  # BIDS sessions
+        rf"(?P<patient>.+?)~(?:{_VISIT}|pre|post|(?:pre|post)~?op|baseline)",
+    )
 )
 
 
@@ -35,8 +48,8 @@ class Source:
 class Case:
     """One scan. `label` and `scheme` are None where there is no label or its scheme is not known.
 
-    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes. `patient` is
-    shared by the follow-up scans of one person.
+    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes, `scheme_source` says in words
+    where it is known from. `patient` is shared by the follow-up scans of one person.
     """
 
     id: str
@@ -46,6 +59,7 @@ class Case:
     label: Path | None
     scheme: str | None
     layout: str
+    scheme_source: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -53,23 +67,37 @@ class Case:
         paths = [self.images[modality].path for modality in MODALITIES]
         return tuple(dict.fromkeys([*paths, self.label] if self.label else paths))
 
+    @property
+    def identity(self) -> int:
+        """A number below 2**31 made of the domain and the id: what is drawn at random for a case depends on it."""
+        return zlib.crc32(f"{self.domain}/{self.id}".encode()) >> 1
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it."""
+    """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it.
+
+    `ignored` where it is a file that no case has anything to do with; `case` is then the name of the file.
+    """
 
     case: str
     path: Path
     message: str
     unusable: bool = True
+    ignored: bool = False
 
 
 def patient_of(case_id: str) -> str:
-    """The patient of a case: its id without the number of the visit, where the naming has one."""
+    """The patient of a case: its id without what names the visit, where the naming is one of those known here."""
     for pattern in _FOLLOW_UPS:
         if match := pattern.fullmatch(case_id):
             return match["patient"]
     return case_id
+
+
+def patient_key(patient: str) -> str:
+    """A patient's name without the differences that copying makes: upper case, and what joins its parts."""
+    return re.sub(r"[-_/ ]+", "-", patient).lower()
 
 
 def modality_of(text: str) -> str | None:

@@ -1,36 +1,59 @@
-"""From what `--data` says to prepared cases, domain by domain."""
+"""From the folders that `--data` names to prepared cases, domain by domain."""
 
 import os
 import re
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from samjax.commands import command
 from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.cases import Case
-from samjax.data.formats.layouts import survey
+from samjax.data.formats.layouts import Survey, survey
+from samjax.data.formats.names import folder_name
+from samjax.data.labels import find_scheme
+from samjax.data.patients import read_patients, with_patients
 from samjax.errors import UserError
 
 PHANTOM = "phantom"
 """The domain of the generated cohort."""
 PHANTOM_CASES = 12
-"""Cases of the generated cohort that stands in where no data is named."""
+"""How many cases the generated cohort has that is used where no data is named."""
 
 
 def named_folders(data: tuple[str, ...]) -> dict[str, Path]:
     """Domain names and folders of `--data` values, each DIR or NAME=DIR; an unnamed folder lends its own name."""
     folders: dict[str, Path] = {}
     for text in data:
-        name, found, folder = text.partition("=")
-        path = Path(folder if found else text).expanduser().absolute()
-        name = name if found else re.sub(r"[^\w.-]", "_", path.name)
+        name, folder = split_name(text, "--data")
+        path = Path(os.path.abspath(folder.expanduser()))
         if not path.exists():
             raise UserError(f"--data {text}: {path} does not exist")
-        if not name:
-            raise UserError(f"--data {text}: the name before '=' is empty")
+        if name is None:
+            name = re.sub(r"[^\w.-]", "_", folder_name(path))
         if name in folders:
             raise UserError(f"--data {text}: the name {name} is used twice; write NAME=DIR with another name")
         folders[name] = path
     return folders
+
+
+def split_name(text: str, option: str) -> tuple[str | None, Path]:
+    """The name and folder of an option's value NAME=DIR; no name where the value is a folder, which may hold "=".
+
+    Raises:
+        UserError: the name is empty, or the value can be read both ways.
+    """
+    name, found, folder = text.partition("=")
+    if not found or "/" in name or os.sep in name:
+        return None, Path(text)
+    if Path(text).exists():
+        if Path(folder).expanduser().exists():
+            raise UserError(f"{option} {text}: both {text} and {folder} exist; write ./{text} or NAME=./{folder}")
+        return None, Path(text)
+    if not name:
+        raise UserError(f"{option} {text}: the name before '=' is empty")
+    return name, Path(folder)
 
 
 def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Path]:
@@ -47,25 +70,64 @@ def phantom_cohort(cache_dir: Path, cases: int = PHANTOM_CASES) -> dict[str, Pat
     return {PHANTOM: root}
 
 
-def list_cases(folders: dict[str, Path], layout: str | None, labels: str | None, limit: int | None) -> list[Case]:
+def list_cases(
+    folders: dict[str, Path],
+    layout: str | None,
+    labels: str | None,
+    limit: int | None,
+    patients: Path | None = None,
+    left_out: list[str] | None = None,
+) -> list[Case]:
     """The cases of all domains; of each the first `limit`.
 
     Cases that cannot be used are named on stderr and left out.
 
+    Args:
+        patients: a CSV file that says which patient each case is of; see `patients`.
+        left_out: takes the reasons why cases are left out, one for each.
+
     Raises:
-        UserError: a domain has no usable case.
+        UserError: a domain has no usable case, or `patients` cannot be used.
     """
     cases = []
     for domain, folder in folders.items():
         found = survey(folder, domain, layout, labels)
-        reasons = [f"{problem.path}: {problem.message}" for problem in found.problems if problem.unusable]
-        _leave_out(reasons, everything=not found.cases)
+        reasons = [f"{problem.path}: {problem.message}" for problem in found.unusable]
+        _leave_out(reasons, not found.cases, left_out)
+        _tell_of_ignored(found)
         cases += found.cases[:limit]
+    if patients is not None:
+        cases, note = with_patients(cases, read_patients(patients), patients)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     return cases
 
 
-def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = None) -> list[CachedCase]:
-    """Prepares cases (through the slice cache, or in memory with `cache_dir` None).
+def _tell_of_ignored(found: Survey) -> None:
+    """Says on stderr, in one line, which files look like labels and are none."""
+    ignored = [problem for problem in found.problems if problem.ignored]
+    if ignored:
+        more = f", and {len(ignored) - 1} more files like it" if len(ignored) > 1 else ""
+        print(f"note: {ignored[0].path}: {ignored[0].message}{more}", file=sys.stderr)
+
+
+def scheme_lines(cases: Sequence[Case]) -> list[str]:
+    """For each domain and label scheme one line: the scheme, where it is known from, and how many cases have it."""
+    labelled = [case for case in cases if case.label is not None]
+    times = Counter((case.domain, case.scheme, case.scheme_source) for case in labelled)
+    lines = []
+    for (domain, scheme, source), count in times.items():
+        where = f"{domain}: " if domain else ""
+        ignored = find_scheme(scheme).ignored if scheme else ()
+        left_out = f"; value {', '.join(map(str, ignored))} is ignored" if ignored else ""
+        lines.append(f"{where}labels: {scheme}, {source or 'as given'} ({count} case{'s' * (count > 1)}{left_out})")
+    return lines
+
+
+def prepare(
+    cases: list[Case], cache_dir: Path | None, workers: int | None = None, left_out: list[str] | None = None
+) -> list[CachedCase]:
+    """Prepares cases through the slice cache, or in memory if `cache_dir` is None.
 
     Cases that cannot be used are named on stderr and left out.
 
@@ -74,25 +136,31 @@ def prepare(cases: list[Case], cache_dir: Path | None, workers: int | None = Non
     """
     directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
     good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
-    _leave_out([failure.reason for failure in failures], everything=not good)
+    _leave_out([failure.reason for failure in failures], not good, left_out)
     return good
 
 
-def _leave_out(reasons: list[str], everything: bool) -> None:
-    """Names what is left out; a UserError where that is everything."""
+def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None) -> None:
+    """Names on stderr why cases are left out; a UserError where no case is left."""
     if everything and reasons:
         more = f" (and {len(reasons) - 1} more cases like it)" if len(reasons) > 1 else ""
         raise UserError(reasons[0] + more)
     for reason in reasons:
         print(f"left out: {reason}", file=sys.stderr)
+    if left_out is not None:
+        left_out += reasons
 
 
-def require_labels(cases: list[CachedCase]) -> list[CachedCase]:
-    """The labelled cases; the others are named on stderr. UserError if none has a label."""
+def require_labels(cases: list[CachedCase], left_out: list[str] | None = None) -> list[CachedCase]:
+    """The labelled cases; the others, and each domain's label scheme, are named on stderr.
+
+    Raises:
+        UserError: none has a label.
+    """
     labelled = [case for case in cases if case.labelled]
     if not labelled:
-        raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; predict.py needs none")
-    for case in cases:
-        if not case.labelled:
-            print(f"left out: {case.case.id} has no label", file=sys.stderr)
+        raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; {command('predict')} needs none")
+    _leave_out([f"{case.case.id} has no label" for case in cases if not case.labelled], False, left_out)
+    for line in scheme_lines([case.case for case in labelled]):
+        print(line, file=sys.stderr)
     return labelled

@@ -14,6 +14,8 @@ import numpy as np
 from samjax.errors import UserError
 
 BACKGROUND, EDEMA, NON_ENHANCING, ENHANCING = 0, 1, 2, 3
+IGNORED = 4
+"""The code of voxels that nobody has labelled: they are in no region, and count in no loss and no score."""
 COMPARTMENTS: dict[str, int] = {"edema": EDEMA, "non-enhancing": NON_ENHANCING, "enhancing": ENHANCING}
 
 # Each region's canonical codes, outermost compartment first.
@@ -25,9 +27,12 @@ ROIS: dict[str, tuple[int, ...]] = {
     "whole-tumor": (EDEMA, NON_ENHANCING, ENHANCING),
 }
 
-# What a scheme's text calls values that are allowed but belong to no region (a resection cavity).
-_NO_REGION = "other"
+# What a scheme's text calls values that are allowed but belong to no region (a resection cavity), and those that are
+# not to be counted at all.
+_WITHOUT_REGION = {"other": BACKGROUND, "ignore": IGNORED}
 _UNKNOWN = 255
+LARGEST_VALUE = _UNKNOWN - 1
+"""The largest value that a label may have."""
 _TOLERANCE = 1e-3
 
 
@@ -41,6 +46,11 @@ class LabelScheme:
 
     name: str
     codes: Mapping[int, int]
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The source values that are not to be counted."""
+        return tuple(value for value, code in self.codes.items() if code == IGNORED)
 
     def value(self, code: int) -> int:
         """The source value that the canonical `code` is written with."""
@@ -60,7 +70,7 @@ SCHEMES: dict[str, LabelScheme] = {
 
 
 def find_scheme(text: str) -> LabelScheme:
-    """The scheme named `text`, or spelled out as `edema=1,non-enhancing=2/3,enhancing=4,other=5`.
+    """The scheme named `text`, or spelled out as `edema=1,non-enhancing=2/3,enhancing=4,other=5,ignore=6`.
 
     Raises:
       UserError: `text` is neither.
@@ -68,7 +78,7 @@ def find_scheme(text: str) -> LabelScheme:
     if text in SCHEMES:
         return SCHEMES[text]
     codes = {0: BACKGROUND}
-    named = {**COMPARTMENTS, _NO_REGION: BACKGROUND}
+    named = {**COMPARTMENTS, **_WITHOUT_REGION}
     for part in text.split(","):
         name, _, values = part.strip().partition("=")
         numbers = values.split("/")
@@ -89,7 +99,7 @@ def scheme_text(codes: Mapping[int, int]) -> str:
         if dict(scheme.codes) == dict(codes):
             return name
     parts = []
-    for name, code in {**COMPARTMENTS, _NO_REGION: BACKGROUND}.items():
+    for name, code in {**COMPARTMENTS, **_WITHOUT_REGION}.items():
         values = [str(value) for value, known in codes.items() if known == code and value != 0]
         if values:
             parts.append(f"{name}={'/'.join(values)}")
@@ -134,7 +144,8 @@ def to_canonical(array: np.ndarray, scheme: str, where: object) -> np.ndarray:
 def from_canonical(codes: np.ndarray, scheme: str) -> np.ndarray:
     """Turns canonical codes (any shape) into uint8 values of `scheme`, for multi-label maps."""
     found = find_scheme(scheme)
-    return np.array([found.value(code) for code in range(4)], np.uint8)[codes]
+    known = range(IGNORED + 1 if found.ignored else IGNORED)
+    return np.array([found.value(code) for code in known], np.uint8)[codes]
 
 
 def roi_codes(roi: str) -> tuple[int, ...]:
@@ -153,7 +164,7 @@ def roi_mask(codes: Any, roi: str) -> Any:
 
 
 def roi_value(scheme: str, roi: str) -> int:
-    """The source value a single-region prediction is written with: its outermost compartment's."""
+    """The source value that a single-region prediction is written with: that of its outermost compartment."""
     return find_scheme(scheme).value(roi_codes(roi)[0])
 
 

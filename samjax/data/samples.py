@@ -1,6 +1,5 @@
 """Samples as the compiled step takes them: windows of contiguous slices, read and padded to one square."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import numpy as np
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
 from samjax.data.loading.pipeline import MapDataset
-from samjax.data.slices import empty_windows, enough_pixels, evaluation_windows, roi_pixels, windows
+from samjax.data.slices import empty_windows, enough_pixels, roi_pixels, windows
 from samjax.errors import UserError
 
 Window = tuple[int, int]
@@ -26,7 +25,7 @@ def largest_square(cases: Sequence[CachedCase]) -> int:
 class TrainingWindows:
     """Of every epoch, the windows with enough ROI, at an offset drawn anew for each case and epoch.
 
-    `empty_share` of all windows show none of the ROI: what prompt-free samples learn silence from.
+    `empty_share` of all windows show none of the ROI: from these, prompt-free samples learn to predict nothing.
     """
 
     cases: tuple[CachedCase, ...]
@@ -86,7 +85,7 @@ class ReadWindow:
             "slices": (index >= 0) & (index < case.shape[0]),
             "case": np.int32(number),
             "start": np.int32(start),
-            "identity": np.int32(zlib.crc32(f"{case.case.domain}/{case.case.id}".encode()) >> 1),
+            "identity": np.int32(case.case.identity),
         }
 
 
@@ -114,17 +113,15 @@ class ReadVariant:
 
 @dataclass(frozen=True)
 class ReadEmbedding:
-    """Reads a window of one slice with its variant and embedding (1, h, w, c) float16, with or without its images."""
+    """Reads a window of one slice with its variant and embedding (1, h, w, c) float16 in place of its images."""
 
     read: ReadVariant
     store: EmbeddingStore
-    images: bool
 
     def __call__(self, item: tuple[Window, int]) -> dict[str, np.ndarray]:
         (number, start), variant = item
         sample = self.read(item)
-        if not self.images:
-            del sample["images"]
+        del sample["images"]
         return {**sample, "embeddings": self.store.read(self.read.read.cases[number], variant, start)[None]}
 
 
@@ -166,37 +163,10 @@ def training_set(
     shown, read = source, ReadWindow(source.cases, source.depth, size)
     if embeddings is not None:
         shown = VariantWindows(source, embeddings.variants)
-        read = ReadEmbedding(ReadVariant(read), embeddings, images=False)
+        read = ReadEmbedding(ReadVariant(read), embeddings)
     return MapDataset.source(shown).seed(source.seed).shuffle().shard(*host).map(read).batch(batch)
 
 
 def scored_slices(cases: Sequence[CachedCase], roi: str, kind: str) -> list[np.ndarray]:
     """Of each case, bool (Z,), the slices that a prompt of this kind can be scored on: those with ROI, or all."""
     return [np.ones(len(case.counts), bool) if kind == "none" else enough_pixels(case.counts, roi, 1) for case in cases]
-
-
-def covering_set(
-    cases: Sequence[CachedCase],
-    depth: int,
-    size: int,
-    batch: int,
-    keep: Sequence[np.ndarray] | None = None,
-    embeddings: EmbeddingStore | None = None,
-) -> MapDataset:
-    """Batches of samples that cover whole volumes once, in order.
-
-    Args:
-        keep: for each case (Z,) bool; windows without any such slice are left out. None keeps all.
-        embeddings: of the slices kept; samples then have these and their images.
-    """
-    chosen = [
-        (number, int(start))
-        for number, case in enumerate(cases)
-        for start in evaluation_windows(case.shape[0], depth)
-        if keep is None or keep[number][start : start + depth].any()
-    ]
-    read = ReadWindow(tuple(cases), depth, size)
-    if embeddings is not None:
-        chosen = [(window, 0) for window in chosen]
-        read = ReadEmbedding(ReadVariant(read), embeddings, images=True)
-    return MapDataset.source(chosen).map(read).batch(batch)

@@ -1,6 +1,6 @@
-"""Which slices of a volume are used: windows for training and evaluation, and the test protocols.
+"""Which slices of a volume are used: windows for training, and the test protocols.
 
-All go by `counts` (Z, 4), the pixels of each canonical code in every slice (see `volumes.Volume`).
+All functions use `counts` (Z, 4), the pixels of background and of each compartment in every slice (`volumes.Volume`).
 """
 
 import numpy as np
@@ -43,12 +43,14 @@ def empty_windows(
     brain: tuple[int, int] | None = None,
     min_pixels: int = 1,
 ) -> np.ndarray:
-    """Windows without the region, drawn to be a `share` of all that a volume gives.
+    """Windows without the region, drawn so that they make up a `share` of all windows of a volume.
+
+    A window of which nothing is labelled, since all its pixels are ignored, is not among them.
 
     Args:
-      counts, depth, roi, offset, min_pixels: as for `windows`, beside whose result these stand.
-      share: of the windows of both kinds together, in [0, 1); fewer where there are not enough.
-      rng: draws them.
+      counts, depth, roi, offset, min_pixels: as for `windows`, whose result these are added to.
+      share: their share of the windows of both kinds, in [0, 1); fewer where there are not enough.
+      rng: the generator that draws them.
       brain: the slices, from and up to before, that windows must lie in; None: anywhere.
 
     Returns:
@@ -59,14 +61,10 @@ def empty_windows(
     starts = _starts(len(counts), depth, offset)
     most = _most(roi_pixels(counts, roi), starts, depth)
     first, last = brain or (0, len(counts))
-    empty = starts[(most == 0) & (starts >= first) & (starts + depth <= last)]
+    labelled = _most(counts.sum(axis=1), starts, depth) > 0
+    empty = starts[(most == 0) & labelled & (starts >= first) & (starts + depth <= last)]
     wanted = round(np.count_nonzero(most >= min_pixels) * share / (1 - share))
     return np.sort(rng.choice(empty, min(wanted, len(empty)), replace=False))
-
-
-def evaluation_windows(slices: int, depth: int) -> np.ndarray:
-    """First slices, int64 (n,), of windows that cover all slices once; the last may reach beyond the end."""
-    return np.arange(0, slices, depth)
 
 
 def enough_pixels(counts: np.ndarray, roi: str, min_pixels: int) -> np.ndarray:
@@ -75,7 +73,7 @@ def enough_pixels(counts: np.ndarray, roi: str, min_pixels: int) -> np.ndarray:
 
 
 def decathlon_slices(counts: np.ndarray, min_pixels: int = DECATHLON_PIXELS) -> np.ndarray:
-    """Bool (Z,): the slices the paper tests on, in which every one of its regions has `min_pixels`."""
+    """Bool (Z,): the slices that the paper tests on, in which each of its regions has `min_pixels`."""
     return np.all([enough_pixels(counts, roi, min_pixels) for roi in DECATHLON_ROIS], axis=0)
 
 

@@ -1,4 +1,4 @@
-"""Dividing patients into training, validation and test; nothing here reads or writes files.
+"""Dividing patients into training, validation and test.
 
 All scans of a patient fall on one side. A domain's division depends on its patients and the seed alone,
 so adding another domain, or listing files in another order, changes nothing.
@@ -6,12 +6,13 @@ so adding another domain, or listing files in another order, changes nothing.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Case
 from samjax.errors import UserError
 
@@ -31,17 +32,33 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A case as a run knew it: its patient, and the fingerprint of its images ("" where it was not taken)."""
+
+    patient: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
 class Splits:
-    """Every domain's split; what a run's `split.json` holds. `fold` is "K/N", or None."""
+    """The splits of all domains, as a run's `split.json` holds them."""
 
     seed: int
     fold: str | None
+    """"K/N", the K of a split file, or None."""
     domains: Mapping[str, Split]
+    members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
+    """Of each domain, its cases by id; nothing in runs of before these were noted."""
 
     def to_json(self) -> dict[str, Any]:
-        """A dict for JSON, with the hash of all the rest under "sha256"."""
+        """A dict for JSON, with the hash of its other content under "sha256"."""
         domains = {name: {part: list(getattr(split, part)) for part in PARTS} for name, split in self.domains.items()}
-        content = {"seed": self.seed, "fold": self.fold, "domains": domains}
+        content: dict[str, Any] = {"seed": self.seed, "fold": self.fold, "domains": domains}
+        if self.members:
+            content["cases"] = {
+                name: {case: asdict(member) for case, member in sorted(cases.items())}
+                for name, cases in self.members.items()
+            }
         return {**content, "sha256": _digest(content)}
 
     @property
@@ -50,7 +67,10 @@ class Splits:
         return self.to_json()["sha256"]
 
     def select(self, cases: Iterable[Case], part: str) -> list[Case]:
-        """The cases whose patient is of `part` ("train", "val", "test"; "all": any part) of its domain."""
+        """The cases whose patient is of `part` ("train", "val", "test"; "all": any part) of its domain.
+
+        A case that the split notes by its id is of the patient noted there, whatever its name says.
+        """
         if part not in (*PARTS, "all"):
             raise UserError(f"--split {part}: expected one of {', '.join(PARTS)}, all")
         wanted = {
@@ -59,11 +79,16 @@ class Splits:
             for one in (PARTS if part == "all" else (part,))
             for patient in getattr(split, one)
         }
-        return [case for case in cases if (case.domain, case.patient) in wanted]
+        return [case for case in cases if (case.domain, self.patient_of(case)) in wanted]
+
+    def patient_of(self, case: Case) -> str:
+        """The patient that the split notes for a case of one of its domains, else the case's own."""
+        member = self.members.get(case.domain, {}).get(case.id)
+        return member.patient if member else case.patient
 
 
 def splits_from_json(content: Any, where: object) -> Splits:
-    """Undoes `Splits.to_json`; `where` names the file.
+    """The split that `Splits.to_json` wrote; `where` names the file in errors.
 
     Raises:
       UserError: parts are missing, or the hash does not fit: the file was changed by hand.
@@ -72,12 +97,27 @@ def splits_from_json(content: Any, where: object) -> Splits:
         domains = {
             name: Split(*(tuple(map(str, parts[part])) for part in PARTS)) for name, parts in content["domains"].items()
         }
-        splits, written = Splits(int(content["seed"]), content["fold"], domains), content["sha256"]
+        members = {
+            name: {case: Member(**member) for case, member in cases.items()}
+            for name, cases in content.get("cases", {}).items()
+        }
+        splits, written = Splits(int(content["seed"]), content["fold"], domains, members), content["sha256"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: not a split written by this program ({type(error).__name__}: {error})") from None
     if splits.sha256 != written:
         raise UserError(f"{where}: its sha256 is {written}, but its content gives {splits.sha256}; restore it")
     return splits
+
+
+def with_members(splits: Splits, cases: Sequence[CachedCase]) -> Splits:
+    """The splits with the patient and fingerprint of every prepared case that they hold."""
+    held = {(case.domain, case.id) for case in splits.select([cached.case for cached in cases], "all")}
+    members: dict[str, dict[str, Member]] = {}
+    for cached in cases:
+        case = cached.case
+        if (case.domain, case.id) in held:
+            members.setdefault(case.domain, {})[case.id] = Member(case.patient, cached.fingerprint)
+    return replace(splits, members=members)
 
 
 def split_cases(cases: Iterable[Case], seed: int, fold: str | None = None) -> Splits:
@@ -100,10 +140,10 @@ def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, 
 
     Args:
       patients: in any order; repeats count once.
-      seed: of the order they are drawn in.
-      fold: None, for a fifth as test; or "K/N", for part K (from 1) of N as test. A tenth of the others
-        validates, in each part at least one patient.
-      domain: for the error.
+      seed: the seed of the order that they are drawn in.
+      fold: None takes a fifth as test; "K/N" takes part K (from 1) of N. A tenth of the others validates. Each part
+        has at least one patient.
+      domain: the name that errors give.
 
     Raises:
       UserError: too few patients for three parts, or `fold` is no K/N.

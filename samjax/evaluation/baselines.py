@@ -6,6 +6,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_codes
+from samjax.metrics.boxes import bounding_box
 
 FILLED_BOX, ELLIPSE, DISK = "filled box", "inscribed ellipse", "disk at the click"
 
@@ -20,9 +21,8 @@ def of_boxes(truth: np.ndarray) -> dict[str, np.ndarray]:
     """The tight box of each slice, filled, and the ellipse that fits in it; truth (Z, rows, columns) bool."""
     masks = {FILLED_BOX: np.zeros_like(truth), ELLIPSE: np.zeros_like(truth)}
     for z in np.flatnonzero(truth.any((1, 2))):
-        rows, columns = (np.flatnonzero(truth[z].any(axis)) for axis in (1, 0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        box = bounding_box(truth[z])
+        height, width = (side.stop - side.start for side in box)
         masks[FILLED_BOX][z][box] = True
         y, x = (2 * (np.arange(height) + 0.5) / height - 1)[:, None], 2 * (np.arange(width) + 0.5) / width - 1
         masks[ELLIPSE][z][box] = x**2 + y**2 <= 1

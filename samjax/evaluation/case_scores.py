@@ -3,32 +3,30 @@
 Nothing here imports JAX: a worker process starts in half a second and leaves the devices alone.
 """
 
-import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
-from samjax.errors import UserError
+from samjax.data.loading.pools import Pool, make_pool
+from samjax.data.loading.workers import Wording
 from samjax.evaluation.baselines import of_boxes, of_clicks
 from samjax.evaluation.scoring import CaseScores, SliceRule, score_case
+
+MOST_PENDING = 8
+"""The number of predictions that may wait in memory to be scored, with up to so many workers."""
 
 
 @dataclass(frozen=True)
 class OraclePrompts:
-    """The prompts from the ground truth, of which the baselines are drawn."""
+    """The prompts from the ground truth, which the baselines are drawn from."""
 
     roi: str
     click: np.ndarray | None
-    """(Z, 2) the first click's pixel (x, y); None: boxes."""
+    """(Z, 2) the first click's pixel (x, y); None where the prompts are boxes."""
     area: float = 0.0
-    """Pixels of the disk at the click."""
+    """The size of the disk at the click in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +35,22 @@ class ScoringJob:
 
     case: CachedCase
     masks: dict[str, np.ndarray]
-    """(Z, rows, columns) bool of each region."""
+    """The predicted mask (Z, rows, columns) bool of each region."""
     run: str
     prompt: str
     rule: SliceRule
-    asked: OraclePrompts | None
-    """None where no prompts came from the ground truth."""
+    oracle: OraclePrompts | None
+    """The prompts; None where none came from the ground truth."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a `ScoringJob` comes to."""
+    """The scores that a `ScoringJob` comes to."""
 
     scores: list[CaseScores]
-    """Of each region."""
+    """The prediction's scores, region by region."""
     baselines: dict[str, CaseScores]
-    """Of what the prompts alone are worth, by name."""
+    """The scores of masks drawn from the prompts alone, by the baseline's name."""
 
 
 def score_job(job: ScoringJob) -> Scored:
@@ -62,34 +60,14 @@ def score_job(job: ScoringJob) -> Scored:
         return score_case(job.case, mask, run=run, roi=roi, prompt=job.prompt, rule=job.rule)
 
     scores = [scored(mask, job.run, roi) for roi, mask in job.masks.items()]
-    if (asked := job.asked) is None:
+    if (oracle := job.oracle) is None:
         return Scored(scores, {})
-    truth = roi_mask(job.case.read(0, job.case.shape[0])[1], asked.roi)
-    drawn = of_boxes(truth) if asked.click is None else of_clicks(truth, asked.click, asked.area)
-    return Scored(scores, {name: scored(mask, name, asked.roi) for name, mask in drawn.items()})
+    truth = roi_mask(job.case.read(0, job.case.shape[0])[1], oracle.roi)
+    drawn = of_boxes(truth) if oracle.click is None else of_clicks(truth, oracle.click, oracle.area)
+    return Scored(scores, {name: scored(mask, name, oracle.roi) for name, mask in drawn.items()})
 
 
-@contextmanager
-def scoring_pool(workers: int) -> Iterator[Executor]:
-    """So many processes to score in; with none, all is scored here and at once."""
-    if workers == 0:
-        yield _Here()
-        return
-    # Spawned, since JAX's threads run here. Ctrl-C is for this process to hear.
-    ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **ignoring)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise UserError("a scoring process was killed; if memory ran out, score with --workers 0") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Here(Executor):
-    """Does what is submitted at once."""
-
-    def submit(self, function, /, *args, **kwargs) -> Future:
-        done: Future = Future()
-        done.set_result(function(*args, **kwargs))
-        return done
+def scoring_pool(workers: int) -> Pool:
+    """A pool that calls `score_job` in so many processes, or in this one where `workers` is 0. To be closed."""
+    wording = Wording(lambda job: f"case {job.case.case.id}", "scoring worker", "score with --workers 0")
+    return make_pool(score_job, workers, max(1, MOST_PENDING // workers) if workers else 0, wording)

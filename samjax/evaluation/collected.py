@@ -1,28 +1,28 @@
 """Scoring one model on all cases: its rows, and what figures and the report need of its predictions."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.loading.pools import Pool
 from samjax.evaluation.baselines import median_area
-from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob, score_job
+from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.scoring import CaseScores, SliceRule
 from samjax.evaluation.summary import Summary, summarise
 from samjax.figures.overlays import Shown, largest_slice
-from samjax.inference.volumes import WHOLE, CasePrediction, Segmenter, region
+from samjax.inference.predictions import PromptRounds, VolumePrediction
 
-Model = Segmenter | SavedPredictions
+Model = PromptedModel | SavedPredictions
+Predicted = tuple[CachedCase, VolumePrediction]
+WHOLE = "whole-tumor"
 VIEWED = 3
 """Cases that the report shows slice by slice."""
 GOALS = (0.85, 0.90)
 """Dice for which clicks are counted."""
-MOST_PENDING = 8
-"""Predictions that may wait in memory to be scored."""
 
 
 @dataclass
@@ -40,31 +40,31 @@ class Collected:
     predicted_iou: list[np.ndarray] = field(default_factory=list)
     actual_iou: list[np.ndarray] = field(default_factory=list)
     slice_dice: list[np.ndarray] = field(default_factory=list)
-    """Of each case (K, slices asked): Dice after each round of clicks."""
+    """Dice of each case's prompted slices after each round of prompts, (K, slices)."""
     patients: list[str] = field(default_factory=list)
-    """Of each column of `slice_dice`."""
+    """The patient of each column of `slice_dice`."""
 
     @property
     def roi(self) -> str:
         """The region that pictures show."""
         return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
 
-    def job(self, prediction: CasePrediction, rule: SliceRule, area: float) -> ScoringJob:
+    def job(self, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float) -> ScoringJob:
         """What is to be scored of one case; `area` is that of the disk at the click."""
-        model, asked = self.model, None
-        if prediction.answers is not None and model.prompt_source != "none":
-            asked = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.answers.click, area)
-        masks = {roi: region(prediction.predicted, roi) for roi in model.rois}
-        return ScoringJob(prediction.case, masks, model.name, model.asked, rule, asked)
+        model, prompts = self.model, None
+        if prediction.rounds is not None:
+            prompts = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.rounds.click, area)
+        masks = {roi: prediction.region(roi) for roi in model.rois}
+        return ScoringJob(case, masks, model.name, model.asked, rule, prompts)
 
-    def see(self, prediction: CasePrediction) -> None:
+    def see(self, case: CachedCase, prediction: VolumePrediction) -> None:
         """Keeps what pictures and the curves of clicks need of a case."""
-        case, model = prediction.case, self.model
-        self.shown.append(largest_slice(case, region(prediction.predicted, self.roi), model.name, self.roi))
+        model = self.model
+        self.shown.append(largest_slice(case, prediction.region(self.roi), model.name, self.roi))
         if len(self.viewed) < VIEWED:
-            self.viewed[case.case.id] = {roi: region(prediction.predicted, roi) for roi in model.rois}
-        if prediction.answers is not None and model.prompt_source != "none":
-            self._add_answers(prediction)
+            self.viewed[case.case.id] = {roi: prediction.region(roi) for roi in model.rois}
+        if prediction.rounds is not None:
+            self._add_rounds(case, prediction.rounds)
 
     def add(self, scored: Scored) -> None:
         """Keeps the scores of a case."""
@@ -72,16 +72,17 @@ class Collected:
         for name, scores in scored.baselines.items():
             self.baselines.setdefault(name, []).append(scores)
 
-    def _add_answers(self, prediction: CasePrediction) -> None:
-        answers, case = prediction.answers, prediction.case.case
-        both, pred, true = (answers.counts[:, answers.asked, i].astype(float) for i in range(3))
-        self.predicted_iou.append(answers.iou[-1, answers.asked])
+    def _add_rounds(self, case: CachedCase, rounds: PromptRounds) -> None:
+        if not rounds.prompted.any():  # none of its slices shows the region
+            return
+        both, pred, true = (rounds.counts[:, rounds.prompted, i].astype(float) for i in range(3))
+        self.predicted_iou.append(rounds.iou[-1, rounds.prompted])
         self.actual_iou.append(both[-1] / np.maximum(pred[-1] + true[-1] - both[-1], 1))
         self.slice_dice.append(2 * both / np.maximum(pred + true, 1))
-        self.patients += [f"{case.domain}/{case.patient}"] * both.shape[1]
+        self.patients += [f"{case.case.domain}/{case.case.patient}"] * both.shape[1]
 
     def dice_by_clicks(self) -> list[Summary]:
-        """Dice over the slices asked, after 1, 2, ... clicks."""
+        """Dice over the prompted slices, after 1, 2, ... clicks."""
         dice = np.concatenate(self.slice_dice, axis=1)
         return [summarise(row, np.ones(row.size, bool), self.patients) for row in dice]
 
@@ -100,20 +101,22 @@ class Collected:
 
 
 def collect(
-    model: Model, predictions: Iterator[CasePrediction], cases: Sequence[CachedCase], rule: SliceRule, pool: Executor
-) -> Iterator[tuple[CasePrediction, Collected]]:
-    """Yields each prediction with all that is collected so far; all scores are there when it ends.
+    model: Model, predictions: Iterator[Predicted], cases: Sequence[CachedCase], rule: SliceRule, pool: Pool
+) -> Iterator[tuple[Predicted, Collected]]:
+    """Yields each case and prediction with all that is collected so far; all scores are there when it ends.
 
-    `pool` scores cases while the next ones are predicted.
+    `pool` calls `score_job`: it may score cases while the next ones are predicted.
     """
     area = median_area(cases, model.rois[0]) if model.prompt == "point" else 0.0
     collected = Collected(model)
-    pending: deque[Future[Scored]] = deque()
-    for prediction in predictions:
-        collected.see(prediction)
-        pending.append(pool.submit(score_job, collected.job(prediction, rule, area)))
-        if len(pending) > MOST_PENDING:
-            collected.add(pending.popleft().result())
-        yield prediction, collected
-    for future in pending:
-        collected.add(future.result())
+    pending = 0
+    for case, prediction in predictions:
+        collected.see(case, prediction)
+        if pending == pool.capacity:
+            collected.add(pool.receive())
+            pending -= 1
+        pool.request(collected.job(case, prediction, rule, area))
+        pending += 1
+        yield (case, prediction), collected
+    for _ in range(pending):
+        collected.add(pool.receive())

@@ -2,26 +2,30 @@
 
 import json
 import platform
-import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from samjax import __version__
+from samjax.commands import command_typed
 from samjax.data.cache.cases import CachedCase
+from samjax.data.cohort import split_name
+from samjax.data.formats.names import folder_name
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ROIS, roi_codes, roi_mask
+from samjax.data.loading.pools import Pool
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.evaluation.analysis.lora_distance import comparable_pair
 from samjax.evaluation.analysis.lora_distance import compare as compare_lora
 from samjax.evaluation.case_scores import scoring_pool
-from samjax.evaluation.collected import VIEWED, Collected, Model, collect
+from samjax.evaluation.collected import VIEWED, Collected, Model, Predicted, collect
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.gallery import draw_gallery
 from samjax.evaluation.reporting.paper_tables import ScoredRun, paper_tables
 from samjax.evaluation.reporting.report import EvaluationReport, ReportedRun, write_report
@@ -29,17 +33,12 @@ from samjax.evaluation.reporting.summary_json import all_tables, brief_tables, s
 from samjax.evaluation.reporting.tables import write_tables
 from samjax.evaluation.reporting.viewer import ViewerCase
 from samjax.evaluation.saved import SavedPredictions
-from samjax.evaluation.scoring import SliceRule, of_scope, write_rows
+from samjax.evaluation.scoring import SliceRule, of_scope, write_rows, write_slices
 from samjax.evaluation.selection import select_cases
 from samjax.files import replacing
-from samjax.inference.volumes import (
-    ZEROSHOT,
-    CasePrediction,
-    Segmenter,
-    segment,
-    segmenter_of_run,
-    zeroshot_segmenter,
-)
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
+from samjax.inference.model import SegmentationModel
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import find_run, read_config
@@ -47,67 +46,94 @@ from samjax.runs.folder import find_run, read_config
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
 
 
-def evaluate(options: EvalOptions) -> Path:
-    """Scores what the options name and writes the results; returns their folder.
+@dataclass(frozen=True)
+class Evaluation:
+    """Where the results are, and how many cases were left out."""
+
+    folder: Path
+    left_out: int
+
+
+def evaluate(options: EvalOptions) -> Evaluation:
+    """Scores what the options name and writes the results; each model's rows as soon as all its cases are scored.
 
     Raises:
         UserError: runs, weights, predictions or data cannot be used.
     """
     if options.roi not in (None, "all"):
         roi_codes(options.roi)
-    asked = options.strategy is not None or bool(options.predictions)
-    runs = [find_run(folder) for folder in options.run or (() if asked else (None,))]
+    others = options.strategy is not None or bool(options.predictions)
+    runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
     configs = {run.resolve().name: read_config(run) for run in runs}
-    cases = select_cases(options, runs)
+    selection = select_cases(options, runs)
+    cases = selection.cases
     models = _models(options, runs, list(configs.values()))
     # Found before the scoring, which takes long.
+    for model in models:
+        if isinstance(model, SavedPredictions):
+            model.paths_of(cases)
     pair = comparable_pair(runs) if options.lora_distance else None
     mapped = _mapped(models, cases, options.seed) if options.embeddings else None
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
-    with scoring_pool(options.workers) as pool:
-        collected = [_scored(model, cases, options, rule, output, len(models), pool) for model in models]
+    with closing(scoring_pool(options.workers)) as pool:
+        collected: list[Collected] = []
+        for model in models:
+            collected.append(_scored(model, cases, options, rule, output, len(models), pool))
+            _write_rows(output, collected)
     _write(output, collected, cases, rule, configs)
     if pair:
         compare_lora(*pair, output / "figures", options.weights, options.average)
     if mapped:
         _map_embeddings(*mapped, cases, options, output)
-    return output
+    return Evaluation(output, selection.left_out)
 
 
 def _models(options: EvalOptions, runs: list[Path], configs: list[RunConfig]) -> list[Model]:
-    found: list[Model] = [
-        segmenter_of_run(run, options.weights, options.prompt, options.clicks, options.average) for run in runs
-    ]
+    found: list[Model] = [_of_run(run, options) for run in runs]
     if options.strategy is not None:
         found += _zeroshots(options, configs)
     for text in options.predictions:
-        name, named, folder = text.partition("=")
-        path = Path(folder if named else text).expanduser()
+        name, folder = split_name(text, "--predictions")
+        path = folder.expanduser()
         if not path.is_dir():
             raise UserError(f"--predictions {text}: no such folder")
         rois = tuple(ROIS) if options.roi == "all" else (options.roi or DEFAULT_ROI,)
-        found.append(SavedPredictions(name if named else path.resolve().name, path, rois))
+        found.append(SavedPredictions(name or folder_name(path), path, rois))
     names = [model.name for model in found]
     if len(set(names)) < len(names):
         raise UserError(f"the name {max(names, key=names.count)} is used twice; rename a run's folder")
     return found
 
 
-def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[Segmenter]:
-    """The base weights, asked for each region and channels of the runs that they can take, or as the options say."""
+def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
+    """A run with the prompt of the options, or else with the first kind that it was trained with.
+
+    Raises:
+        UserError: the run cannot be used, or it never saw such a prompt.
+    """
+    model = model_of_run(run, options.weights, options.average)
+    # A U-Net takes no prompt, whatever the models beside it get.
+    kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
+    model.require(kind, "--prompt")
+    return PromptedModel(model, GroundTruthPrompts(kind, options.clicks, options.seed))
+
+
+def _zeroshots(options: EvalOptions, configs: list[RunConfig]) -> list[PromptedModel]:
+    """The base weights, for each region and channels of the runs that they can take, or as the options say."""
     weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
     channels = options.channels or DEFAULT_CHANNELS
     wanted = [
         (options.roi or run.roi, run.channels if _fits_base(run) and not options.channels else channels)
         for run in (config.options for config in configs if config.architecture)
     ] or [(options.roi or DEFAULT_ROI, channels)]
+    prompts = GroundTruthPrompts(options.prompt or "box", options.clicks, options.seed)
     found = []
     rois, sets = (set(values) for values in zip(*wanted, strict=True))
     for roi, text in dict.fromkeys(wanted):
         differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
         name = "-".join([ZEROSHOT, *differs])
-        found.append(zeroshot_segmenter(weights, roi, text, options.prompt, options.clicks, options.image_size, name))
+        found.append(PromptedModel(model_of_weights(weights, roi, text, options.image_size, name), prompts))
     return found
 
 
@@ -116,10 +142,10 @@ def _fits_base(run: TrainOptions) -> bool:
     return run.channels != PCA2D and parse_channels(run.channels).count == 3
 
 
-def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[CasePrediction]:
+def _predictions(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[Predicted]:
     if isinstance(model, SavedPredictions):
-        return model.segment(cases)
-    return segment(model, cases, slices=options.batch_size, workers=options.workers, seed=options.seed)
+        return model.predict(cases)
+    return model.predict(cases, options.batch_size, options.workers)
 
 
 def _scored(
@@ -129,7 +155,7 @@ def _scored(
     rule: SliceRule,
     output: Path,
     models: int,
-    pool: Executor,
+    pool: Pool,
 ) -> Collected:
     """Scores one model on all cases, and saves its predictions where that is asked for."""
     from rich.progress import track
@@ -139,13 +165,20 @@ def _scored(
         folder = folder / model.name
     found = Collected(model)
     predictions = collect(model, _predictions(model, cases, options), cases, rule, pool)
-    for prediction, found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
-        if options.save_predictions and isinstance(model, Segmenter):
-            case = prediction.case
+    for (case, prediction), found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
+        if options.save_predictions and isinstance(model, PromptedModel):
             folder.mkdir(parents=True, exist_ok=True)
-            values = model.label_map(prediction.predicted, case.case.scheme)
+            values = model.model.label_map(prediction.mask, case.case.scheme)
             write_labels(folder / f"{case.case.id}.nii.gz", values, case.case, case.geometry)
     return found
+
+
+def _write_rows(output: Path, collected: list[Collected]) -> None:
+    """Writes slices.csv and volumes.csv with all that is scored so far."""
+    output.mkdir(parents=True, exist_ok=True)
+    everything = [case for found in collected for case in found.scores]
+    write_slices(output / "slices.csv", everything)
+    write_rows(output / "volumes.csv", of_scope(everything, "volume"))
 
 
 def _write(
@@ -155,16 +188,12 @@ def _write(
     rule: SliceRule,
     configs: dict[str, RunConfig],
 ) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    everything = [case for found in collected for case in found.scores]
-    write_rows(output / "slices.csv", of_scope(everything, "slice_all"))
-    write_rows(output / "volumes.csv", of_scope(everything, "volume"))
     tests = tests_of(collected)
     summary = summary_of(collected, rule, tests)
     with replacing(output / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
     tables = all_tables(summary, tests, rule)
-    papers = paper_tables([_scored_run(found, configs.get(found.model.name)) for found in collected])
+    papers = paper_tables([_scored_run(found, configs.get(found.model.name), rule) for found in collected])
     write_tables(output / "tables", [*tables, *papers])
     for table in [*brief_tables(summary, rule), *papers]:
         table.show()
@@ -183,18 +212,20 @@ def _write(
     write_report(output / "report.html", report)
 
 
-def _scored_run(found: Collected, config: RunConfig | None) -> ScoredRun:
+def _scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
     model = found.model
-    channels = model.channels.text if isinstance(model, Segmenter) else ""
-    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, Segmenter) else "predictions"
+    channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
+    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
-    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, tuple(found.scores))
+    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, rule.decathlon, tuple(found.scores))
 
 
 def _reported(found: Collected, config: RunConfig | None) -> ReportedRun:
     model = found.model
     about = {name: str(x) for name, x in asdict(config.options).items() if x is not None} if config else {}
-    strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, Segmenter) else str(model.folder)
+    strategy = (
+        config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else str(model.folder)
+    )
     return ReportedRun(
         model.name, strategy, model.asked, model.prompt_source, config.base_sha256 if config else "", about
     )
@@ -222,30 +253,30 @@ def _environment() -> dict[str, str]:
     versions = {"samjax": __version__, **{name: version(name) for name in ("jax", "flax", "numpy", "scipy")}}
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_typed(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "Python": platform.python_version(),
         **versions,
     }
 
 
-def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[Segmenter, list[np.ndarray]]:
+def _mapped(models: list[Model], cases: list[CachedCase], seed: int) -> tuple[SegmentationModel, list[np.ndarray]]:
     """The first model that makes image embeddings, and the slices of each case that it is to embed."""
     from samjax.evaluation.analysis.embeddings import choose_slices
 
     for model in models:
-        if isinstance(model, Segmenter) and model.image_size:
-            return model, choose_slices(cases, model.rois[0], seed)
+        if isinstance(model, PromptedModel) and not model.model.is_unet:
+            return model.model, choose_slices(cases, model.rois[0], seed)
     raise UserError("--embeddings: needs a SAM run or --strategy zeroshot")
 
 
 def _map_embeddings(
-    segmenter: Segmenter, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
+    model: SegmentationModel, chosen: list[np.ndarray], cases: list[CachedCase], options: EvalOptions, output: Path
 ) -> None:
     from samjax.evaluation.analysis.embeddings import analyse
 
     found = analyse(
-        segmenter, cases, chosen, output / "figures", roi=segmenter.rois[0], slices=options.batch_size,
+        model, cases, chosen, output / "figures", roi=model.rois[0], slices=options.batch_size,
         workers=options.workers, seed=options.seed,
     )  # fmt: skip
     print(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.slices import decathlon_slices, enough_pixels
 from samjax.evaluation.summary import Summary, summarise
 from samjax.files import replacing
@@ -88,9 +88,13 @@ class CaseScores:
 def score_case(
     case: CachedCase, predicted: np.ndarray, *, run: str, roi: str, prompt: str, rule: SliceRule
 ) -> CaseScores:
-    """Scores one prediction (Z, rows, columns) bool against the case's label."""
+    """Scores one prediction (Z, rows, columns) bool against the case's label.
+
+    Voxels that the label ignores are background in both, and slices of which nothing else is labelled have no row.
+    """
     _, labels = case.read(0, case.shape[0])
-    true = roi_mask(labels, roi)
+    true, counted = roi_mask(labels, roi), labels != IGNORED
+    predicted = predicted & counted
     spacing = case.geometry.spacing
     about = {
         "run": run,
@@ -101,10 +105,11 @@ def score_case(
         "prompt": prompt,
     }
     columns = score_slices(predicted, true, spacing)
+    scored = np.flatnonzero(counted.any((1, 2)))
     slices = tuple(
-        Row(**about, slice=z, **{name: column[z].item() for name, column in columns.items()}) for z in range(len(true))
+        Row(**about, slice=int(z), **{name: column[z].item() for name, column in columns.items()}) for z in scored
     )
-    chosen = tuple(bool(x) for x in rule.chosen(case, roi))
+    chosen = tuple(bool(x) for x in rule.chosen(case, roi)[scored])
     volume = Row(**about, slice=None, **score(predicted, true, spacing), **_volume_scores(predicted, true, case))
     return CaseScores(slices, chosen, volume)
 
@@ -147,11 +152,25 @@ def summarise_rows(rows: Sequence[Row], metrics: Sequence[str] = ("dice", "hd95"
     return {metric: summarise([getattr(row, metric) for row in rows], nonempty, patients) for metric in metrics}
 
 
+def write_slices(path: Path, scores: Iterable[CaseScores]) -> None:
+    """Writes the rows of all slices, each with the scopes that it entered in a last column, joined by "+"."""
+    pairs = [(row, chosen) for case in scores for row, chosen in zip(case.slices, case.chosen, strict=True)]
+    _write_csv(
+        path,
+        [*(field.name for field in fields(Row) if field.name not in VOLUME_METRICS), "scopes"],
+        [{**asdict(row), "scopes": "slice+slice_all" if chosen else "slice_all"} for row, chosen in pairs],
+    )
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Writes rows as CSV, without the columns that none of them has; numbers in full, so that they can be checked."""
     names = [field.name for field in fields(Row)]
     kept = [name for name in names if name not in VOLUME_METRICS or any(getattr(row, name) is not None for row in rows)]
+    _write_csv(path, kept, [asdict(row) for row in rows])
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, kept, lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(rows)

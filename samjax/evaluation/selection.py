@@ -2,60 +2,223 @@
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
-from samjax.data.formats.layouts import shared_patients
-from samjax.data.splits import PARTS, Split, Splits, split_cases
+from samjax.data.shared import shared_patients
+from samjax.data.split_files import read_split_file
+from samjax.data.splits import PARTS, split_cases
 from samjax.errors import UserError
+from samjax.evaluation.known import Findings, TrainedRun, find_known
 from samjax.options import EvalOptions
-from samjax.runs.folder import read_config, read_splits
+from samjax.runs.folder import read_config
+
+_AT_ONCE = 16
+"""Cases held in memory together while fingerprints are taken without a cache."""
 
 
-def select_cases(options: EvalOptions, runs: list[Path]) -> list[CachedCase]:
-    """The prepared, labelled cases to score: of domains that a run was trained on its test part, of others all."""
-    layout, labels = options.layout, options.labels
+@dataclass(frozen=True)
+class Selection:
+    """The prepared, labelled cases to score, and how many that were meant are left out."""
+
+    cases: list[CachedCase]
+    left_out: int
+
+
+def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
+    """The cases to score: what runs were trained on only in its test part, other data whole.
+
+    A run's patients are found by their names and by the fingerprints of their scans, so that it does not matter where
+    the data lie now or what they are called. Only an explicit --split has patients scored that a run was trained on.
+
+    Raises:
+        UserError: nothing is to be scored, the data cannot be used, or two runs were divided differently.
+    """
+    left_out: list[str] = []
+    folders, layout, labels = _data_of(options, runs)
+    listed = list_cases(folders, layout, labels, None, options.patients, left_out)
+    choice = _Choice(options, folders, listed, [TrainedRun.of(run) for run in runs])
+    findings = {domain: choice.known(domain, {}) for domain in folders}
+    findings |= choice.read(choice.divided_by_nobody(findings))
+    chosen = choice.cases(findings)
+    prepared = _prepared(chosen, options, left_out)
+    if contradicted := choice.contradicted(findings, prepared):
+        findings |= choice.read(contradicted)
+        chosen = choice.cases(findings)
+        prepared = _prepared(chosen, options, left_out)
+    choice.tell(findings, chosen)
     if options.data:
-        folders = named_folders(options.data)
-    elif runs:
-        config = read_config(runs[0])
-        folders = {name: Path(path) for name, path in config.data.items()}
-        layout, labels = layout or config.options.layout, labels or config.options.labels
-    else:
-        folders = phantom_cohort(options.cache_dir)
-    listed = list_cases(folders, layout, labels, None)
-    divided = [Divided(run, read_config(run).data, read_splits(run).domains) for run in runs]
-    own = {name: _split_of_runs(divided, name, folder, listed) for name, folder in folders.items()}
-    default = {name: "all" if options.data and split is None else "test" for name, split in own.items()}
-    parts = parse_parts(options.split, default)
-    cases = [case for name, part in parts.items() for case in _part(listed, name, part, own[name], options.seed)]
-    if not cases:
-        asked = " ".join(options.split) or " ".join(f"{name}={part}" for name, part in parts.items())
-        raise UserError(f"--split {asked}: holds no case of {', '.join(folders)}")
+        _warn_of_shared_patients(runs, chosen)
+    return Selection(require_labels(prepared, left_out), len(set(left_out)))
+
+
+def _data_of(options: EvalOptions, runs: list[Path]) -> tuple[dict[str, Path], str | None, str | None]:
+    """The folder of each domain, their layout and label scheme: as the options say, else of the first run."""
     if options.data:
-        _warn_of_shared_patients(runs, cases)
-    chosen = _distinct(_first(cases, options.limit))
-    return require_labels(prepare(chosen, options.cache_dir if options.cache else None))
+        return named_folders(options.data), options.layout, options.labels
+    if not runs:
+        return phantom_cohort(options.cache_dir), options.layout, options.labels
+    config = read_config(runs[0])
+    folders = {name: Path(path) for name, path in config.data.items()}
+    for name, folder in folders.items():
+        if not folder.exists():
+            raise UserError(f"{folder}: the data of {runs[0]} are not there; say where they are with --data {name}=DIR")
+    return folders, options.layout or config.options.layout, options.labels or config.options.labels
+
+
+def _prepared(cases: list[Case], options: EvalOptions, left_out: list[str]) -> list[CachedCase]:
+    return prepare(_distinct(cases), options.cache_dir if options.cache else None, left_out=left_out)
+
+
+def _fingerprints(cases: Sequence[Case], domain: str, options: EvalOptions) -> dict[str, str]:
+    """The fingerprints of a domain's labelled cases by id; those that cannot be read have none."""
+    print(f"{domain}: reading all its {len(cases)} labelled cases, to find those that were trained on", file=sys.stderr)
+    found: dict[str, str] = {}
+    step = len(cases) if options.cache else _AT_ONCE
+    for start in range(0, len(cases), step):
+        group = prepare(list(cases[start : start + step]), options.cache_dir if options.cache else None)
+        found |= {case.case.id: case.fingerprint for case in group}
+    return found
+
+
+class _Choice:
+    """Chooses the cases of each domain from what is listed, by what is known of them."""
+
+    def __init__(self, options: EvalOptions, folders: Mapping[str, Path], listed: list[Case], runs: list[TrainedRun]):
+        self._options, self._folders, self._listed, self._runs = options, folders, listed, runs
+        self._file_parts: dict[tuple[str, str], str] | None = None
+        if options.split_file is not None:
+            fold = None if options.fold is None else str(options.fold)
+            splits, notes = read_split_file(options.split_file, fold, listed, needed=())
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
+            self._file_parts = {(case.domain, case.id): part for part in PARTS for case in splits.select(listed, part)}
+
+    def of(self, domain: str) -> list[Case]:
+        """The labelled cases of a domain."""
+        return [case for case in self._listed if case.domain == domain and case.label is not None]
+
+    def known(self, domain: str, fingerprints: Mapping[str, str]) -> Findings:
+        """The cases of a domain that runs were divided with."""
+        return find_known(self._runs, domain, self._folders[domain], self.of(domain), fingerprints)
+
+    def read(self, domains: Sequence[str]) -> dict[str, Findings]:
+        """What is known of domains once all their labelled cases are read and their fingerprints taken."""
+        return {name: self.known(name, _fingerprints(self.of(name), name, self._options)) for name in domains}
+
+    def divided_by_nobody(self, findings: Mapping[str, Findings]) -> list[str]:
+        """The domains of which --split names a part, though no run knows them by name: one may by their scans."""
+        noted = any(run.splits.members for run in self._runs)
+        parts = self._asked(findings)
+        return [name for name, found in findings.items() if noted and not found.known and parts[name] != "all"]
+
+    def contradicted(self, findings: Mapping[str, Findings], prepared: Sequence[CachedCase]) -> list[str]:
+        """The domains with a scan that a run knows by its fingerprint to be of another part than its name tells."""
+        noting = [run for run in self._runs if run.splits.members]
+        by_place = {(case.domain, case.files): case for case in self._listed}
+        domains = {}
+        for cached in prepared:
+            case = by_place[cached.case.domain, cached.case.files]
+            parts = {known.part for run in noting if (known := run.by_fingerprint(cached.fingerprint))}
+            if parts - {findings[case.domain].part(case)}:
+                domains[case.domain] = None
+        return list(domains)
+
+    def cases(self, findings: Mapping[str, Findings]) -> list[Case]:
+        """The cases of the part of each domain that is asked for, with the patients that runs know them as."""
+        parts = self._asked(findings)
+        cases = [case for domain in self._folders for case in self._part(domain, parts[domain], findings[domain])]
+        if not cases:
+            raise self._nothing(findings, parts)
+        if not self._options.split:
+            self._refuse_training_patients(findings, cases)
+        if self._options.patients is None:
+            cases = [_named(case, findings[case.domain]) for case in cases]
+        return _first(cases, self._options.limit)
+
+    def tell(self, findings: Mapping[str, Findings], chosen: Sequence[Case]) -> None:
+        """Says what is not scored, and what is though a run was trained on it."""
+        parts = self._asked(findings)
+        for domain, found in findings.items():
+            if not found.known or self._file_parts is not None:
+                continue
+            runs, own = " and ".join(map(str, found.runs)), self.of(domain)
+            moved = all(run.lies_at(self._folders[domain]) is None for run in self._runs)
+            if moved and not self._options.split:
+                print(
+                    f"note: {domain}: {len(found.known)} of {len(own)} labelled cases are of patients that {runs} was "
+                    f"divided with; its {parts[domain]} part alone is scored (--split {domain}=all scores all)",
+                    file=sys.stderr,
+                )
+            if (new := [case.id for case in own if case.id not in found.known]) and parts[domain] != "all":
+                print(f"note: {domain}: {len(new)} cases that {runs} does not know are not scored", file=sys.stderr)
+        seen = [case for case in chosen if findings[case.domain].part(case) == "train"]
+        if seen:
+            print(
+                f"warning: {len(seen)} of the {len(chosen)} cases scored are of patients that were trained on, such as "
+                f"{seen[0].id}",
+                file=sys.stderr,
+            )
+
+    def _asked(self, findings: Mapping[str, Findings]) -> dict[str, str]:
+        """The part of each domain: as --split says; else what was held out, and all of data that no run knows."""
+        default = {}
+        for domain, found in findings.items():
+            if self._file_parts is not None:
+                own = {part for (name, _), part in self._file_parts.items() if name == domain}
+                default[domain] = "test" if "test" in own else "val"
+            elif found.known:
+                default[domain] = found.held_out
+            else:
+                default[domain] = "all" if self._options.data else "test"
+        return parse_parts(self._options.split, default)
+
+    def _part(self, domain: str, part: str, found: Findings) -> list[Case]:
+        """The cases of a part of one domain; it is divided by the seed where neither a file nor a run divided it."""
+        within = [case for case in self._listed if case.domain == domain]
+        if part == "all":
+            return within
+        if self._file_parts is not None:
+            return [case for case in within if self._file_parts.get((domain, case.id)) == part]
+        if found.known:
+            return [case for case in within if found.part(case) == part]
+        return split_cases(within, self._options.seed).select(within, part)
+
+    def _refuse_training_patients(self, findings: Mapping[str, Findings], cases: Sequence[Case]) -> None:
+        for case in cases:
+            found = findings[case.domain]
+            if found.part(case) not in (None, found.held_out):
+                raise UserError(
+                    f"--data {case.domain}: {case.id} is of a patient that {' and '.join(map(str, found.runs))} was "
+                    f"trained or validated on; --split PART scores such patients too"
+                )
+
+    def _nothing(self, findings: Mapping[str, Findings], parts: Mapping[str, str]) -> UserError:
+        """Why there is nothing to score."""
+        asked = " ".join(self._options.split) or " ".join(f"{name}={part}" for name, part in parts.items())
+        known = [(domain, found) for domain, found in findings.items() if found.known]
+        if known and not self._options.split:
+            domain, found = known[0]
+            return UserError(
+                f"--data {domain}: all {len(found.known)} cases that {' and '.join(map(str, found.runs))} knows are of "
+                f"patients that it was trained or validated on; --split {domain}=all scores them nevertheless"
+            )
+        return UserError(f"--split {asked}: holds no case of {', '.join(self._folders)}")
+
+
+def _named(case: Case, found: Findings) -> Case:
+    known = found.known.get(case.id)
+    return replace(case, patient=known.patient) if known else case
 
 
 def _distinct(cases: list[Case]) -> list[Case]:
     """The cases, with the domain before the id where another domain has the same: results are named by id."""
     times = Counter(case.id for case in cases)
     return [replace(case, id=f"{case.domain}-{case.id}") if times[case.id] > 1 else case for case in cases]
-
-
-def _part(cases: list[Case], domain: str, part: str, split: Split | None, seed: int) -> list[Case]:
-    """The cases of a part of one domain; it is divided by the seed where no run divided it."""
-    within = [case for case in cases if case.domain == domain]
-    if part == "all":
-        return within
-    splits = split_cases(within, seed) if split is None else Splits(seed, None, {domain: split})
-    return splits.select(within, part)
 
 
 def _first(cases: list[Case], limit: int | None) -> list[Case]:
@@ -86,36 +249,3 @@ def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
         trained = list_cases(folders, config.options.layout, config.options.labels, None)
         if warning := shared_patients(trained, cases):
             print(f"warning: {run}: {warning}", file=sys.stderr)
-
-
-class Divided(NamedTuple):
-    """What a run was trained on: each domain's folder and split."""
-
-    run: Path
-    folders: Mapping[str, str]
-    splits: Mapping[str, Split]
-
-
-def _split_of_runs(runs: list[Divided], domain: str, folder: Path, cases: list[Case]) -> Split | None:
-    """The split of a domain by the runs that were trained on it, which must agree; None where none was."""
-    patients = {case.patient for case in cases if case.domain == domain and case.label is not None}
-    known = [(run.run, split) for run in runs if (split := _split_of_run(run, domain, folder, patients))]
-    for run, split in known[1:]:
-        if split != known[0][1]:
-            raise UserError(
-                f"--run {run}: another split of {domain} than {known[0][0]}, so one would be scored on its training "
-                "patients; compare runs of one --seed and --fold, or score other data"
-            )
-    return known[0][1] if known else None
-
-
-def _split_of_run(run: Divided, domain: str, folder: Path, patients: set[str]) -> Split | None:
-    """A run knows a domain by its folder, or, where that was moved, by its name and patients."""
-    for name, path in run.folders.items():
-        split = run.splits.get(name)
-        if split is None:
-            continue
-        moved = name == domain and patients <= {*split.train, *split.val, *split.test}
-        if moved or Path(path).resolve() == folder.resolve():
-            return split
-    return None

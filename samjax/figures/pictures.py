@@ -12,6 +12,7 @@ from samjax.data.cases import MODALITIES
 from samjax.figures.canvas import WIDTH, drawn, prompts_text
 from samjax.figures.overlays import BORDER, FALSE_NEGATIVE, FALSE_POSITIVE, SHOWN, TRUE_POSITIVE, Shown, overlay
 from samjax.figures.panels import plural
+from samjax.metrics.boxes import bounding_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,11 +139,10 @@ def _clear(axis: "Axes") -> None:
 
 def _brain(picture: np.ndarray) -> tuple[slice, slice]:
     """The bounding box of what is not background, with a margin; all of an empty picture."""
-    box = []
-    for axis, size in enumerate(picture.shape):
-        filled = np.flatnonzero(picture.any(axis=1 - axis))
-        box.append(slice(max(0, filled[0] - MARGIN), filled[-1] + 1 + MARGIN) if filled.size else slice(0, size))
-    return tuple(box)
+    box = bounding_box(picture != 0)
+    if box is None:
+        return tuple(slice(0, size) for size in picture.shape)
+    return tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in box)
 
 
 def _tallness(box: tuple[slice, slice]) -> float:

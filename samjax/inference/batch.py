@@ -2,16 +2,17 @@
 
 import hashlib
 import sys
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samjax.data.cases import Case
+from samjax.data.fingerprint import scan_digest
+from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
@@ -19,11 +20,12 @@ from samjax.errors import UserError
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
 from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
+from samjax.inference.reading import read_ahead
 from samjax.inference.records import PredictionRecipe, already_done, record, target
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config
 from samjax.strategies import find_strategy
-from samjax.weights.files import file_sha256
+from samjax.weights.base import file_sha256
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,45 +53,48 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What cases are asked with: a kind of prompt and, of a file, the boxes or clicks of each case."""
+class FilePrompts:
+    """The prompts of all cases: of one kind, and where they come from a file, the boxes or clicks of each case."""
 
     kind: str
+    """box, point, or none for prompt-free."""
     file: Path | None = None
-    prompts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    by_case: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of(self, case: str) -> dict[str, np.ndarray]:
         """What `Predictor.segment` takes for a case."""
-        return {_ARGUMENTS[self.kind]: self.prompts[case]} if self.file else {}
+        return {_ARGUMENTS[self.kind]: self.by_case[case]} if self.file else {}
 
     def digest(self, case: str) -> str:
         """sha256 of a case's prompts; empty without any."""
-        return hashlib.sha256(repr(self.prompts[case].tolist()).encode()).hexdigest() if self.file else ""
+        return hashlib.sha256(repr(self.by_case[case].tolist()).encode()).hexdigest() if self.file else ""
 
 
 @dataclass(frozen=True)
-class Job:
+class CaseWriter:
     """All that is needed to turn a case's images into its file."""
 
     options: PredictOptions
     runs: tuple[Path, ...]
-    models: tuple[Predictor, ...]
-    asked: Asked
+    predictors: tuple[Predictor, ...]
+    prompts: FilePrompts
     schemes: Mapping[str, str]
+    """The label scheme of each case's file."""
     recipes: Mapping[str, PredictionRecipe]
 
     def segment(self, case: Case, images: np.ndarray) -> np.ndarray:
         """The label values (slices, rows, columns) uint8 of a case."""
-        codes = merged(self.models, images, self.asked.of(case.id), self.options.propagate)
+        codes = merged(self.predictors, images, self.prompts.of(case.id), self.options.propagate)
         return from_canonical(codes, self.schemes[case.id])
 
-    def write(self, case: Case, values: np.ndarray, geometry: Geometry) -> None:
-        """Writes a case's file, and before it what it is made with."""
+    def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
+        """Writes a case's file, and before it what it is made with and from which scan."""
         output = self.options.output
-        about = {"runs": [str(run) for run in self.runs], "prompts": str(self.asked.file or "")}
+        about = {"runs": [str(run) for run in self.runs], "prompts": str(self.prompts.file or "")}
+        recipe = replace(self.recipes[case.id], scan=scan)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            record(output, case.id, self.recipes[case.id], about)
+            record(output, case, recipe, about)
             write_labels(target(output, case.id), values, case, geometry)
         except OSError as error:
             raise UserError(f"{target(output, case.id)}: cannot be written ({error.strerror or error})") from error
@@ -108,23 +113,23 @@ def predict(options: PredictOptions) -> Outcome:
     cases, left_out = find_inputs(options.input, options.layout, options.labels)
     schemes = schemes_of(cases, runs[0])
     if file is None:
-        asked = Asked(kind)
+        prompts = FilePrompts(kind)
     else:
-        asked, cases, more = _prompted(cases, kind, file)
+        prompts, cases, more = _prompted(cases, kind, file)
         left_out += more
-    models = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
-    for model in models:
-        model.require(kind)
-    _tell(models, {schemes[case.id] for case in cases}, left_out)
+    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
+    for predictor in predictors:
+        predictor.require(kind)
+    _tell(predictors, {schemes[case.id] for case in cases}, left_out)
 
     trained = tuple(file_sha256(run / FINAL) for run in runs)
     recipes = {
-        case.id: PredictionRecipe(trained, kind, asked.digest(case.id), options.propagate, schemes[case.id])
+        case.id: PredictionRecipe(trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id])
         for case in cases
     }
-    done = already_done(options.output, cases, recipes, options.overwrite)
+    done = already_done(options.output, cases, recipes, options.overwrite, _scan_of)
     todo = [case for case in cases if case.id not in done]
-    failures = _process(todo, Job(options, tuple(runs), models, asked, schemes, recipes))
+    failures = _process(todo, CaseWriter(options, tuple(runs), predictors, prompts, schemes, recipes))
     if len(failures) == len(todo) and not done:
         raise UserError(one_line([*failures, *left_out]))
     return Outcome(options.output, len(todo) - len(failures), len(done), len(left_out) + len(failures))
@@ -143,9 +148,9 @@ def merge_order(runs: Sequence[Path]) -> list[Path]:
 
 
 def merged(
-    models: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
+    predictors: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
 ) -> np.ndarray:
-    """The canonical codes (slices, rows, columns) uint8 that models give, later ones over earlier ones.
+    """The canonical codes (slices, rows, columns) uint8 that predictors give, later ones over earlier ones.
 
     A region is written as its outermost compartment; a U-Net gives all codes by itself.
 
@@ -154,39 +159,39 @@ def merged(
         prompts: `boxes` or `points` for `Predictor.segment`, the same for all.
     """
     codes = np.zeros(images.shape[:3], np.uint8)
-    for model in models:
-        model.set_volume(images)
-        found = model.segment(**prompts, propagate=propagate).mask
-        if model.is_unet:
+    for predictor in predictors:
+        predictor.set_volume(images)
+        found = predictor.segment(**prompts, propagate=propagate).mask
+        if predictor.is_unet:
             return found
-        codes[found] = roi_codes(model.rois[0])[0]
+        codes[found] = roi_codes(predictor.rois[0])[0]
     return codes
 
 
 def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
-    """The kind of prompt asked for, and its file."""
+    """The kind of prompt that the options name, and its file."""
     given = {"--boxes": options.boxes, "--points": options.points, "--prompt none": options.prompt}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise UserError(f"{' and '.join(names)}: give one of them")
     if options.propagate and names not in (["--boxes"], ["--points"]):
-        raise UserError("--propagate: carries prompts from slice to slice; give --boxes or --points")
+        raise UserError("--propagate: takes prompts from slice to slice; give --boxes or --points")
     if options.boxes is not None:
         return "box", options.boxes
     return ("none", None) if options.points is None else ("point", options.points)
 
 
-def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[Asked, list[Case], list[str]]:
+def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts, list[Case], list[str]]:
     """The prompts of a file, the cases that have some, and why the others are left out."""
     geometries, reasons = geometries_of(cases)
     prompts = read_prompts(file, kind, [case.id for case in cases], geometries)
     reasons += [f"{case.id}: no prompts in {file}" for case in cases if case.id in geometries.keys() - prompts.keys()]
-    return Asked(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
+    return FilePrompts(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
 
 
-def _tell(models: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
+def _tell(predictors: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
     """Says what the values mean, and what is left out."""
-    rois = COMPARTMENTS if models[0].is_unet else [model.rois[0] for model in models]
+    rois = COMPARTMENTS if predictors[0].is_unet else [predictor.rois[0] for predictor in predictors]
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
         print(f"label values ({scheme}): {values}")
@@ -194,52 +199,49 @@ def _tell(models: Sequence[Predictor], schemes: set[str], left_out: Sequence[str
         print(f"left out: {reason}", file=sys.stderr)
 
 
-def _process(cases: Sequence[Case], job: Job) -> list[str]:
+def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
     """Segments cases one by one while threads read the next ones and write the one before.
 
     Returns:
         Why cases failed; also said on stderr.
     """
     failures = []
-    with ThreadPoolExecutor(1) as writer, _bar() as bar:
+    ranges = read_ranges(writer.runs[0])
+    with ThreadPoolExecutor(1) as pool, _bar() as bar:
         writing: Future | None = None
-        reading = read_ahead(cases, job.options.workers)
+        reading = read_ahead(cases, _images_of, writer.options.workers)
         for case, found in bar.track(reading, total=len(cases), description="segmenting"):
             if isinstance(found, UserError):
                 print(f"left out: {found}", file=sys.stderr)
                 failures.append(str(found))
                 continue
             images, geometry = found
-            values = job.segment(case, images)
+            for doubt in case_doubts(case, images, geometry, ranges):
+                print(f"doubt: {case.id}: {doubt}", file=sys.stderr)
+            scan = scan_digest(images, geometry)
+            values = writer.segment(case, images)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(job.write, case, values, geometry)
+            writing = pool.submit(writer.write, case, values, geometry, scan)
         if writing is not None:
             writing.result()
     return failures
 
 
-def read_ahead(cases: Sequence[Case], workers: int) -> Iterator[tuple[Case, Images | UserError]]:
-    """Each case with its images or why it cannot be read, while threads read up to `workers` cases beyond it."""
+def _images_of(case: Case) -> Images | UserError:
+    """A case's images, or why they cannot be read."""
+    try:
+        return read_images(case)
+    except UserError as error:
+        return error
 
-    def read(case: Case) -> Images | UserError:
-        try:
-            return read_images(case)
-        except UserError as error:
-            return error
 
-    if workers < 1:
-        yield from ((case, read(case)) for case in cases)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[tuple[Case, Future]] = deque()
-        for case in cases:
-            ahead.append((case, pool.submit(read, case)))
-            if len(ahead) > workers:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for case, future in ahead:
-            yield case, future.result()
+def _scan_of(case: Case) -> str:
+    """The fingerprint of a case's images and grid; empty where they cannot be read."""
+    try:
+        return scan_digest(*read_images(case))
+    except UserError:
+        return ""
 
 
 def _bar() -> "Progress":

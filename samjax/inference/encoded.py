@@ -1,102 +1,166 @@
-"""A picture or volume before a model: its windows are encoded when first asked for, and kept."""
+"""A volume or picture before a model: its windows are encoded when they are first needed, and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from samjax.data.on_device.channels import Channels
-from samjax.inference.programs import Network, classify, decode, encode, grouped, model_input, to_pixels
-from samjax.inference.prompts import SlicePrompt, slots_of
+from samjax.inference.model import SegmentationModel
+from samjax.inference.predictions import SlicePrediction, VolumePrediction, not_run, united
+from samjax.inference.programs import Item, classify, decode, encode, grouped, model_input, to_pixels
+from samjax.inference.prompts import SlicePrompt, Slots, slots_of
+
+SLICES = 8
+"""Slices that go through the model together on each device, where there are so many."""
+
+ReadEmbedding = Callable[[int], np.ndarray]
+"""From the number of a slice to its stored embedding (h, w, dim)."""
+
+
+class Decoded(NamedTuple):
+    """What n prompts gave, on the device: logits (n, M, h, w) at a quarter of the model's input, predicted IoU (n, M),
+    and masks (n, M, N, N) bool of the padded square."""
+
+    logits: jax.Array
+    iou: jax.Array
+    masks: jax.Array
 
 
 class EncodedVolume:
-    """Slices and their embeddings.
+    """Slices, the model that sees them, and the embeddings made so far.
 
     Attributes:
+        model: what segments them.
         images: (Z, rows, columns, C) uint8.
-        native: side of the square that slices are padded to.
-        size: side of the model's input; None of a U-Net, which takes the square as it is.
+        square: side in pixels of the square that slices are padded to, right and below.
     """
 
     def __init__(
         self,
-        network: Network,
+        model: SegmentationModel,
         images: np.ndarray,
-        channels: Channels | None,
-        native: int,
-        size: int | None,
-        depth: int,
-        slices: int,
+        slices: int = SLICES,
+        *,
+        picture: bool = False,
+        stored: ReadEmbedding | None = None,
     ):
         """
         Args:
-            channels: what slices are shown as; None: as they are.
-            depth: slices of a window.
-            slices: that go through the model together where there are so many.
+            images: the four modalities of a scan or, if `picture`, one picture of the model's own channels.
+            slices: that go through the model together on each device, where there are so many.
+            picture: take the channels as they are, and no other square than the picture's own.
+            stored: reads embeddings that were computed before, in place of encoding; for models of depth 1.
         """
-        self.images, self.native, self.size = images, native, size
-        self._network, self._channels, self._depth, self._slices = network, channels, depth, slices
-        self._extent = np.int32(images.shape[1:3])
+        rows, columns = images.shape[1:3]
+        self.model, self.images = model, images
+        self.square = max(rows, columns) if picture else model.square(rows, columns)
+        self._channels = None if picture else model.channels
+        self._extent, self._stored = np.int32((rows, columns)), stored
+        self._slices, self._windows = slices, max(1, slices // model.depth)
         self._embeddings: dict[int, jax.Array] = {}
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns."""
+        return self.images.shape[:3]
+
+    @property
+    def extent(self) -> np.ndarray:
+        """(2,) int32: rows and columns that are no padding."""
+        return self._extent
+
+    def groups(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
+        """Cuts prompts or slices into those that go through the decoder together, see `grouped`."""
+        return grouped(items, self._slices * self.model.devices.count)
+
+    def padded(self, planes: np.ndarray) -> np.ndarray:
+        """Planes (n, rows, columns, ...) padded with zeros to the square: (n, N, N, ...)."""
+        whole = np.zeros((len(planes), self.square, self.square, *planes.shape[3:]), planes.dtype)
+        whole[:, : planes.shape[1], : planes.shape[2]] = planes
+        return whole
+
+    def segment(self) -> VolumePrediction:
+        """Segments every slice without any prompt."""
+        if self.model.is_unet:
+            return not_run(self.classify())
+        return united(self.predict_slices([SlicePrompt(z) for z in range(self.shape[0])]), self.shape)
+
+    def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
+        """Segments slices, each by its own prompt; a slice may come several times."""
+        self.encode([prompt.slice for prompt in prompts])
+        groups = list(self.groups(prompts))
+        found = [self.decode([prompt.slice for prompt in filled], slots_of(filled)) for _, filled in groups]
+        rows, columns = self.shape[1:]
+        predictions = []
+        for (group, _), (iou, masks) in zip(groups, jax.device_get([(x.iou, x.masks) for x in found]), strict=True):
+            for prompt, value, mask in zip(group, iou, masks, strict=False):
+                predictions.append(SlicePrediction(prompt.slice, mask[0, :rows, :columns], float(value[0])))
+        return predictions
+
     def decode(
-        self, prompts: Sequence[SlicePrompt], mask: np.ndarray | None = None, multimask: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Answers n prompts at once.
+        self, slices: Sequence[int], slots: Slots, mask: np.ndarray | None = None, multimask: bool = False
+    ) -> Decoded:
+        """Segments n slices, the i-th by prompt i, all in one call of the decoder.
 
         Args:
+            slots: n prompts, in pixels of the slices.
             mask: (n, h, w) logits that are part of the prompts, or None.
             multimask: three alternatives (M = 3) instead of the single mask.
-
-        Returns:
-            Logits (n, M, h, w) of a quarter of `size`, predicted IoU (n, M) and masks (n, M, rows, columns) bool.
         """
-        network, rows, columns = self._network, *self.images.shape[1:3]
-        slots = slots_of(prompts, self.size / self.native)
-        numbers = [prompt.slice // self._depth for prompt in prompts]
-        index = np.int32([prompt.slice % self._depth for prompt in prompts])
-        with jax.default_matmul_precision(network.precision):
-            windows = self._windows(numbers)
-            logits, iou = decode(network.graphdef, network.state, windows, index, slots, mask, multimask=multimask)
-            pixels = to_pixels(logits, size=self.size, native=self.native)
-        logits, iou, pixels = jax.device_get((logits, iou, pixels))
-        return logits, iou, pixels[..., :rows, :columns]
+        model, size = self.model, self.model.image_size
+        self.encode(slices)
+        windows = tuple(self._embeddings[number // model.depth] for number in slices)
+        index, scale = np.int32(slices) % model.depth, np.float32(size / self.square)
+        with jax.default_matmul_precision(model.compute.precision):
+            logits, iou = decode(
+                model.graphdef, model.states, windows, index, slots, scale, mask,
+                multimask=multimask, devices=model.devices,
+            )  # fmt: skip
+            return Decoded(logits, iou, to_pixels(logits, size=size, native=self.square, devices=model.devices))
 
     def classify(self) -> np.ndarray:
         """A U-Net's canonical codes (Z, rows, columns) uint8."""
-        network, rows, columns = self._network, *self.images.shape[1:3]
+        model, (slices, rows, columns) = self.model, self.shape
         found = []
-        for group, filled in grouped(range(len(self.images)), self._slices):
-            slices = np.concatenate([self._read(z, 1) for z in filled])
-            with jax.default_matmul_precision(network.precision):
-                codes = classify(network.graphdef, network.state, slices, self._extent, channels=self._channels)
-            found.append(jax.device_get(codes)[: len(group), :rows, :columns])
-        return np.concatenate(found)
+        with jax.default_matmul_precision(model.compute.precision):
+            for _, filled in self.groups(range(slices)):
+                images = self.padded(self.images[filled])
+                found.append(
+                    classify(
+                        model.graphdef, model.states, images, self.extent,
+                        channels=self._channels, devices=model.devices,
+                    )
+                )  # fmt: skip
+        return np.concatenate(jax.device_get(found))[:slices, :rows, :columns]
 
     def encode(self, slices: Sequence[int]) -> None:
         """Makes sure of the embeddings of these slices' windows, several windows at a time."""
-        missing = sorted({z // self._depth for z in slices} - self._embeddings.keys())
-        with jax.default_matmul_precision(self._network.precision):
-            for group, filled in grouped(missing, max(1, self._slices // self._depth)):
-                self._embeddings |= zip(group, self._encoded(filled), strict=False)
+        missing = sorted({int(z) // self.model.depth for z in slices} - self._embeddings.keys())
+        if self._stored is not None:
+            for z in missing:
+                self._embeddings[z] = self.model.devices.place(self._stored(z)[None].astype(np.float32))
+            return
+        for group, filled in grouped(missing, self._windows * self.model.devices.count):
+            self._embeddings |= zip(group, self._encoded(filled), strict=False)
 
-    def _windows(self, numbers: Sequence[int]) -> tuple[jax.Array, ...]:
-        """The embeddings (depth, h, w, dim) of these windows."""
-        self.encode([number * self._depth for number in numbers])
-        return tuple(self._embeddings[number] for number in numbers)
+    def window(self, number: int) -> jax.Array:
+        """The embeddings (depth, h, w, dim) of window `number`, which is made if need be."""
+        self.encode([number * self.model.depth])
+        return self._embeddings[number]
 
     def _encoded(self, numbers: Sequence[int]) -> tuple[jax.Array, ...]:
-        starts = np.array(numbers) * self._depth
-        native = np.stack([self._read(start, self._depth) for start in starts])
-        valid = starts[:, None] + np.arange(self._depth) < len(self.images)
-        pictures = model_input(native, self._extent, channels=self._channels, size=self.size)
-        return encode(self._network.graphdef, self._network.state, pictures, valid)
+        model = self.model
+        index = np.array(numbers)[:, None] * model.depth + np.arange(model.depth)
+        valid = index < len(self.images)
+        native = np.stack([self.padded(self._read(start, model.depth)) for start in index[:, 0]])
+        with jax.default_matmul_precision(model.compute.precision):
+            pictures = model_input(
+                native, self.extent, channels=self._channels, size=model.image_size, devices=model.devices
+            )
+            return encode(model.graphdef, model.states, pictures, valid, devices=model.devices)
 
     def _read(self, start: int, count: int) -> np.ndarray:
-        """Slices padded to the native square with background, and beyond the end: (count, N, N, C) uint8."""
-        rows, columns, channels = self.images.shape[1:]
-        padded = np.zeros((count, self.native, self.native, channels), np.uint8)
+        """Slices from `start` on, (count, rows, columns, C) uint8; background beyond the end."""
         found = self.images[start : start + count]
-        padded[: len(found), :rows, :columns] = found
-        return padded
+        return np.concatenate([found, np.zeros((count - len(found), *found.shape[1:]), np.uint8)])

@@ -1,4 +1,4 @@
-"""`python -m samjax.inference.export OUT --run DIR`: a SAM as StableHLO, which runs without samjax.
+"""Writes a SAM as StableHLO, which runs without samjax (`samjax export`).
 
 Two programs, the image encoder and the prompt encoder with the mask decoder, are serialised with `jax.export`. Their
 first argument is a dict of the parameters, which lie beside them, so that neither file grows with the model.
@@ -11,33 +11,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax import nnx
 from jax import export
 
 from samjax import __version__
-from samjax.cli.process import run_command
 from samjax.errors import UserError
 from samjax.files import replacing
-from samjax.inference.volumes import Segmenter
+from samjax.inference.model import SegmentationModel
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.sam import Sam, pixel_statistics
+from samjax.options import ExportOptions
 from samjax.runs.folder import PCA
-from samjax.training.step import precision_of
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
 FORMAT, FORMAT_VERSION = "samjax-deployment", 1
 DESCRIPTION, PARAMETERS = "deployment.json", "parameters.safetensors"
-PLATFORMS = ("cpu", "cuda", "tpu")
+PLATFORMS = ExportOptions.platforms
 TOLERANCE = 1e-5
-"""Of an output's largest value: how far a loaded program may be from the model."""
+"""How far a loaded program may be from the model, as a share of an output's largest value."""
 
-Platform = Literal["cpu", "cuda", "tpu"]
 Parameters = dict[str, np.ndarray]
 
 
@@ -81,7 +78,7 @@ class Deployed:
         return self.programs["decoder"](self.parameters, *inputs)
 
 
-def deploy(segmenter: Segmenter, out: Path, platforms: tuple[str, ...] = PLATFORMS) -> dict[str, Any]:
+def deploy(model: SegmentationModel, out: Path, platforms: tuple[str, ...] = PLATFORMS) -> dict[str, Any]:
     """Writes encoder.stablehlo, decoder.stablehlo, parameters.safetensors and deployment.json; returns the latter.
 
     Numbers of pictures, prompts and clicks stay open; the side of the input and the slices of a sample are fixed.
@@ -91,18 +88,18 @@ def deploy(segmenter: Segmenter, out: Path, platforms: tuple[str, ...] = PLATFOR
         UserError: the model is a U-Net, or `out` holds something.
         RuntimeError: the loaded programs give other numbers than the model.
     """
-    if not isinstance(segmenter.model, Sam):
-        raise UserError(f"{segmenter.name}: a U-Net; only SAM is exported")
+    if model.is_unet:
+        raise UserError(f"{model.name}: a U-Net; only SAM is exported")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no empty folder; name a new one")
     out.mkdir(parents=True, exist_ok=True)
-    parameters, programs = programs_of(segmenter)
+    parameters, programs = programs_of(model)
     write_safetensors(out / PARAMETERS, parameters, {"format": FORMAT})
-    if segmenter.channels.pca is not None:
-        segmenter.channels.pca.save(out / PCA)
-    with jax.default_matmul_precision(precision_of(segmenter.dtype)):
+    if model.channels.pca is not None:
+        model.channels.pca.save(out / PCA)
+    with jax.default_matmul_precision(model.compute.precision):
         described = {program.name: _write(program, parameters, out, platforms) for program in programs}
-        description = _description(segmenter, platforms, described)
+        description = _description(model, platforms, described)
         _save(out, description)
         if jax.default_backend() in [{"cuda": "gpu"}.get(name, name) for name in platforms]:
             description["difference"] = _differences(out, programs, parameters)
@@ -127,10 +124,10 @@ def load(folder: Path | str) -> Deployed:
     return Deployed(description, read_safetensors(folder / PARAMETERS)[0], programs)
 
 
-def programs_of(segmenter: Segmenter) -> tuple[Parameters, list[Program]]:
+def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
     """The parameters by path, and the two programs that take them."""
-    model, size = segmenter.model, segmenter.image_size
-    graphdef, state = nnx.split(model)
+    network, size, depth = model.network(), model.image_size, model.depth
+    graphdef, state = nnx.split(network)
     leaves = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
 
     def bound(parameters: Parameters) -> Sam:
@@ -145,7 +142,7 @@ def programs_of(segmenter: Segmenter) -> tuple[Parameters, list[Program]]:
         slots = make_prompts(points, labels, boxes, has_box)
         return bound(parameters).decode(embeddings, slots, masks=masks, has_mask=has_mask, multimask=None)
 
-    config, depth, tokens = model.config, segmenter.depth, size // model.config.patch_size
+    config, tokens = network.config, size // network.config.patch_size
     pictures = ("b", depth, size, size, config.in_channels)
     return {name: np.asarray(leaf[...]) for name, (_, leaf) in leaves.items()}, [
         Program(
@@ -166,7 +163,7 @@ def programs_of(segmenter: Segmenter) -> tuple[Parameters, list[Program]]:
                 ("labels", ("b", "p", "k"), "int32", "1 inside, 0 outside, -2 no click"),
                 ("boxes", ("b", "p", 4), "float32", "(x0, y0, x1, y1) in pixels of the input"),
                 ("has_box", ("b", "p"), "bool", "whether the prompt has its box"),
-                ("masks", ("b", "p", 4 * tokens, 4 * tokens), "float32", "logits of an earlier answer"),
+                ("masks", ("b", "p", 4 * tokens, 4 * tokens), "float32", "logits of an earlier prediction"),
                 ("has_mask", ("b", "p"), "bool", "whether the prompt has its mask"),
             ),
             (
@@ -178,7 +175,7 @@ def programs_of(segmenter: Segmenter) -> tuple[Parameters, list[Program]]:
 
 
 def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple[str, ...]) -> dict[str, Any]:
-    """Serialises a program; what deployment.json says of it."""
+    """Serialises a program; returns what deployment.json says about it."""
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in parameters.items()}
     exported = export.export(jax.jit(program.function), platforms=platforms)(shapes, *program.abstract())
     name = f"{program.name}.stablehlo"
@@ -199,22 +196,22 @@ def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple
     }
 
 
-def _description(segmenter: Segmenter, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
+def _description(model: SegmentationModel, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
     """The content of deployment.json, before the comparison."""
-    mean, std = pixel_statistics(segmenter.model.config.in_channels)
+    mean, std = pixel_statistics(model.channels.count)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": segmenter.name,
-        "region": segmenter.rois[0],
-        "channels": segmenter.channels.text,
+        "model": model.name,
+        "region": model.rois[0],
+        "channels": model.channels.text,
         "made_with": {"jax": version("jax"), "samjax": __version__},
         "platforms": list(platforms),
-        "dtype": segmenter.dtype,
+        "dtype": model.compute.dtype,
         "pictures": {
             "modality": "percentiles 0.5 and 99.5 of the voxels that are not background become 0 and 255; background "
             "stays 0",
-            "slice": f"padded right and below with 0 to a square, then resized bilinearly to {segmenter.image_size}",
+            "slice": f"padded right and below with 0 to a square, then resized bilinearly to {model.image_size}",
             "axes": "rows from anterior to posterior, columns from the patient's right to left, slices upwards",
         },
         "normalisation": {
@@ -264,44 +261,3 @@ def _example(program: Program) -> list[np.ndarray]:
         else:
             inputs.append(rng.normal(size=shape).astype(np.float32) + 40 * (name in ("points", "boxes", "images")))
     return inputs
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line.
-
-    Attributes:
-        out: a new folder for the files.
-        run: a finished run; by default the latest, unless --weights names base weights.
-        weights: base weights to export as they are or, with --run, where the run's have moved to.
-        platforms: what the programs shall run on.
-    """
-
-    out: tyro.conf.Positional[Path]
-    run: Path | None = None
-    weights: str | None = None
-    platforms: tuple[Platform, ...] = PLATFORMS
-
-
-def main() -> None:
-    """The command."""
-    from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
-    from samjax.runs.folder import find_run
-
-    options = tyro.cli(Options, prog="python -m samjax.inference.export", description=__doc__)
-    if options.run is None and options.weights is not None:
-        segmenter = zeroshot_segmenter(options.weights, "whole-tumor", "flair,t1gd,t2", None, 1, None)
-    else:
-        segmenter = segmenter_of_run(find_run(options.run), options.weights, None, 1, average=True)
-    description = deploy(segmenter, options.out, options.platforms)
-    found = description["difference"]
-    said = (
-        "not compared, as it is for other machines"
-        if found is None
-        else f"largest difference {max(found.values()):.1e}"
-    )
-    print(f"{options.out}: {', '.join(description['programs'])} for {', '.join(description['platforms'])}; {said}")
-
-
-if __name__ == "__main__":
-    run_command(main)

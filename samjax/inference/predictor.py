@@ -1,45 +1,28 @@
-"""Asking a model about a picture or a volume whose image embeddings are computed once."""
+"""Segmenting a picture or a volume by prompts, again and again, while its image embeddings are computed once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
-from flax import nnx
 
 from samjax.data.cases import MODALITIES, Case
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
-from samjax.inference.encoded import EncodedVolume
-from samjax.inference.programs import Network, grouped
-from samjax.inference.prompts import SlicePrediction, SlicePrompt, regions_of
+from samjax.inference.encoded import SLICES, EncodedVolume
+from samjax.inference.model import SegmentationModel
+from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
+from samjax.inference.prompts import SlicePrompt, regions_of, slots_of
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
 
-if TYPE_CHECKING:  # what reads files or trains is imported where it is used: `from samjax import Predictor` stays quick
+if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
     from samjax.data.imaging.geometry import Geometry
-    from samjax.inference.volumes import Segmenter
-
-SLICES = 8
-"""That go through the model together where there are so many."""
-BASE_PROMPTS = ("box", "point", "mask")
-"""What base weights were trained to answer."""
-
-
-class VolumePrediction(NamedTuple):
-    """A volume's prediction.
-
-    `mask` (Z, rows, columns): the region as bool or, of a U-Net, canonical codes as uint8. `iou` (Z,) float32: what
-    the model predicts for each slice's IoU, the lowest where several prompts meet; NaN where it was not asked, and
-    everywhere of a U-Net.
-    """
-
-    mask: np.ndarray
-    iou: np.ndarray
 
 
 class Predictor:
-    """A model that is set a picture or a volume once and is then asked about it.
+    """A model that takes a picture or a volume once and then segments it by any prompts.
 
     Attributes:
         name: the run's folder, or "zeroshot".
@@ -49,22 +32,16 @@ class Predictor:
         geometry: of the volume that is set, if it came from files: between its voxel indices and the source's.
     """
 
-    def __init__(self, segmenter: "Segmenter", prompts: Sequence[str], native: int = 0, slices: int = SLICES):
+    def __init__(self, model: SegmentationModel, slices: int = SLICES):
         """
         Args:
-            segmenter: the model and its channels, depth and input size.
-            prompts: kinds of prompts that it was trained with.
-            native: side in pixels of the square that its training slices were padded to; larger ones get their own.
-            slices: how many go through the model together where there are so many.
+            model: what segments.
+            slices: how many go through the model together on each device, where there are so many.
         """
-        from samjax.models.unet import UNet
-        from samjax.training.step import precision_of
-
-        self.name, self.rois, self.prompts = segmenter.name, segmenter.rois, tuple(prompts)
-        self.is_unet = isinstance(segmenter.model, UNet)
+        self.model = model
+        self.name, self.rois, self.prompts, self.is_unet = model.name, model.rois, model.prompts, model.is_unet
         self.geometry: Geometry | None = None
-        self._segmenter, self._native, self._slices = segmenter, native, slices
-        self._network = Network(*nnx.split(segmenter.model), precision_of(segmenter.dtype))
+        self._slices = slices
         self._picture: EncodedVolume | None = None
         self._volume: EncodedVolume | None = None
 
@@ -78,17 +55,9 @@ class Predictor:
         Raises:
             UserError: the run is not finished, is one of pictures, or its base weights are missing or others.
         """
-        from samjax.data.on_device.prompts import PromptMix
-        from samjax.inference.volumes import segmenter_of_run
-        from samjax.runs.folder import WEIGHTS, find_run, read_config
-        from samjax.strategies import find_strategy
+        from samjax.inference.loading import model_of_run
 
-        folder = find_run(Path(folder))
-        config = read_config(folder)
-        if find_strategy(config.options.strategy).family == "pictures":
-            raise UserError(f"{folder}: was trained on pictures and left {WEIGHTS} there; open that with from_weights")
-        segmenter = segmenter_of_run(folder, weights, None, 1, average=True)
-        return cls(segmenter, PromptMix.parse(config.options.prompt).kinds, config.native, slices)
+        return cls(model_of_run(folder, weights), slices)
 
     @classmethod
     def from_weights(
@@ -107,38 +76,30 @@ class Predictor:
         Raises:
             UserError: the weights cannot be read, or take another number of channels or size.
         """
-        from samjax.inference.volumes import zeroshot_segmenter
+        from samjax.inference.loading import model_of_weights
 
-        segmenter = zeroshot_segmenter(str(weights), "whole-tumor", channels, None, 1, image_size)
-        patch = segmenter.model.config.patch_size
-        if segmenter.image_size % patch:
-            raise UserError(f"image_size {image_size}: expected a multiple of the patch, {patch}")
-        return cls(segmenter, BASE_PROMPTS, 0, slices)
+        return cls(model_of_weights(weights, "whole-tumor", channels, image_size), slices)
 
     @property
     def channels(self) -> Channels:
         """The input channels that a volume is shown as."""
-        return self._segmenter.channels
+        return self.model.channels
 
     def require(self, kind: str) -> None:
         """Refuses, by a `UserError`, a kind of prompt (box, point, mask, none) that the model never saw."""
-        if kind not in self.prompts:
-            seen = ", ".join(self.prompts)
-            raise UserError(
-                f"prompt {kind}: {self.name} was trained with {seen} only; ask with one of these or train with it"
-            )
+        self.model.require(kind)
 
     def set_image(self, image: np.ndarray) -> None:
         """Takes a picture (H, W, channels) uint8, RGB or as the model's channels are, in place of the one before.
 
         It is padded at the right and bottom to a square with background (0), then resized.
         """
-        count = self._segmenter.model.config.in_channels
+        count = self.channels.count
         if self.is_unet:
             raise UserError(f"{self.name}: a U-Net takes no prompts; give it a volume with set_volume")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != count:
             raise UserError(f"picture of {image.dtype} {image.shape}: expected uint8 (rows, columns, {count})")
-        self._picture = self._scan(image[None], None, max(image.shape[:2]))
+        self._picture = EncodedVolume(self.model, image[None], self._slices, picture=True)
 
     def predict(
         self,
@@ -162,17 +123,18 @@ class Predictor:
         """
         if self._picture is None:
             raise UserError("no picture is set; call set_image first")
-        prompt = _question(points, labels, box)
+        prompt = _picture_prompt(points, labels, box)
         kinds = {"point": prompt.clicks, "box": prompt.box, "mask": mask is not None}
         for kind in [kind for kind, given in kinds.items() if given] or ["none"]:
             self.require(kind)
-        low, side = None, self._picture.size // 4
+        low, side = None, self.model.image_size // 4
         if mask is not None:
             low = np.asarray(mask, np.float32)[None]
             if low.shape != (1, side, side):
                 raise UserError(f"mask of shape {low.shape[1:]}: expected logits ({side}, {side}) of a call before")
-        logits, iou, masks = self._picture.decode([prompt], low, multimask)
-        return masks[0], iou[0], logits[0]
+        rows, columns = self._picture.shape[1:]
+        logits, iou, masks = jax.device_get(self._picture.decode([0], slots_of([prompt]), low, multimask))
+        return masks[0, :, :rows, :columns], iou[0], logits[0]
 
     def set_volume(self, case: "Case | Path | str | np.ndarray") -> None:
         """Takes a volume in place of the one before; nothing of it is encoded yet.
@@ -192,7 +154,7 @@ class Predictor:
                 f"volume of {case.dtype} {case.shape}: expected uint8 (slices, rows, columns, 4), the channels "
                 f"{', '.join(MODALITIES)}"
             )
-        self._volume = self._scan(case, self.channels, max(self._native, *case.shape[1:3]))
+        self._volume = EncodedVolume(self.model, case, self._slices)
 
     def segment(
         self,
@@ -215,39 +177,24 @@ class Predictor:
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")
-        shape = self._volume.images.shape[:3]
+        shape = self._volume.shape
         regions = regions_of(boxes, points, shape)
         for kind, given in (("box", len(boxes)), ("point", len(points)), ("none", not regions)):
             if given:
                 self.require(kind)
-        if propagate and not regions:
-            raise UserError("propagation starts from boxes or points; give some")
-        if self.is_unet:
-            return VolumePrediction(self._volume.classify(), np.full(shape[0], np.nan, np.float32))
+        if not regions:
+            if propagate:
+                raise UserError("propagation starts from boxes or points; give some")
+            return self._volume.segment()
         if propagate:
             around = box_around if "box" in self.prompts else click_inside
-            answers = propagate_prompts(self.predict_slices, regions, shape[0], around)
-        else:
-            prompts = [prompt for region in regions for prompt in region.values()]
-            answers = self.predict_slices(prompts or [SlicePrompt(z) for z in range(shape[0])])
-        mask, iou = np.zeros(shape, bool), np.full(shape[0], np.nan, np.float32)
-        for answer in answers:
-            mask[answer.slice] |= answer.mask
-            iou[answer.slice] = np.fmin(iou[answer.slice], answer.iou)
-        return VolumePrediction(mask, iou)
+            return united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape)
+        prompts = [prompt for region in regions for prompt in region.values()]
+        return united(self.predict_slices(prompts), shape)
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
-        """Answers prompts about slices of the volume, each by itself."""
-        answers: list[SlicePrediction] = []
-        self._volume.encode([prompt.slice for prompt in prompts])
-        for group, filled in grouped(prompts, self._slices):
-            _, iou, masks = self._volume.decode(filled)
-            answers += [SlicePrediction(q.slice, m[0], float(i[0])) for q, m, i in zip(group, masks, iou, strict=False)]
-        return answers
-
-    def _scan(self, images: np.ndarray, channels: Channels | None, native: int) -> EncodedVolume:
-        size, depth = self._segmenter.image_size, self._segmenter.depth
-        return EncodedVolume(self._network, images, channels, native, size, depth, self._slices)
+        """Segments slices of the volume, each by its own prompt."""
+        return self._volume.predict_slices(prompts)
 
 
 def read_images(case: Case) -> "tuple[np.ndarray, Geometry]":
@@ -271,7 +218,7 @@ def _only_case(path: Path) -> Case:
     return cases[0]
 
 
-def _question(points: np.ndarray | None, labels: np.ndarray | None, box: np.ndarray | None) -> SlicePrompt:
+def _picture_prompt(points: np.ndarray | None, labels: np.ndarray | None, box: np.ndarray | None) -> SlicePrompt:
     points = np.zeros((0, 2)) if points is None else np.asarray(points, float)
     labels = np.zeros(0, int) if labels is None else np.asarray(labels)
     if points.shape != (len(labels), 2) or not np.isin(labels, (0, 1)).all():

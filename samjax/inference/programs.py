@@ -1,11 +1,11 @@
-"""The compiled functions behind a predictor.
+"""The compiled functions that segment slices.
 
-Their shapes are few, so that asking again compiles nothing: slices, windows and prompts go one by one or in full
-groups, and the slots for clicks are a power of two.
+Their shapes are few, so that another prompt or volume compiles nothing: slices, windows and prompts go one by one or
+in full groups, and the slots for clicks are a power of two. Only `model_input` and `to_pixels`, which compile quickly,
+depend on the side of the native square. `devices` says how a batch is split over several devices.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -14,20 +14,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from samjax.data.on_device.channels import Channels
+from samjax.inference.devices import Devices
 from samjax.inference.prompts import Slots
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.resizing import inside, to_input, to_native
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A model taken apart for compiled functions, and the precision of its matrix products."""
-
-    graphdef: nnx.GraphDef
-    state: nnx.State
-    precision: str
+States = tuple[nnx.State, ...]
 
 
 def grouped(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
@@ -38,63 +31,80 @@ def grouped(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item], 
         yield group, [*group, *[group[-1]] * (step - len(group))]
 
 
-@partial(jax.jit, static_argnames=("channels", "size"))
-def model_input(images: jax.Array, extent: jax.Array, *, channels: Channels | None, size: int) -> jax.Array:
-    """Slices (..., N, N, C) uint8 -> (..., size, size, channels) float32, the model's input.
+@partial(jax.jit, static_argnames=("channels", "size", "devices"))
+def model_input(
+    images: jax.Array, extent: jax.Array, *, channels: Channels | None, size: int, devices: Devices
+) -> jax.Array:
+    """Slices (g, Z, N, N, C) uint8 -> (g, Z, size, size, channels) float32, the model's input.
 
     Beyond the first `extent` (2,) rows and columns is padding. `channels` None takes the slices as they are.
     """
-    return to_input(_shown(images, extent, channels), size)
+    return to_input(_shown(devices.split(images), extent, channels), size)
 
 
-@partial(jax.jit, static_argnames="graphdef")
-def encode(graphdef: nnx.GraphDef, state: nnx.State, pictures: jax.Array, valid: jax.Array) -> tuple[jax.Array, ...]:
+@partial(jax.jit, static_argnames=("graphdef", "devices"))
+def encode(
+    graphdef: nnx.GraphDef, states: States, pictures: jax.Array, valid: jax.Array, *, devices: Devices
+) -> tuple[jax.Array, ...]:
     """Windows (g, Z, S, S, channels) with `valid` (g, Z) -> the g windows' embeddings (Z, h, w, dim)."""
-    embeddings = nnx.merge(graphdef, state).encode(pictures, valid)
-    return tuple(embeddings)
+    embeddings = nnx.merge(graphdef, *states).encode(devices.split(pictures), devices.split(valid))
+    return tuple(devices.gather(devices.split(embeddings)))
 
 
-@partial(jax.jit, static_argnames=("graphdef", "multimask"))
+@partial(jax.jit, static_argnames=("graphdef", "multimask", "devices"))
 def decode(
     graphdef: nnx.GraphDef,
-    state: nnx.State,
+    states: States,
     windows: tuple[jax.Array, ...],
     index: jax.Array,
     slots: Slots,
+    scale: jax.Array,
     mask: jax.Array | None = None,
     *,
     multimask: bool = False,
+    devices: Devices,
 ) -> tuple[jax.Array, jax.Array]:
-    """Answers n prompts, the i-th about slice `index[i]` of window i.
+    """Segments n slices, the i-th being slice `index[i]` of window i, each by its own prompt.
 
     Args:
-        windows: n embeddings (Z, h, w, dim); one may stand several times.
+        windows: n embeddings (Z, h, w, dim); the same one may come several times.
         index: (n,) int32.
+        scale: () float32 pixels of the model's input for each pixel of the slice.
         mask: (n, 4h, 4w) logits that are part of the prompts, or None.
 
     Returns:
         Logits (n, M, 4h, 4w) and predicted IoU (n, M).
     """
     embeddings = jnp.stack([window[slice_] for window, slice_ in zip(windows, index, strict=True)])
-    prompts = make_prompts(*(x[:, None] for x in slots))
+    # Pixel i has its centre at (i + 0.5) * scale of the input, whose whole numbers are centres too.
+    points, boxes = ((x + 0.5) * scale - 0.5 for x in (slots.points, slots.boxes))
+    slots = Slots(points, slots.labels, boxes, slots.has_box)
+    prompts = make_prompts(*(devices.split(x)[:, None] for x in slots))
     masks = None if mask is None else mask[:, None]
-    logits, iou = nnx.merge(graphdef, state).decode(embeddings, prompts, masks=masks, multimask=multimask)
-    return logits[:, 0], iou[:, 0]
+    network = nnx.merge(graphdef, *states)
+    logits, iou = network.decode(devices.split(embeddings), prompts, masks=masks, multimask=multimask)
+    return devices.split(logits[:, 0]), devices.split(iou[:, 0])
 
 
-@partial(jax.jit, static_argnames=("size", "native"))
-def to_pixels(logits: jax.Array, *, size: int, native: int) -> jax.Array:
-    """(..., size / 4, size / 4) logits -> (..., native, native) bool."""
-    return to_native(logits, size, native) > 0
+@partial(jax.jit, static_argnames=("size", "native", "devices"))
+def to_pixels(logits: jax.Array, *, size: int, native: int, devices: Devices) -> jax.Array:
+    """(n, M, size / 4, size / 4) logits -> (n, M, native, native) bool."""
+    return devices.split(to_native(devices.split(logits), size, native) > 0)
 
 
-@partial(jax.jit, static_argnames=("graphdef", "channels"))
+@partial(jax.jit, static_argnames=("graphdef", "channels", "devices"))
 def classify(
-    graphdef: nnx.GraphDef, state: nnx.State, images: jax.Array, extent: jax.Array, *, channels: Channels
+    graphdef: nnx.GraphDef,
+    states: States,
+    images: jax.Array,
+    extent: jax.Array,
+    *,
+    channels: Channels,
+    devices: Devices,
 ) -> jax.Array:
     """The U-Net's canonical codes (n, N, N) uint8 of slices (n, N, N, 4) uint8 of `extent` (2,)."""
-    logits = nnx.merge(graphdef, state)(_shown(images, extent, channels))
-    return jnp.where(inside(extent, images.shape[1]), logits.argmax(axis=-1), 0).astype(jnp.uint8)
+    logits = nnx.merge(graphdef, *states)(_shown(devices.split(images), extent, channels))
+    return devices.split(jnp.where(inside(extent, images.shape[1]), logits.argmax(axis=-1), 0).astype(jnp.uint8))
 
 
 def _shown(images: jax.Array, extent: jax.Array, channels: Channels | None) -> jax.Array:

@@ -59,7 +59,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
-            raise UserError(f"{path}: {max(names, key=names.count)}: stands there twice; put its prompts into one list")
+            raise UserError(f"{path}: {max(names, key=names.count)}: is named twice; put its prompts into one list")
         return dict(pairs)
 
     try:

@@ -1,4 +1,4 @@
-"""Prompts of single slices, and how the prompts of a volume become these and are laid into static slots."""
+"""Prompts from a person or a file: those of a volume become prompts of slices, which are laid into static slots."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class SlicePrompt(NamedTuple):
     """The prompt of one slice, in pixels (x, y) = (column, row) whose whole numbers are pixel centres.
 
     `clicks` are (x, y, label), label 1 positive and 0 negative; `box` is (x0, y0, x1, y1), inclusive. With neither
-    the slice is asked about prompt-free.
+    the slice is segmented prompt-free.
     """
 
     slice: int
@@ -21,16 +21,8 @@ class SlicePrompt(NamedTuple):
     box: tuple[float, float, float, float] | None = None
 
 
-class SlicePrediction(NamedTuple):
-    """To a prompt: the mask (rows, columns) bool of its slice, and the IoU that the model predicts for it."""
-
-    slice: int
-    mask: np.ndarray
-    iou: float
-
-
 class Slots(NamedTuple):
-    """n prompts as arrays: `points` (n, K, 2) float32 in pixels of the model's input, `labels` (n, K) int32, `boxes`
+    """n prompts as arrays: `points` (n, K, 2) float32 (x, y) in pixels of the slice, `labels` (n, K) int32, `boxes`
     (n, 4) float32, `has_box` (n,) bool."""
 
     points: np.ndarray
@@ -39,13 +31,14 @@ class Slots(NamedTuple):
     has_box: np.ndarray
 
 
-def slots_of(prompts: Sequence[SlicePrompt], scale: float) -> Slots:
-    """Lays prompts into slots, as many for clicks as the power of two that holds the most of one prompt.
+def click_slots(clicks: int) -> int:
+    """Slots for so many clicks: the power of two that holds them, and one at least, so that few programs are made."""
+    return 1 << (max(clicks, 1) - 1).bit_length()
 
-    `scale` is the side of the model's input in pixels of the slice.
-    """
-    most = max([1, *(len(prompt.clicks) for prompt in prompts)])
-    shape = len(prompts), 1 << (most - 1).bit_length()
+
+def slots_of(prompts: Sequence[SlicePrompt]) -> Slots:
+    """Lays prompts into slots, as many for clicks as the prompt with the most of them needs."""
+    shape = len(prompts), click_slots(max(len(prompt.clicks) for prompt in prompts))
     points, labels = np.zeros((*shape, 2), np.float32), np.full(shape, EMPTY, np.int32)
     boxes, has_box = np.zeros((shape[0], 4), np.float32), np.zeros(shape[0], bool)
     for number, prompt in enumerate(prompts):
@@ -53,8 +46,7 @@ def slots_of(prompts: Sequence[SlicePrompt], scale: float) -> Slots:
             points[number, slot], labels[number, slot] = (x, y), label
         if prompt.box is not None:
             boxes[number], has_box[number] = prompt.box, True
-    # Pixel i has its centre at (i + 0.5) * scale of the input, whose whole numbers are centres too.
-    return Slots((points + 0.5) * np.float32(scale) - 0.5, labels, (boxes + 0.5) * np.float32(scale) - 0.5, has_box)
+    return Slots(points, labels, boxes, has_box)
 
 
 Region = dict[int, SlicePrompt]

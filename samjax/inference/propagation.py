@@ -1,18 +1,20 @@
-"""Carrying a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
+"""Propagating a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from samjax.inference.prompts import Region, SlicePrediction, SlicePrompt
+from samjax.inference.predictions import SlicePrediction
+from samjax.inference.prompts import Region, SlicePrompt
+from samjax.metrics.boxes import bounding_box
 
 GROWTH = 0.05
-"""A carried box is the mask's tight box, each side moved outwards by this share of the width or height, and by a pixel
-at least: from one slice to the next a tumour may widen, and it can only be found inside the box."""
+"""A propagated box is the mask's tight box, each side moved outwards by this share of the width or height, and by a
+pixel at least: from one slice to the next a tumour may widen, and it can only be found inside the box."""
 MIN_PIXELS = 10
-"""A smaller mask has vanished,"""
+"""A mask of fewer pixels ends the propagation."""
 IOU_SHARE = 0.5
-"""and so has one whose predicted IoU is below this share of the prompted slice's: models differ in its scale."""
+"""A predicted IoU below this share of the prompted slice's ends it too; a share, since models differ in its scale."""
 
 PredictSlices = Callable[[Sequence[SlicePrompt]], list[SlicePrediction]]
 Around = Callable[[np.ndarray, int], SlicePrompt]
@@ -21,14 +23,14 @@ Around = Callable[[np.ndarray, int], SlicePrompt]
 def propagate_prompts(
     predict_slices: PredictSlices, regions: Sequence[Region], slices: int, around: Around
 ) -> Iterator[SlicePrediction]:
-    """The answers on the prompted slices of each region, then those on the slices that their masks are carried to.
+    """The predictions of the prompted slices of each region, then those of the slices that their masks reach.
 
-    From every prompted slice the mask goes up and down until it has vanished, or the region is prompted again. The
-    answers may name a slice twice, where two such walks meet: their union is meant.
+    From every prompted slice the mask goes up and down until it has vanished, or a slice is reached that the region
+    has a prompt for. A slice may be predicted twice, where two such walks meet: their union is meant.
 
     Args:
-        predict_slices: answers prompts.
-        slices: of the volume.
+        predict_slices: segments slices by their prompts.
+        slices: number of slices of the volume.
         around: makes the next slice's prompt of a mask: `box_around` or `click_inside`.
     """
     for region in regions:
@@ -41,25 +43,23 @@ def propagate_prompts(
 def _walk(
     predict_slices: PredictSlices, start: SlicePrediction, path: range, region: Region, around: Around
 ) -> Iterator[SlicePrediction]:
-    answer, least = start, IOU_SHARE * max(start.iou, 0)
+    found, least = start, IOU_SHARE * max(start.iou, 0)
     for number in path:
-        if number in region or not answer.mask.any():
+        if number in region or not found.mask.any():
             return
-        (answer,) = predict_slices([around(answer.mask, number)])
-        if np.count_nonzero(answer.mask) < MIN_PIXELS or answer.iou < least:
+        (found,) = predict_slices([around(found.mask, number)])
+        if np.count_nonzero(found.mask) < MIN_PIXELS or found.iou < least:
             return
-        yield answer
+        yield found
 
 
 def box_around(mask: np.ndarray, number: int) -> SlicePrompt:
     """The prompt that boxes a mask (rows, columns), slightly grown (`GROWTH`), on slice `number`."""
-    box = []
-    for axis in (0, 1):
-        found = np.flatnonzero(mask.any(axis=axis))
-        first, last = int(found[0]), int(found[-1])
-        growth = max(1, round(GROWTH * (last - first + 1)))
-        box.append((max(first - growth, 0), min(last + growth, mask.shape[1 - axis] - 1)))
-    (x0, x1), (y0, y1) = box
+    sides = []
+    for side, size in zip(bounding_box(mask), mask.shape, strict=True):
+        growth = max(1, round(GROWTH * (side.stop - side.start)))
+        sides.append((max(side.start - growth, 0), min(side.stop - 1 + growth, size - 1)))
+    (y0, y1), (x0, x1) = sides
     return SlicePrompt(number, box=(x0, y0, x1, y1))
 
 

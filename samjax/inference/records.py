@@ -1,11 +1,12 @@
-"""What stands in a folder of predictions, and what made each of them: one JSON line a case."""
+"""What a folder of predictions holds, and what made each of them: one JSON line a case."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from samjax.data.cases import Case
+from samjax.data.cases import MODALITIES, Case
 from samjax.errors import UserError
 
 RECORDS = "predictions.jsonl"
@@ -23,7 +24,17 @@ class PredictionRecipe:
     """sha256 of the case's prompts; empty without any."""
     propagate: bool
     scheme: str
-    """Of the values written."""
+    """Label scheme of the values written."""
+    scan: str = ""
+    """The images and their grid (see `fingerprint.scan_digest`); empty in records of before they were noted."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a line of the records says: the recipe, and `files_of` the case when it was read."""
+
+    recipe: PredictionRecipe
+    files: str
 
 
 def target(output: Path, case: str) -> Path:
@@ -32,13 +43,25 @@ def target(output: Path, case: str) -> Path:
 
 
 def already_done(
-    output: Path, cases: Sequence[Case], recipes: Mapping[str, PredictionRecipe], overwrite: bool
+    output: Path,
+    cases: Sequence[Case],
+    recipes: Mapping[str, PredictionRecipe],
+    overwrite: bool,
+    scan_of: Callable[[Case], str],
 ) -> set[str]:
     """The cases whose prediction is there and would come out the same; none where all are to be made anew.
 
+    Args:
+        output: the folder of predictions.
+        cases: the cases to predict.
+        recipes: what each is to be made with; `scan` is not looked at.
+        overwrite: whether all are to be made anew.
+        scan_of: the `scan` of a case's recipe, from its images. Asked only where a prediction is there and its files
+            are not those that were read for it.
+
     Raises:
         UserError: a prediction would replace one of the case's own files or, unless `overwrite`, a file that is not
-            known to be made with the same recipe.
+            known to be made with the same recipe from the same scan.
     """
     recorded = {} if overwrite else read_records(output)
     done = set()
@@ -48,29 +71,56 @@ def already_done(
             raise UserError(f"--output {output}: {path.name} there is a scan of --input; name another folder")
         if overwrite or not path.exists():
             continue
-        if recorded.get(case.id) != recipes[case.id]:
-            what = "made by another run or prompt" if case.id in recorded else f"not in {output / RECORDS}"
-            raise UserError(f"{path}: exists and was {what}; name another --output, or replace it with --overwrite")
+        if why := _other(recorded.get(case.id), recipes[case.id], case, scan_of, output):
+            raise UserError(f"{path}: exists and {why}; name another --output, or replace it with --overwrite")
         done.add(case.id)
     return done
 
 
-def record(output: Path, case: str, recipe: PredictionRecipe, about: Mapping[str, object]) -> None:
+def _other(
+    found: Recorded | None, recipe: PredictionRecipe, case: Case, scan_of: Callable[[Case], str], output: Path
+) -> str | None:
+    """Why a prediction that is there cannot be taken for the one asked for; None where it can."""
+    if found is None:
+        return f"is not in {output / RECORDS}"
+    if replace(found.recipe, scan="") != recipe:
+        return "was made by another run or prompt"
+    if not found.recipe.scan:
+        return f"{RECORDS} does not say of which scan it was made (an earlier version wrote it)"
+    if found.files != files_of(case) and found.recipe.scan != scan_of(case):
+        return "was made of another scan of that name"
+    return None
+
+
+def files_of(case: Case) -> str:
+    """A digest of where a case's images lie and when they last changed: equal only if nothing was written to them."""
+    digest = hashlib.sha256()
+    for modality in MODALITIES:
+        path = case.images[modality].path.resolve()
+        status = path.stat()
+        # The time of change, unlike that of modification, cannot be set by a program that copies.
+        digest.update(f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def record(output: Path, case: Case, recipe: PredictionRecipe, about: Mapping[str, object]) -> None:
     """Notes how the prediction that is about to be written is made; one that is there already is removed first."""
-    target(output, case).unlink(missing_ok=True)
+    target(output, case.id).unlink(missing_ok=True)
+    row = {"case": case.id, "recipe": asdict(recipe), "files": files_of(case), **about}
     with (output / RECORDS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"case": case, "recipe": asdict(recipe), **about}) + "\n")
+        file.write(json.dumps(row) + "\n")
 
 
-def read_records(output: Path) -> dict[str, PredictionRecipe]:
-    """The latest recipe of each case; lines that were cut off or come from elsewhere are passed over."""
+def read_records(output: Path) -> dict[str, Recorded]:
+    """The latest record of each case; lines that were cut off or come from elsewhere are passed over."""
     path = output / RECORDS
-    found: dict[str, PredictionRecipe] = {}
+    found: dict[str, Recorded] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
             content = row["recipe"]
-            found[row["case"]] = PredictionRecipe(**{**content, "runs": tuple(content["runs"])})
+            recipe = PredictionRecipe(**{**content, "runs": tuple(content["runs"])})
+            found[row["case"]] = Recorded(recipe, row.get("files", ""))
         except (ValueError, KeyError, TypeError):
             continue
     return found

@@ -11,6 +11,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from samjax.metrics.boxes import bounding_box
+
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, ...]
 
@@ -26,23 +28,11 @@ _CROWDED = 1 / 8
 
 def crop_to_union(first: Mask, second: Mask) -> tuple[Mask, Mask]:
     """Both masks, contiguous, cut to the bounding box of their union (no element if both are empty)."""
-    extents = [extent for extent in (_extent(first), _extent(second)) if extent is not None]
-    if not extents:
+    boxes = [box for box in (bounding_box(first), bounding_box(second)) if box is not None]
+    if not boxes:
         return first[:0], second[:0]
-    box = tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*extents, strict=True))
+    box = tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*boxes, strict=True))
     return np.ascontiguousarray(first[box]), np.ascontiguousarray(second[box])
-
-
-def _extent(mask: Mask) -> list[slice] | None:
-    """The bounding box of a mask, None if it is empty; each axis is searched in what the last one left."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if filled.size == 0:
-            return None
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-        mask = mask[(*[slice(None)] * axis, box[-1])]
-    return box
 
 
 def boundary(mask: Mask, axes: Sequence[int] | None = None) -> Mask:

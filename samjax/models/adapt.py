@@ -8,7 +8,7 @@ import numpy as np
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import flat_shapes, from_flat
 from samjax.models.initialise import initial_values
-from samjax.models.sam import Sam, abstract_sam
+from samjax.models.sam import Sam
 
 PATCH_KERNEL = "image_encoder/patch_embed/proj/kernel"
 PATCH_INITS = ("random", "inflate")
@@ -46,7 +46,7 @@ def adapt(
         if patch_init == "inflate":
             mean = np.asarray(rgb).mean(axis=2, keepdims=True) * (rgb.shape[2] / patch_channels)
             known[PATCH_KERNEL] = np.repeat(mean, patch_channels, axis=2)
-    model = abstract_sam(config, adaptation, compute)
+    model = Sam(config, adaptation, compute)
     from_flat(model, known)
     _draw_missing(model, known, seed)
     return model
@@ -54,7 +54,7 @@ def adapt(
 
 def random_sam(config: SamConfig, compute: ComputeConfig | None = None, seed: int = 0) -> Sam:
     """A SAM with random parameters."""
-    model = abstract_sam(config, Adaptation(), compute)
+    model = Sam(config, Adaptation(), compute)
     _draw_missing(model, {}, seed)
     return model
 

@@ -82,6 +82,11 @@ class ComputeConfig:
     remat: bool = False
     """Recompute each encoder block in the backward pass instead of keeping its activations."""
 
+    @property
+    def precision(self) -> str:
+        """Precision of matrix products: float32 means float32, where a GPU would else multiply in TF32."""
+        return "highest" if self.dtype == "float32" else "default"
+
 
 PRESETS: dict[str, SamConfig] = {
     "vit_b": SamConfig(),

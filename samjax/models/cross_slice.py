@@ -1,10 +1,9 @@
 """The cross-slice branch of an encoder block (paper B, eq. 1-2)."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from samjax.models.layers import gelu
+from samjax.models.layers import gelu, linear, parameter
 
 
 class CrossSlice(nnx.Module):
@@ -15,10 +14,10 @@ class CrossSlice(nnx.Module):
     Parameters: bias (heads, 2 * slices - 1), down dim -> dim / 4, up dim / 4 -> dim.
     """
 
-    def __init__(self, dim: int, heads: int, slices: int, *, dtype: str = "float32", rngs: nnx.Rngs):
-        self.bias = nnx.Param(jnp.zeros((heads, 2 * slices - 1)))
-        self.down = nnx.Linear(dim, dim // 4, dtype=dtype, rngs=rngs)
-        self.up = nnx.Linear(dim // 4, dim, dtype=dtype, kernel_init=nnx.initializers.zeros, rngs=rngs)
+    def __init__(self, dim: int, heads: int, slices: int, *, dtype: str = "float32"):
+        self.bias = parameter(heads, 2 * slices - 1)
+        self.down = linear(dim, dim // 4, dtype=dtype)
+        self.up = linear(dim // 4, dim, dtype=dtype)
 
     def __call__(self, attended: jax.Array) -> jax.Array:
         """(..., dim) depth features, after the block's own projection -> (..., dim) to add to the block."""

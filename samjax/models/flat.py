@@ -4,29 +4,15 @@ The encoder holds its blocks stacked, files name them one by one (`image_encoder
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import nnx
 
-Model = TypeVar("Model", bound=nnx.Module)
 BlockSpans = tuple[int, ...]
 """As `SamConfig.block_spans`."""
 _BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
-
-
-class _NoRngs:
-    """Stands in for `nnx.Rngs` where nothing is drawn; counting keys under a trace would take seconds."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
-def abstract(build: Callable[[nnx.Rngs], Model]) -> Model:
-    """What `build` makes, but its parameters are shapes only: nothing is drawn or allocated."""
-    return nnx.eval_shape(lambda: build(_NoRngs()))
 
 
 def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:
@@ -35,15 +21,15 @@ def to_flat(state: nnx.State, spans: BlockSpans) -> dict[str, np.ndarray]:
     return unstack_blocks(jax.device_get(flat), spans)
 
 
-def flat_shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """{stored path: shape} of all parameters of a model, concrete or abstract, blocks unstacked.
+def flat_shapes(model: nnx.Module, chosen: nnx.filterlib.Filter = ...) -> dict[str, tuple[int, ...]]:
+    """{stored path: shape} of the `chosen` parameters (all of them) of a model, concrete or abstract, blocks unstacked.
 
     The model's `config` says its `block_spans`, here and in `from_flat`.
     """
     # A zero-stride view of each shape: unstacking then only looks at shapes.
     views = {
         "/".join(map(str, path)): np.broadcast_to(np.float32(0), leaf.shape)
-        for path, leaf in nnx.to_flat_state(nnx.state(model))
+        for path, leaf in nnx.to_flat_state(nnx.state(model, chosen))
     }
     return {path: view.shape for path, view in unstack_blocks(views, model.config.block_spans).items()}
 

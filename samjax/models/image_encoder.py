@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from samjax.models.attention import depth_attention, from_windows, grid_attention, to_windows
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.cross_slice import CrossSlice
-from samjax.models.layers import PatchConv, gelu, layer_norm, resize
+from samjax.models.layers import PatchConv, convolution, gelu, layer_norm, linear, parameter, resize
 from samjax.models.lora import LoRA
 
 SAVED_ACTIVATIONS = ("attended", "hidden")
@@ -26,17 +26,15 @@ SAVED_ACTIVATIONS = ("attended", "hidden")
 class Attention(nnx.Module):
     """Multi-head attention with decomposed relative positions; windowed where `window` is set."""
 
-    def __init__(
-        self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int):
         dim = config.embed_dim
-        self.qkv = nnx.Linear(dim, 3 * dim, dtype=compute.dtype, rngs=rngs)
-        self.proj = nnx.Linear(dim, dim, dtype=compute.dtype, rngs=rngs)
+        self.qkv = linear(dim, 3 * dim, dtype=compute.dtype)
+        self.proj = linear(dim, dim, dtype=compute.dtype)
         tokens = window or config.table_tokens
-        self.rel_pos_h = nnx.Param(jnp.zeros((2 * tokens - 1, config.head_dim)))
-        self.rel_pos_w = nnx.Param(jnp.zeros((2 * tokens - 1, config.head_dim)))
+        self.rel_pos_h = parameter(2 * tokens - 1, config.head_dim)
+        self.rel_pos_w = parameter(2 * tokens - 1, config.head_dim)
         targets = [target for target in "qkv" if adaptation.lora_rank and target in adaptation.lora_targets]
-        self.lora = nnx.Dict({t: LoRA(dim, dim, adaptation, dtype=compute.dtype, rngs=rngs) for t in targets})
+        self.lora = nnx.Dict({t: LoRA(dim, dim, adaptation, dtype=compute.dtype) for t in targets})
         self.heads = config.num_heads
         self.window = window
 
@@ -79,14 +77,12 @@ class Attention(nnx.Module):
 class EncoderMlp(nnx.Module):
     """The block's two linear layers with a GELU between, each with an optional LoRA."""
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig):
         dims = {"lin1": (config.embed_dim, config.mlp_dim), "lin2": (config.mlp_dim, config.embed_dim)}
-        self.lin1 = nnx.Linear(*dims["lin1"], dtype=compute.dtype, rngs=rngs)
-        self.lin2 = nnx.Linear(*dims["lin2"], dtype=compute.dtype, rngs=rngs)
+        self.lin1 = linear(*dims["lin1"], dtype=compute.dtype)
+        self.lin2 = linear(*dims["lin2"], dtype=compute.dtype)
         adapted = dims if adaptation.lora_rank and "mlp" in adaptation.lora_targets else {}
-        self.lora = nnx.Dict(
-            {name: LoRA(*dim, adaptation, dtype=compute.dtype, rngs=rngs) for name, dim in adapted.items()}
-        )
+        self.lora = nnx.Dict({name: LoRA(*dim, adaptation, dtype=compute.dtype) for name, dim in adapted.items()})
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = self.lin1(x)
@@ -102,15 +98,13 @@ class EncoderMlp(nnx.Module):
 class Block(nnx.Module):
     """A transformer block over (B, Z, H, W, dim); `window` 0 means global attention."""
 
-    def __init__(
-        self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int, *, rngs: nnx.Rngs
-    ):
-        self.norm1 = layer_norm(config.embed_dim, 1e-6, rngs)
-        self.attn = Attention(config, adaptation, compute, window, rngs=rngs)
-        self.norm2 = layer_norm(config.embed_dim, 1e-6, rngs)
-        self.mlp = EncoderMlp(config, adaptation, compute, rngs=rngs)
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int):
+        self.norm1 = layer_norm(config.embed_dim, 1e-6)
+        self.attn = Attention(config, adaptation, compute, window)
+        self.norm2 = layer_norm(config.embed_dim, 1e-6)
+        self.mlp = EncoderMlp(config, adaptation, compute)
         self.cross_slice = (
-            CrossSlice(config.embed_dim, config.num_heads, adaptation.slices, dtype=compute.dtype, rngs=rngs)
+            CrossSlice(config.embed_dim, config.num_heads, adaptation.slices, dtype=compute.dtype)
             if adaptation.slices > 1
             else None
         )
@@ -130,29 +124,23 @@ class ImageEncoder(nnx.Module):
     `blocks[s]` holds the parameters of span s of every group, stacked as (groups, blocks of the span, ...).
     """
 
-    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig):
         dim, out_dim, dtype = config.embed_dim, config.out_dim, compute.dtype
-        self.patch_embed = nnx.Dict(proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype, rngs=rngs))
-        self.pos_embed = nnx.Param(
-            nnx.initializers.normal(0.02)(rngs.params(), (1, config.table_tokens, config.table_tokens, dim))
-        )
+        self.patch_embed = nnx.Dict(proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype))
+        self.pos_embed = parameter(1, config.table_tokens, config.table_tokens, dim)
         spans = config.block_spans
         groups = config.depth // sum(spans)
         windows = [config.block_windows[sum(spans[:number])] for number in range(len(spans))]
-
-        def block(window: int) -> Block:
-            return Block(config, adaptation, compute, window, rngs=rngs)
-
         self.blocks = nnx.List(
-            _stacked([[block(window) for _ in range(span)] for _ in range(groups)])
+            _stacked(Block(config, adaptation, compute, window), groups, span)
             for span, window in zip(spans, windows, strict=True)
         )
         self.neck = nnx.List(
             [
-                nnx.Conv(dim, out_dim, (1, 1), use_bias=False, dtype=dtype, rngs=rngs),
-                layer_norm(out_dim, 1e-6, rngs),
-                nnx.Conv(out_dim, out_dim, (3, 3), use_bias=False, dtype=dtype, rngs=rngs),
-                layer_norm(out_dim, 1e-6, rngs),
+                convolution(dim, out_dim, 1, bias=False, dtype=dtype),
+                layer_norm(out_dim, 1e-6),
+                convolution(out_dim, out_dim, 3, bias=False, dtype=dtype),
+                layer_norm(out_dim, 1e-6),
             ]
         )
         self.config = config
@@ -220,10 +208,8 @@ class ImageEncoder(nnx.Module):
         return resize(self.pos_embed[...], height, width)[None]
 
 
-def _stacked(groups: list[list[nnx.Module]]) -> nnx.Module:
-    """One module whose parameters are those of all along two new first axes: group, and place in its span."""
-    graphdef, _ = nnx.split(groups[0][0])
-    states = [nnx.state(block) for blocks in groups for block in blocks]
-    shape = len(groups), len(groups[0])
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*shape, *leaves[0].shape), *states)
+def _stacked(block: Block, groups: int, span: int) -> Block:
+    """A block whose parameters have two new first axes: the group, and the place in the group's span of blocks."""
+    graphdef, params = nnx.split(block)
+    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((groups, span, *x.shape), x.dtype), params)
     return nnx.merge(graphdef, stacked)

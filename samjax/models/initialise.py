@@ -1,8 +1,8 @@
-"""Initial values drawn by path with NumPy, for parameters that no weight file gives.
+"""Initial values drawn by path with NumPy, for parameters that no weight file gives: the one source of them.
 
-Most have the mean and deviation of the modules' own initialisers, but need no program compiled to draw them: a run
-starts seconds earlier. Some differ so that a SAM can be trained from here, which the modules' own could not in the time
-that two cores have. Each value depends on the seed and its own path alone, whatever else is drawn.
+Most kernels have a deviation of 1 / sqrt(fan-in) (LeCun et al. 1998). Some differ, so that a SAM can be trained from
+here in the time that two cores have. No program is compiled to draw them. Each value depends on the seed and its own
+path alone, whatever else is drawn.
 """
 
 import re

@@ -1,4 +1,9 @@
-"""Small layers that several parts of SAM share."""
+"""Small layers that several parts of the models share, and how any layer gets its parameters.
+
+A module is built without values: its parameters are shapes until `samjax.models.flat.from_flat` sets them, from a
+weights file or from `samjax.models.initialise`. So nothing is drawn that is thrown away, and there is one source of
+initial values.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,6 +11,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -24,9 +30,50 @@ def resize(x: jax.Array, height: int, width: int) -> jax.Array:
     return x if shape == x.shape else jax.image.resize(x, shape, "linear", antialias=False)
 
 
-def layer_norm(dim: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+class _NoRngs:
+    """Takes the place of `nnx.Rngs` where nothing is drawn."""
+
+    def params(self) -> None:
+        return None
+
+
+def _shape_alone(key: None, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """An initialiser, as Flax's layers take one, that draws nothing."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_NO_RNGS = _NoRngs()
+_NO_KERNEL = {"kernel_init": _shape_alone, "bias_init": _shape_alone, "rngs": _NO_RNGS}
+_NO_SCALE = {"scale_init": _shape_alone, "bias_init": _shape_alone, "rngs": _NO_RNGS}
+
+
+def parameter(*shape: int) -> nnx.Param:
+    """A float32 parameter of this shape, without a value yet."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def linear(in_dim: int, out_dim: int, *, dtype: str = "float32") -> nnx.Linear:
+    """A linear layer with a bias over the last axis; `kernel` has shape (in_dim, out_dim)."""
+    return nnx.Linear(in_dim, out_dim, dtype=dtype, **_NO_KERNEL)
+
+
+def convolution(in_dim: int, out_dim: int, size: int, stride: int = 1, *, bias: bool, dtype: str) -> nnx.Conv:
+    """A size x size convolution of (..., H, W, in_dim), padded on both sides as PyTorch's `padding=size // 2`.
+
+    `kernel` has shape (size, size, in_dim, out_dim).
+    """
+    # "SAME" would pad one side alone where the stride is 2.
+    return nnx.Conv(in_dim, out_dim, (size, size), stride, padding=size // 2, use_bias=bias, dtype=dtype, **_NO_KERNEL)
+
+
+def layer_norm(dim: int, epsilon: float) -> nnx.LayerNorm:
     """LayerNorm over the last axis, with the variance computed as stably as PyTorch computes it."""
-    return nnx.LayerNorm(dim, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
+    return nnx.LayerNorm(dim, epsilon=epsilon, use_fast_variance=False, **_NO_SCALE)
+
+
+def instance_norm(dim: int, epsilon: float) -> nnx.InstanceNorm:
+    """Norm of each channel over a picture (B, H, W, dim), with the variance computed as in `layer_norm`."""
+    return nnx.InstanceNorm(dim, epsilon=epsilon, use_fast_variance=False, **_NO_SCALE)
 
 
 class PatchConv(nnx.Module):
@@ -35,10 +82,9 @@ class PatchConv(nnx.Module):
     (..., H, W, C) -> (..., H / size, W / size, D). `kernel` has shape (size, size, C, D).
     """
 
-    def __init__(self, in_dim: int, out_dim: int, size: int, *, dtype: str = "float32", rngs: nnx.Rngs):
-        init = nnx.initializers.lecun_normal(in_axis=(0, 1, 2), out_axis=3)
-        self.kernel = nnx.Param(init(rngs.params(), (size, size, in_dim, out_dim)))
-        self.bias = nnx.Param(jnp.zeros((out_dim,)))
+    def __init__(self, in_dim: int, out_dim: int, size: int, *, dtype: str = "float32"):
+        self.kernel = parameter(size, size, in_dim, out_dim)
+        self.bias = parameter(out_dim)
         self.size = size
         self.dtype = dtype
 
@@ -57,10 +103,9 @@ class PatchDeconv(nnx.Module):
     (..., H, W, C) -> (..., size * H, size * W, D), with out[size*i + a, size*j + b] = x[i, j] @ kernel[a, b].
     """
 
-    def __init__(self, in_dim: int, out_dim: int, size: int, *, dtype: str = "float32", rngs: nnx.Rngs):
-        init = nnx.initializers.lecun_normal(in_axis=2, out_axis=3, batch_axis=(0, 1))
-        self.kernel = nnx.Param(init(rngs.params(), (size, size, in_dim, out_dim)))
-        self.bias = nnx.Param(jnp.zeros((out_dim,)))
+    def __init__(self, in_dim: int, out_dim: int, size: int, *, dtype: str = "float32"):
+        self.kernel = parameter(size, size, in_dim, out_dim)
+        self.bias = parameter(out_dim)
         self.size = size
         self.dtype = dtype
 
@@ -77,15 +122,15 @@ class PatchDeconv(nnx.Module):
 class Embedding(nnx.Module):
     """A table of `count` learned vectors, shape (count, dim)."""
 
-    def __init__(self, count: int, dim: int, *, rngs: nnx.Rngs):
-        self.embedding = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (count, dim)))
+    def __init__(self, count: int, dim: int):
+        self.embedding = parameter(count, dim)
 
 
 class ReluMlp(nnx.Module):
     """Linear layers with ReLU between them: the heads of the mask decoder."""
 
-    def __init__(self, dims: Sequence[int], *, dtype: str = "float32", rngs: nnx.Rngs):
-        self.layers = nnx.List(nnx.Linear(n_in, n_out, dtype=dtype, rngs=rngs) for n_in, n_out in pairwise(dims))
+    def __init__(self, dims: Sequence[int], *, dtype: str = "float32"):
+        self.layers = nnx.List(linear(n_in, n_out, dtype=dtype) for n_in, n_out in pairwise(dims))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         *hidden, last = self.layers

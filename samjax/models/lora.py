@@ -8,19 +8,19 @@ import numpy as np
 from flax import nnx
 
 from samjax.models.config import Adaptation
+from samjax.models.layers import parameter
 
 
 class LoRA(nnx.Module):
     """The update x -> scale * (x @ a) @ b of a linear layer, with a (in, rank) random and b (rank, out) zero.
 
-    Since b starts at zero, the adapted layer starts as the base layer, bit for bit. a is drawn with a standard
-    deviation of 1 / sqrt(in).
+    `samjax.models.initialise` draws a with a standard deviation of 1 / sqrt(in) and sets b to zero: the adapted layer
+    starts as the base layer, bit for bit.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, adaptation: Adaptation, *, dtype: str = "float32", rngs: nnx.Rngs):
-        rank = adaptation.lora_rank
-        self.a = nnx.Param(nnx.initializers.normal(in_dim**-0.5)(rngs.params(), (in_dim, rank)))
-        self.b = nnx.Param(jnp.zeros((rank, out_dim)))
+    def __init__(self, in_dim: int, out_dim: int, adaptation: Adaptation, *, dtype: str = "float32"):
+        self.a = parameter(in_dim, adaptation.lora_rank)
+        self.b = parameter(adaptation.lora_rank, out_dim)
         self.scale = adaptation.lora_scale
         self.dtype = dtype
 

@@ -12,26 +12,24 @@ from samjax.models.two_way_transformer import TwoWayTransformer
 class MaskDecoder(nnx.Module):
     """One mask token for the single mask and `num_multimask` for the choice of masks."""
 
-    def __init__(self, config: SamConfig, compute: ComputeConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, compute: ComputeConfig):
         dim, dtype = config.out_dim, compute.dtype
         count = config.num_multimask + 1
-        self.transformer = TwoWayTransformer(config, dtype=dtype, rngs=rngs)
-        self.iou_token = Embedding(1, dim, rngs=rngs)
-        self.mask_tokens = Embedding(count, dim, rngs=rngs)
+        self.transformer = TwoWayTransformer(config, dtype=dtype)
+        self.iou_token = Embedding(1, dim)
+        self.mask_tokens = Embedding(count, dim)
         self.output_upscaling = nnx.List(
             [
-                PatchDeconv(dim, dim // 4, 2, dtype=dtype, rngs=rngs),
-                layer_norm(dim // 4, 1e-6, rngs),
+                PatchDeconv(dim, dim // 4, 2, dtype=dtype),
+                layer_norm(dim // 4, 1e-6),
                 gelu,
-                PatchDeconv(dim // 4, dim // 8, 2, dtype=dtype, rngs=rngs),
+                PatchDeconv(dim // 4, dim // 8, 2, dtype=dtype),
                 gelu,
             ]
         )
-        self.output_hypernetworks_mlps = nnx.List(
-            ReluMlp((dim, dim, dim, dim // 8), dtype=dtype, rngs=rngs) for _ in range(count)
-        )
+        self.output_hypernetworks_mlps = nnx.List(ReluMlp((dim, dim, dim, dim // 8), dtype=dtype) for _ in range(count))
         hidden = [config.iou_head_dim] * (config.iou_head_depth - 1)
-        self.iou_prediction_head = ReluMlp((dim, *hidden, count), dtype=dtype, rngs=rngs)
+        self.iou_prediction_head = ReluMlp((dim, *hidden, count), dtype=dtype)
 
     def __call__(
         self,

@@ -75,8 +75,8 @@ class Buffer(nnx.Variable):
 class RandomPositions(nnx.Module):
     """Positions as sines and cosines of random frequencies (Tancik et al. 2020); the matrix is a buffer."""
 
-    def __init__(self, dim: int, *, rngs: nnx.Rngs):
-        self.positional_encoding_gaussian_matrix = Buffer(jax.random.normal(rngs.params(), (2, dim // 2)))
+    def __init__(self, dim: int):
+        self.positional_encoding_gaussian_matrix = Buffer(jax.ShapeDtypeStruct((2, dim // 2), jnp.float32))
 
     def __call__(self, coords: jax.Array) -> jax.Array:
         """(..., 2) as (x, y) in [0, 1] -> (..., dim)."""
@@ -94,21 +94,21 @@ class RandomPositions(nnx.Module):
 class PromptEncoder(nnx.Module):
     """Prompts to sparse tokens; masks to a dense map."""
 
-    def __init__(self, config: SamConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig):
         dim, channels = config.out_dim, config.mask_channels
-        self.pe_layer = RandomPositions(dim, rngs=rngs)
-        self.point_embeddings = nnx.List(Embedding(1, dim, rngs=rngs) for _ in range(4))
-        self.not_a_point_embed = Embedding(1, dim, rngs=rngs)
-        self.no_mask_embed = Embedding(1, dim, rngs=rngs)
+        self.pe_layer = RandomPositions(dim)
+        self.point_embeddings = nnx.List(Embedding(1, dim) for _ in range(4))
+        self.not_a_point_embed = Embedding(1, dim)
+        self.no_mask_embed = Embedding(1, dim)
         self.mask_downscaling = nnx.List(
             [
-                PatchConv(1, channels // 4, 2, rngs=rngs),
-                layer_norm(channels // 4, 1e-6, rngs),
+                PatchConv(1, channels // 4, 2),
+                layer_norm(channels // 4, 1e-6),
                 gelu,
-                PatchConv(channels // 4, channels, 2, rngs=rngs),
-                layer_norm(channels, 1e-6, rngs),
+                PatchConv(channels // 4, channels, 2),
+                layer_norm(channels, 1e-6),
                 gelu,
-                PatchConv(channels, dim, 1, rngs=rngs),
+                PatchConv(channels, dim, 1),
             ]
         )
 

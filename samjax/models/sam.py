@@ -6,7 +6,6 @@ import numpy as np
 from flax import nnx
 
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
-from samjax.models.flat import abstract
 from samjax.models.image_encoder import ImageEncoder
 from samjax.models.mask_decoder import MaskDecoder
 from samjax.models.prompt_encoder import PromptEncoder, Prompts
@@ -33,20 +32,21 @@ def normalise(images: jax.Array) -> jax.Array:
 
 
 class Sam(nnx.Module):
-    """Image encoder, prompt encoder and mask decoder, with the adaptation of the papers in the encoder's blocks."""
+    """Image encoder, prompt encoder and mask decoder, with the adaptation of the papers in the encoder's blocks.
+
+    Its parameters are shapes at first: `samjax.models.adapt` and `from_flat` give them values.
+    """
 
     def __init__(
         self,
         config: SamConfig,
         adaptation: Adaptation | None = None,
         compute: ComputeConfig | None = None,
-        *,
-        rngs: nnx.Rngs,
     ):
         adaptation, compute = adaptation or Adaptation(), compute or ComputeConfig()
-        self.image_encoder = ImageEncoder(config, adaptation, compute, rngs=rngs)
-        self.prompt_encoder = PromptEncoder(config, rngs=rngs)
-        self.mask_decoder = MaskDecoder(config, compute, rngs=rngs)
+        self.image_encoder = ImageEncoder(config, adaptation, compute)
+        self.prompt_encoder = PromptEncoder(config)
+        self.mask_decoder = MaskDecoder(config, compute)
         self.config = config
         self.adaptation = adaptation
 
@@ -90,8 +90,3 @@ class Sam(nnx.Module):
         """`encode`, then `decode` with a prompt batch of B * Z pictures."""
         embeddings = self.encode(images, valid)
         return self.decode(embeddings.reshape(-1, *embeddings.shape[2:]), prompts, multimask=multimask)
-
-
-def abstract_sam(config: SamConfig, adaptation: Adaptation | None = None, compute: ComputeConfig | None = None) -> Sam:
-    """A Sam whose parameters are shapes only."""
-    return abstract(lambda rngs: Sam(config, adaptation, compute, rngs=rngs))

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from samjax.models.config import SamConfig
-from samjax.models.layers import layer_norm
+from samjax.models.layers import layer_norm, linear
 
 
 class DownsampledAttention(nnx.Module):
     """Multi-head attention whose inner width is the model's divided by `downsample`."""
 
-    def __init__(self, dim: int, heads: int, downsample: int, *, dtype: str, rngs: nnx.Rngs):
+    def __init__(self, dim: int, heads: int, downsample: int, *, dtype: str):
         inner = dim // downsample
-        self.q_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
-        self.k_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
-        self.v_proj = nnx.Linear(dim, inner, dtype=dtype, rngs=rngs)
-        self.out_proj = nnx.Linear(inner, dim, dtype=dtype, rngs=rngs)
+        self.q_proj = linear(dim, inner, dtype=dtype)
+        self.k_proj = linear(dim, inner, dtype=dtype)
+        self.v_proj = linear(dim, inner, dtype=dtype)
+        self.out_proj = linear(inner, dim, dtype=dtype)
         self.heads = heads
 
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, key_valid: jax.Array | None = None) -> jax.Array:
@@ -49,9 +49,9 @@ class DownsampledAttention(nnx.Module):
 
 
 class TransformerMlp(nnx.Module):
-    def __init__(self, dim: int, hidden: int, *, dtype: str, rngs: nnx.Rngs):
-        self.lin1 = nnx.Linear(dim, hidden, dtype=dtype, rngs=rngs)
-        self.lin2 = nnx.Linear(hidden, dim, dtype=dtype, rngs=rngs)
+    def __init__(self, dim: int, hidden: int, *, dtype: str):
+        self.lin1 = linear(dim, hidden, dtype=dtype)
+        self.lin2 = linear(hidden, dim, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.lin2(jax.nn.relu(self.lin1(x)))
@@ -60,16 +60,16 @@ class TransformerMlp(nnx.Module):
 class TwoWayBlock(nnx.Module):
     """Self-attention of tokens, tokens to picture, MLP, picture to tokens (Kirillov et al. 2023, fig. 14)."""
 
-    def __init__(self, config: SamConfig, first: bool, *, dtype: str, rngs: nnx.Rngs):
+    def __init__(self, config: SamConfig, first: bool, *, dtype: str):
         dim, heads = config.out_dim, config.decoder_heads
-        self.self_attn = DownsampledAttention(dim, heads, 1, dtype=dtype, rngs=rngs)
-        self.norm1 = layer_norm(dim, 1e-5, rngs)
-        self.cross_attn_token_to_image = DownsampledAttention(dim, heads, 2, dtype=dtype, rngs=rngs)
-        self.norm2 = layer_norm(dim, 1e-5, rngs)
-        self.mlp = TransformerMlp(dim, config.decoder_mlp_dim, dtype=dtype, rngs=rngs)
-        self.norm3 = layer_norm(dim, 1e-5, rngs)
-        self.norm4 = layer_norm(dim, 1e-5, rngs)
-        self.cross_attn_image_to_token = DownsampledAttention(dim, heads, 2, dtype=dtype, rngs=rngs)
+        self.self_attn = DownsampledAttention(dim, heads, 1, dtype=dtype)
+        self.norm1 = layer_norm(dim, 1e-5)
+        self.cross_attn_token_to_image = DownsampledAttention(dim, heads, 2, dtype=dtype)
+        self.norm2 = layer_norm(dim, 1e-5)
+        self.mlp = TransformerMlp(dim, config.decoder_mlp_dim, dtype=dtype)
+        self.norm3 = layer_norm(dim, 1e-5)
+        self.norm4 = layer_norm(dim, 1e-5)
+        self.cross_attn_image_to_token = DownsampledAttention(dim, heads, 2, dtype=dtype)
         self.first = first
 
     def __call__(
@@ -89,14 +89,10 @@ class TwoWayBlock(nnx.Module):
 
 
 class TwoWayTransformer(nnx.Module):
-    def __init__(self, config: SamConfig, *, dtype: str, rngs: nnx.Rngs):
-        self.layers = nnx.List(
-            TwoWayBlock(config, index == 0, dtype=dtype, rngs=rngs) for index in range(config.decoder_depth)
-        )
-        self.final_attn_token_to_image = DownsampledAttention(
-            config.out_dim, config.decoder_heads, 2, dtype=dtype, rngs=rngs
-        )
-        self.norm_final_attn = layer_norm(config.out_dim, 1e-5, rngs)
+    def __init__(self, config: SamConfig, *, dtype: str):
+        self.layers = nnx.List(TwoWayBlock(config, index == 0, dtype=dtype) for index in range(config.decoder_depth))
+        self.final_attn_token_to_image = DownsampledAttention(config.out_dim, config.decoder_heads, 2, dtype=dtype)
+        self.norm_final_attn = layer_norm(config.out_dim, 1e-5)
 
     def __call__(
         self, image: jax.Array, image_pe: jax.Array, token_pe: jax.Array, valid: jax.Array

@@ -11,13 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from samjax.models.config import ComputeConfig
-from samjax.models.flat import BlockSpans, abstract, flat_shapes, from_flat
+from samjax.models.flat import BlockSpans, flat_shapes, from_flat
 from samjax.models.initialise import initial_values
-from samjax.models.layers import PatchDeconv
+from samjax.models.layers import PatchDeconv, convolution, instance_norm
 
 SLOPE = 0.01
 """Of the leaky ReLU."""
-_HE_NORMAL = nnx.initializers.variance_scaling(2 / (1 + SLOPE**2), "fan_in", "normal")
 
 
 @dataclass(frozen=True)
@@ -61,30 +60,28 @@ class ConvBlock(nnx.Module):
     As in nnU-Net the convolution has a bias, although the norm subtracts it again.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, stride: int, *, dtype: str, rngs: nnx.Rngs):
-        # Padded on both sides like PyTorch's, which "SAME" is not where the stride is 2.
-        self.conv = nnx.Conv(in_dim, out_dim, (3, 3), stride, padding=1, kernel_init=_HE_NORMAL, dtype=dtype, rngs=rngs)
-        self.norm = nnx.InstanceNorm(out_dim, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
+    def __init__(self, in_dim: int, out_dim: int, stride: int, *, dtype: str):
+        self.conv = convolution(in_dim, out_dim, 3, stride, bias=True, dtype=dtype)
+        self.norm = instance_norm(out_dim, 1e-5)
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.leaky_relu(self.norm(self.conv(x)), SLOPE).astype(self.dtype)
 
 
-def _conv_blocks(in_dim: int, out_dim: int, stride: int, count: int, dtype: str, rngs: nnx.Rngs) -> nnx.List:
+def _conv_blocks(in_dim: int, out_dim: int, stride: int, count: int, dtype: str) -> nnx.List:
     """`count` blocks; the first has the stride."""
     return nnx.List(
-        ConvBlock(out_dim if index else in_dim, out_dim, 1 if index else stride, dtype=dtype, rngs=rngs)
-        for index in range(count)
+        ConvBlock(out_dim if index else in_dim, out_dim, 1 if index else stride, dtype=dtype) for index in range(count)
     )
 
 
 class EncoderStage(nnx.Module):
     """The convolutions of one resolution on the way down."""
 
-    def __init__(self, config: UNetConfig, level: int, dtype: str, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, level: int, dtype: str):
         in_dim, stride = (config.features[level - 1], 2) if level else (config.in_channels, 1)
-        self.convs = _conv_blocks(in_dim, config.features[level], stride, config.convs_per_stage, dtype, rngs)
+        self.convs = _conv_blocks(in_dim, config.features[level], stride, config.convs_per_stage, dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for conv in self.convs:
@@ -95,10 +92,10 @@ class EncoderStage(nnx.Module):
 class DecoderStage(nnx.Module):
     """One resolution on the way up: from the next lower one and the encoder's output at this one (`skip`)."""
 
-    def __init__(self, config: UNetConfig, level: int, dtype: str, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, level: int, dtype: str):
         dim, below = config.features[level : level + 2]
-        self.up = PatchDeconv(below, dim, 2, dtype=dtype, rngs=rngs)
-        self.convs = _conv_blocks(2 * dim, dim, 1, config.convs_per_stage, dtype, rngs)
+        self.up = PatchDeconv(below, dim, 2, dtype=dtype)
+        self.convs = _conv_blocks(2 * dim, dim, 1, config.convs_per_stage, dtype)
 
     def __call__(self, below: jax.Array, skip: jax.Array) -> jax.Array:
         x = jnp.concatenate([self.up(below), skip], axis=-1)
@@ -110,14 +107,13 @@ class DecoderStage(nnx.Module):
 class UNet(nnx.Module):
     """Encoder and decoder stages and segmentation heads, each list from full resolution downwards."""
 
-    def __init__(self, config: UNetConfig, compute: ComputeConfig | None = None, *, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, compute: ComputeConfig | None = None):
         compute = compute or ComputeConfig()
         dtype, levels = compute.dtype, range(len(config.features))
-        self.encoder = nnx.List(EncoderStage(config, level, dtype, rngs=rngs) for level in levels)
-        self.decoder = nnx.List(DecoderStage(config, level, dtype, rngs=rngs) for level in levels[:-1])
+        self.encoder = nnx.List(EncoderStage(config, level, dtype) for level in levels)
+        self.decoder = nnx.List(DecoderStage(config, level, dtype) for level in levels[:-1])
         self.heads = nnx.List(
-            nnx.Conv(dim, config.classes, (1, 1), kernel_init=_HE_NORMAL, dtype=dtype, rngs=rngs)
-            for dim in config.features[: config.supervised]
+            convolution(dim, config.classes, 1, bias=True, dtype=dtype) for dim in config.features[: config.supervised]
         )
         self.config = config
         self.compute = compute
@@ -164,13 +160,8 @@ class UNet(nnx.Module):
         return (jax.checkpoint(call) if self.compute.remat else call)(stage, *inputs)
 
 
-def abstract_unet(config: UNetConfig, compute: ComputeConfig | None = None) -> UNet:
-    """A U-Net whose parameters are shapes only."""
-    return abstract(lambda rngs: UNet(config, compute, rngs=rngs))
-
-
 def random_unet(config: UNetConfig, compute: ComputeConfig | None = None, seed: int = 0) -> UNet:
     """A U-Net with initial parameters: He-normal kernels, as nnU-Net's."""
-    model = abstract_unet(config, compute)
+    model = UNet(config, compute)
     from_flat(model, initial_values(flat_shapes(model), seed))
     return model

@@ -20,6 +20,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from samjax.commands import command
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import RECIPE, EmbeddingStore, bytes_below
 from samjax.data.loading.pipeline import MapDataset
@@ -159,8 +160,8 @@ def _fill(session: Session, encode: Callable[[Batch], jax.Array], items: list[Wa
             advance(host["valid"].sum() * jax.process_count())
             if vote(stop.signal is not None):
                 raise Stopped(
-                    f"{session.folder} while computing embeddings, those of finished cases are kept; go on with python "
-                    f"train.py --resume --run {session.folder}",
+                    f"{session.folder} while computing embeddings, those of finished cases are kept; go on with "
+                    + command("train", "--resume", "--run", session.folder),
                     stop.signal or signal.SIGTERM,
                 )
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from samjax.commands import command
 from samjax.data.loading.pipeline import MapDataset
 from samjax.errors import Stopped
 from samjax.figures.curves import draw_curves
@@ -34,7 +35,6 @@ from samjax.training.step import (
     initial_state,
     make_train_step,
     per_device,
-    precision_of,
     replicate,
     shard,
     unreplicate,
@@ -58,7 +58,7 @@ def train(options: TrainOptions) -> Path:
             if is_writer():
                 stack.enter_context(locked(folder))
         session = session or resumed_session(options)
-        stack.enter_context(jax.default_matmul_precision(precision_of(session.options.dtype)))
+        stack.enter_context(jax.default_matmul_precision(session.config.compute.precision))
         _train(session, stack.enter_context(StopRequest()))
     return folder
 
@@ -220,8 +220,8 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
                 tools.checkpoints.wait()
                 barrier("stopped")
                 raise Stopped(
-                    f"{folder} after step {step} of {stage.end_step}, saved; go on with python train.py --resume "
-                    f"--run {folder}",
+                    f"{folder} after step {step} of {stage.end_step}, saved; go on with "
+                    + command("train", "--resume", "--run", folder),
                     tools.stop.signal or signal.SIGTERM,
                 )
     return _all_trained(earlier, unreplicate(state), session)

@@ -9,10 +9,9 @@ from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import SamConfig
-from samjax.options import TrainOptions
+from samjax.options import PHANTOM_STEPS, TrainOptions
 from samjax.strategies import Strategy
 
-PHANTOM_STEPS = 300
 _COUNTS = (
     "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
     "checkpoint_every", "accumulate", "lr_finder_every", "cache_embeddings",
@@ -108,7 +107,7 @@ FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget"
 BOUND = (
     "strategy", "data", "weights", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha",
     "lora_targets", "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate",
-    "clip_norm",
+    "clip_norm", "patients", "split_file",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
 

@@ -1,6 +1,7 @@
 """What a run needs before its first step: its options, weights, data and split, new or resumed."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.imaging.doubts import RANGES, Ranges, ranges_of
 from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d
 from samjax.data.samples import RegionSlices, largest_square
-from samjax.data.splits import Splits, only_patient, split_cases
+from samjax.data.shared import overlapping_domains
+from samjax.data.split_files import read_split_file
+from samjax.data.splits import Splits, only_patient, split_cases, with_members
 from samjax.errors import UserError
 from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
@@ -30,8 +34,7 @@ from samjax.runs.model import load_base_of
 from samjax.strategies import Strategy, find_strategy
 from samjax.training.distributed import barrier, errors_shared, from_writer, is_writer
 from samjax.training.resolve import check_embeddings, continued_options, resolve
-from samjax.weights.base import load_base
-from samjax.weights.files import Weights
+from samjax.weights.base import Weights, load_base
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def new_session(options: TrainOptions) -> Session:
         cases, folders = [], {}
         if strategy.family != "pictures":
             folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
-            cases = _labelled_cases(folders, options)
+            cases = _labelled_cases(folders, options, options.patients)
         splits = _splits(cases, options)
         config = RunConfig(
             options,
@@ -78,14 +81,17 @@ def new_session(options: TrainOptions) -> Session:
         if options.channels == PCA2D:
             train = of_part(cases, splits, "train")
             pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
-    folder = Path(from_writer(lambda: str(_written_run(config, splits, pca))))
+    ranges = ranges_of(case.geometry for case in of_part(cases, splits, "train")) if cases else None
+    folder = Path(from_writer(lambda: str(_written_run(config, splits, pca, ranges))))
     return _session(folder, config, base, cases, splits)
 
 
-def _written_run(config: RunConfig, splits: Splits, pca: Pca2d | None) -> Path:
+def _written_run(config: RunConfig, splits: Splits, pca: Pca2d | None, ranges: Ranges | None) -> Path:
     folder = new_run_folder(config.options.run, config.options.strategy)
     if pca is not None:
         pca.save(folder / PCA)
+    if ranges is not None:
+        write_text(folder / RANGES, ranges.to_json())
     write_text(folder / SPLIT, json.dumps(splits.to_json(), indent=2) + "\n")
     write_text(folder / CONFIG, config.to_json())
     point_latest(folder)
@@ -132,13 +138,25 @@ def _absolute(weights: str) -> str:
 
 
 def _splits(cases: list[CachedCase], options: TrainOptions) -> Splits:
+    """The split of the cases: one case's alone, that of a file, or by the seed; notes and warnings go to stderr."""
+    listed, notes = [case.case for case in cases], []
     if options.overfit is not None:
-        return only_patient(cases[0].case)
-    return split_cases([case.case for case in cases], options.seed, options.fold)
+        splits = only_patient(listed[0])
+    elif options.split_file is not None:
+        splits, notes = read_split_file(options.split_file, options.fold, listed)
+    else:
+        splits = split_cases(listed, options.seed, options.fold)
+    splits = with_members(splits, cases)
+    fingerprints = {(case.case.domain, case.case.id): case.fingerprint for case in cases}
+    warnings = overlapping_domains(splits.select(listed, "all"), fingerprints) if options.overfit is None else []
+    if is_writer():
+        for line in [*(f"note: {note}" for note in notes), *(f"warning: {warning}" for warning in warnings)]:
+            print(line, file=sys.stderr)
+    return splits
 
 
-def _labelled_cases(folders: dict[str, Path], options: TrainOptions) -> list[CachedCase]:
-    cases = list_cases(folders, options.layout, options.labels, options.limit)
+def _labelled_cases(folders: dict[str, Path], options: TrainOptions, patients: Path | None = None) -> list[CachedCase]:
+    cases = list_cases(folders, options.layout, options.labels, options.limit, patients)
     if options.overfit is not None:
         found = [case for case in cases if case.id == options.overfit]
         if not found:

@@ -78,11 +78,6 @@ def unreplicate(tree: object) -> object:
     return jax.tree.map(lambda x: np.array(x.addressable_data(0)).reshape(x.shape[1:]), tree)
 
 
-def precision_of(dtype: str) -> str:
-    """Of matrix products: float32 means float32, where a GPU would else multiply in TF32."""
-    return "highest" if dtype == "float32" else "default"
-
-
 def per_device(*scalars: np.generic) -> list[np.ndarray]:
     """Each scalar once for every local device."""
     return [np.full(jax.local_device_count(), scalar) for scalar in scalars]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
 from samjax.errors import UserError
 from samjax.models.config import PRESETS, SamConfig
@@ -88,100 +87,9 @@ def _windows(tables: list[int], tokens: int, size: tuple[int, int, int], where: 
 
 
 def expected_shapes(config: SamConfig) -> dict[str, Shape]:
-    """Every tensor of a SAM of this architecture, by our paths."""
-    return {**_encoder_shapes(config), **_prompt_shapes(config), **_decoder_shapes(config)}
+    """The shape of every tensor of a SAM of this architecture, by our paths."""
+    # Here, since JAX and Flax take a second to import: a command's --help does not need them.
+    from samjax.models.flat import flat_shapes
+    from samjax.models.sam import Sam
 
-
-def _linear(path: str, fan_in: int, fan_out: int) -> dict[str, Shape]:
-    return {f"{path}/kernel": (fan_in, fan_out), f"{path}/bias": (fan_out,)}
-
-
-def _conv(path: str, side: int, fan_in: int, fan_out: int) -> dict[str, Shape]:
-    return {f"{path}/kernel": (side, side, fan_in, fan_out), f"{path}/bias": (fan_out,)}
-
-
-def _norm(path: str, dim: int) -> dict[str, Shape]:
-    return {f"{path}/scale": (dim,), f"{path}/bias": (dim,)}
-
-
-def _encoder_shapes(config: SamConfig) -> dict[str, Shape]:
-    dim, out, tokens = config.embed_dim, config.out_dim, config.image_size // config.patch_size
-    shapes = {
-        "image_encoder/pos_embed": (1, tokens, tokens, dim),
-        **_conv("image_encoder/patch_embed/proj", config.patch_size, config.in_channels, dim),
-    }
-    for index in range(config.depth):
-        block = f"image_encoder/blocks/{index}"
-        length = 2 * (tokens if index in config.global_attn_indexes else config.window_size) - 1
-        shapes |= {
-            **_norm(f"{block}/norm1", dim),
-            f"{block}/attn/rel_pos_h": (length, dim // config.num_heads),
-            f"{block}/attn/rel_pos_w": (length, dim // config.num_heads),
-            **_linear(f"{block}/attn/qkv", dim, 3 * dim),
-            **_linear(f"{block}/attn/proj", dim, dim),
-            **_norm(f"{block}/norm2", dim),
-            **_linear(f"{block}/mlp/lin1", dim, config.mlp_dim),
-            **_linear(f"{block}/mlp/lin2", config.mlp_dim, dim),
-        }
-    return shapes | {
-        "image_encoder/neck/0/kernel": (1, 1, dim, out),
-        **_norm("image_encoder/neck/1", out),
-        "image_encoder/neck/2/kernel": (3, 3, out, out),
-        **_norm("image_encoder/neck/3", out),
-    }
-
-
-def _prompt_shapes(config: SamConfig) -> dict[str, Shape]:
-    dim, channels = config.out_dim, config.mask_channels
-    kinds = ("point_embeddings/0", "point_embeddings/1", "point_embeddings/2", "point_embeddings/3")
-    return {
-        "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix": (2, dim // 2),
-        **{f"prompt_encoder/{kind}/embedding": (1, dim) for kind in (*kinds, "not_a_point_embed", "no_mask_embed")},
-        **_conv("prompt_encoder/mask_downscaling/0", 2, 1, channels // 4),
-        **_norm("prompt_encoder/mask_downscaling/1", channels // 4),
-        **_conv("prompt_encoder/mask_downscaling/3", 2, channels // 4, channels),
-        **_norm("prompt_encoder/mask_downscaling/4", channels),
-        **_conv("prompt_encoder/mask_downscaling/6", 1, channels, dim),
-    }
-
-
-def _attention_shapes(path: str, dim: int, inner: int) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
-    for name in ("q_proj", "k_proj", "v_proj"):
-        shapes |= _linear(f"{path}/{name}", dim, inner)
-    return shapes | _linear(f"{path}/out_proj", inner, dim)
-
-
-def _mlp_shapes(path: str, widths: list[int]) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
-    for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
-        shapes |= _linear(f"{path}/layers/{index}", fan_in, fan_out)
-    return shapes
-
-
-def _decoder_shapes(config: SamConfig) -> dict[str, Shape]:
-    dim, masks = config.out_dim, config.num_multimask + 1
-    shapes: dict[str, Shape] = {}
-    for index in range(config.decoder_depth):
-        layer = f"mask_decoder/transformer/layers/{index}"
-        shapes |= _attention_shapes(f"{layer}/self_attn", dim, dim)
-        shapes |= _attention_shapes(f"{layer}/cross_attn_token_to_image", dim, dim // 2)
-        shapes |= _attention_shapes(f"{layer}/cross_attn_image_to_token", dim, dim // 2)
-        for norm in ("norm1", "norm2", "norm3", "norm4"):
-            shapes |= _norm(f"{layer}/{norm}", dim)
-        shapes |= _linear(f"{layer}/mlp/lin1", dim, config.decoder_mlp_dim)
-        shapes |= _linear(f"{layer}/mlp/lin2", config.decoder_mlp_dim, dim)
-    for index in range(masks):
-        shapes |= _mlp_shapes(f"mask_decoder/output_hypernetworks_mlps/{index}", [dim, dim, dim, dim // 8])
-    hidden = [config.iou_head_dim] * (config.iou_head_depth - 1)
-    return {
-        **_attention_shapes("mask_decoder/transformer/final_attn_token_to_image", dim, dim // 2),
-        **_norm("mask_decoder/transformer/norm_final_attn", dim),
-        "mask_decoder/iou_token/embedding": (1, dim),
-        "mask_decoder/mask_tokens/embedding": (masks, dim),
-        **_conv("mask_decoder/output_upscaling/0", 2, dim, dim // 4),
-        **_norm("mask_decoder/output_upscaling/1", dim // 4),
-        **_conv("mask_decoder/output_upscaling/3", 2, dim // 4, dim // 8),
-        **_mlp_shapes("mask_decoder/iou_prediction_head", [dim, *hidden, masks]),
-        **shapes,
-    }
+    return flat_shapes(Sam(config))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from samjax.errors import UserError
 
-# The first eight digits of a file's md5 stand in its name.
+# Each name ends in the first six digits of the file's md5.
 FILES = {"vit_b": "sam_vit_b_01ec64.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_h": "sam_vit_h_4b8939.pth"}
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything"
 
@@ -24,13 +24,13 @@ def download(
     base_url: str = BASE_URL,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Fetches the checkpoint of `model` (a key of `FILES`) and returns where it lies.
+    """Fetches the checkpoint of `model` (a key of `FILES`) and returns its path.
 
     Args:
         model: `vit_b`, `vit_l` or `vit_h`.
         path: the file to write, or an existing folder to write it in. A complete file is not fetched again.
-        base_url: the address under which the files lie.
-        progress: called with (bytes that are there, bytes in all).
+        base_url: the address of the folder that holds the files.
+        progress: called with (bytes fetched so far, bytes in all).
 
     Until it is complete the file is called `NAME.part`; a second call goes on where the first was cut off.
 
@@ -40,7 +40,7 @@ def download(
     name = FILES[model]
     path = Path(path)
     path = path / name if path.is_dir() else path
-    digest = path_digest(name)
+    digest = md5_prefix(name)
     if path.exists():
         _check_md5(path, digest, "move it away or name another path")
         return path
@@ -63,13 +63,13 @@ def download(
     return part.replace(path)
 
 
-def path_digest(name: str) -> str:
-    """The beginning of the md5 that a file's name tells: `01ec64` of `sam_vit_b_01ec64.pth`."""
+def md5_prefix(name: str) -> str:
+    """The first digits of a file's md5, from its name: `01ec64` of `sam_vit_b_01ec64.pth`."""
     return name.removesuffix(".pth").rsplit("_", 1)[1]
 
 
 def _fetch(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
-    """Appends what `part` lacks. Raises OSError if the connection breaks off before the end."""
+    """Appends to `part` the bytes that it lacks. Raises OSError if the connection breaks off before the end."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "samjax"})
     if have:

@@ -14,16 +14,23 @@ from samjax.models.adapt import PATCH_KERNEL
 from samjax.models.config import Adaptation, SamConfig
 from samjax.models.lora import merge_lora
 from samjax.models.resizing import resize_matrix
+from samjax.weights.hugging_face import CONFIG, WEIGHTS, transformers_config
+from samjax.weights.matching import require_finite
 from samjax.weights.names import from_ours
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import write_safetensors
 
 
 def save_meta(path: Path | str, flat: Mapping[str, np.ndarray]) -> Path:
-    """Writes Meta's names: a `.pth` for `torch.load`, or a `.safetensors` file, by the suffix of `path`."""
+    """Writes Meta's names: a `.pth` for `torch.load`, or a `.safetensors` file, by the suffix of `path`.
+
+    Raises:
+        UserError: `path` has another suffix, or a tensor holds values that are not finite.
+    """
     path = Path(path)
     if path.suffix not in (".pth", ".safetensors"):
         raise UserError(f"{path}: expected a name that ends in .pth or .safetensors")
+    require_finite(flat, path)
     tensors = from_ours(flat, "meta")
     if path.suffix == ".pth":
         write_pth(path, tensors)
@@ -37,58 +44,22 @@ def save_transformers(path: Path | str, flat: Mapping[str, np.ndarray], config: 
 
     A `path` that ends in `.safetensors` is the weights file; any other is a new folder for
     `transformers.SamModel.from_pretrained`, with `model.safetensors` and `config.json`.
+
+    Raises:
+        UserError: something else lies at `path`, or a tensor holds values that are not finite.
     """
     path = Path(path)
+    require_finite(flat, path)
     if path.suffix == ".safetensors":
         weights = path
     else:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path}: exists and is no empty folder; name a new folder or a .safetensors file")
-        weights = path / "model.safetensors"
-        with replacing(path / "config.json") as temporary:
+        weights = path / WEIGHTS[0]
+        with replacing(path / CONFIG) as temporary:
             temporary.write_text(json.dumps(transformers_config(config), indent=2) + "\n")
     write_safetensors(weights, from_ours(flat, "transformers"), {"format": "pt"})
     return weights
-
-
-def transformers_config(config: SamConfig) -> dict[str, object]:
-    """The `config.json` of a `SamModel` of this architecture.
-
-    Its mask decoder gets Meta's epsilon of 1e-5 for LayerNorm; Hugging Face's own default there is 1e-6.
-    """
-    return {
-        "model_type": "sam",
-        "architectures": ["SamModel"],
-        "vision_config": {
-            "hidden_size": config.embed_dim,
-            "output_channels": config.out_dim,
-            "num_hidden_layers": config.depth,
-            "num_attention_heads": config.num_heads,
-            "num_channels": config.in_channels,
-            "image_size": config.image_size,
-            "patch_size": config.patch_size,
-            "window_size": config.window_size,
-            "global_attn_indexes": list(config.global_attn_indexes),
-            "num_pos_feats": config.out_dim // 2,
-            "mlp_dim": config.mlp_dim,
-        },
-        "prompt_encoder_config": {
-            "hidden_size": config.out_dim,
-            "image_size": config.image_size,
-            "patch_size": config.patch_size,
-            "mask_input_channels": config.mask_channels,
-        },
-        "mask_decoder_config": {
-            "hidden_size": config.out_dim,
-            "mlp_dim": config.decoder_mlp_dim,
-            "num_hidden_layers": config.decoder_depth,
-            "num_attention_heads": config.decoder_heads,
-            "num_multimask_outputs": config.num_multimask,
-            "iou_head_depth": config.iou_head_depth,
-            "iou_head_hidden_dim": config.iou_head_dim,
-            "layer_norm_eps": 1e-5,
-        },
-    }
 
 
 def plain_sam(

@@ -178,7 +178,7 @@ class _Machine:
         return self.constructors[target.name](*arguments)
 
     def build(self) -> None:
-        """PyTorch hangs `_metadata` on its OrderedDict; attributes mean nothing here and are dropped."""
+        """PyTorch sets an attribute `_metadata` on its OrderedDict; attributes mean nothing here and are dropped."""
         self.stack.pop()
         if type(self.stack[-1]) is not dict:
             raise TypeError("attributes set on what is no dict")

@@ -1,4 +1,4 @@
-"""The names of SAM's tensors in our spelling, Meta's and Hugging Face's, and what lies between them.
+"""The names of SAM's tensors in our spelling, Meta's and Hugging Face's, and how each lays a tensor out.
 
 Ours are Meta's names with "/" for "." and the last word by the kind of module: `kernel` (stored input-first,
 as Flax does), `scale`, `embedding`, `bias`. One table serves every direction.

@@ -1,4 +1,4 @@
-"""Reads the state dict of a PyTorch checkpoint without PyTorch and without executing its pickle.
+"""Reads a PyTorch checkpoint without PyTorch and without executing its pickle.
 
 The format (torch.save since PyTorch 1.6): an uncompressed zip archive with one pickle, `NAME/data.pkl`, whose
 persistent ids name storages, and one member `NAME/data/KEY` with the raw bytes of each storage.
@@ -37,18 +37,14 @@ STORAGES = {
 # A ViT-H checkpoint with its optimiser's state needs about half a megabyte.
 MAX_PICKLE_BYTES = 8 << 20
 
-STATE_KEYS = ("model", "state_dict", "model_state_dict")
 
+def read_pth(path: Path) -> object:
+    """What was saved in a checkpoint: dicts, lists, strings and numbers, and tensors as read-only arrays.
 
-def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint by name, as read-only arrays that map the file.
-
-    A state dict may lie directly in the file or under `model`, `state_dict` or `model_state_dict`; whatever
-    else a training checkpoint holds (optimiser, epoch) is left out.
+    The arrays map the file.
 
     Raises:
-        UserError: the file is in PyTorch's old format, truncated or damaged, names anything but plain data
-            and tensors, or holds no state dict.
+        UserError: the file is truncated or damaged, or names anything but plain data and tensors.
     """
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -59,13 +55,12 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
         "torch._utils._rebuild_parameter": _parameter,
     }
     try:
-        content = read_pickle(archive.pickle(), constructors, STORAGES, archive.storage)
+        return read_pickle(archive.pickle(), constructors, STORAGES, archive.storage)
     except PickleRefused as error:
         raise UserError(
             f"{path}: {error}; nothing of it was executed. Expected a checkpoint as "
             "torch.save(model.state_dict(), file) writes it"
         ) from error
-    return _state_dict(content, path)
 
 
 class _Archive:
@@ -161,17 +156,3 @@ def _parameter(tensor: object, requires_grad: object, hooks: object) -> np.ndarr
     if not isinstance(tensor, np.ndarray):
         raise TypeError("a parameter that is no tensor")
     return tensor
-
-
-def _state_dict(content: object, path: Path) -> dict[str, np.ndarray]:
-    """The named tensors in a checkpoint's content."""
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; expected a state dict (names and tensors)")
-    for state in (*(content.get(key) for key in STATE_KEYS), content):
-        if isinstance(state, dict) and any(isinstance(value, np.ndarray) for value in state.values()):
-            return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
-    keys = ", ".join(repr(key)[:50] for key in list(content)[:5]) or "none"
-    raise UserError(
-        f"{path}: holds no state dict; expected tensors at the top or under {', '.join(STATE_KEYS)}, "
-        f"but its keys are: {keys}"
-    )

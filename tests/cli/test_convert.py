@@ -1,28 +1,26 @@
-"""The two commands of `convert/`, as a user calls them."""
+"""`samjax convert` and the two scripts of `convert/`, as a user calls them."""
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
-from samjax.weights.files import file_sha256, load_weights
+import pytest
+
+from samjax.cli.main import dispatch
+from samjax.errors import UserError
+from samjax.weights.base import file_sha256, load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors
+from tests.cli.process import ROOT, python
 from tests.made_runs import write_base, write_run
 from tests.weights.checkpoints import SMALL, random_named, same
 
-ROOT = Path(__file__).parents[2]
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return python(ROOT / "convert" / script, *arguments)
 
 
-def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "convert" / command, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "500"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+def convert(*arguments: object) -> None:
+    dispatch(["convert", *map(str, arguments)])
 
 
 def test_there_and_back(tmp_path):
@@ -84,3 +82,41 @@ def test_runs_are_written_for_pytorch(tmp_path):
         assert result.stderr.count("\n") == 1
         assert part in result.stderr
     assert not (tmp_path / "no.pth").exists()
+
+
+def test_one_command_converts_whatever_it_is_given_to_the_other_side(tmp_path, capsys):
+    theirs = random_named("meta")
+    write_pth(tmp_path / "sam.pth", theirs)
+    convert(tmp_path / "sam.pth", tmp_path / "ours.safetensors")
+    assert load_weights(tmp_path / "ours.safetensors").config == SMALL
+    assert read_safetensors(tmp_path / "ours.safetensors")[1]["format"] == "samjax"
+
+    convert(tmp_path / "ours.safetensors", tmp_path / "back.pth")
+    assert same(read_pth(tmp_path / "back.pth"), theirs)
+    convert(tmp_path / "ours.safetensors", tmp_path / "back.safetensors")  # only its content says that it is ours
+    assert same(read_safetensors(tmp_path / "back.safetensors")[0], theirs)
+    convert(tmp_path / "back.safetensors", tmp_path / "again.safetensors")
+    assert same(read_safetensors(tmp_path / "again.safetensors")[0], load_weights(tmp_path / "ours.safetensors").flat)
+
+    convert(tmp_path / "sam.pth", tmp_path / "hf.safetensors", "--format", "transformers")
+    assert read_safetensors(tmp_path / "hf.safetensors")[0].keys() == random_named("transformers").keys()
+    convert(tmp_path / "hf.safetensors", tmp_path / "from_hf.safetensors")
+    assert same(read_safetensors(tmp_path / "from_hf.safetensors")[0], load_weights(tmp_path / "sam.pth").flat)
+    said = [line.rsplit("  ", 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("written ")]
+    expected = ("samjax", "Meta's code", "Meta's code", "samjax", "transformers", "samjax")
+    assert said == [f"for {user}" for user in expected]
+
+
+def test_a_run_is_converted_for_pytorch(tmp_path):
+    good = write_run(tmp_path / "good", write_base(tmp_path / "base.safetensors"), tmp_path, depth=1)
+    for number, source in enumerate((good, good / "final.safetensors")):
+        convert(source, tmp_path / f"merged{number}.safetensors")
+        assert load_weights(tmp_path / f"merged{number}.safetensors").config.in_channels == 4
+
+
+def test_options_of_both_ways_are_refused_together(tmp_path):
+    with pytest.raises(UserError, match="--download fetches a checkpoint for samjax; leave out --format"):
+        convert(tmp_path, tmp_path / "a.safetensors", "--download", "vit_b", "--format", "meta")
+    with pytest.raises(UserError, match=r"a\.msgpack: expected a name that ends in \.pth or \.safetensors"):
+        convert(write_base(tmp_path / "base.safetensors"), tmp_path / "a.msgpack")
+    assert [path.name for path in tmp_path.iterdir()] == ["base.safetensors"]

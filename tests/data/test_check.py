@@ -1,9 +1,4 @@
-import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +11,6 @@ from samjax.errors import UserError
 from tests.data.imaging.test_volumes import DAMAGE, broken
 from tests.data.trees import example, save, save_brats, save_msd, source_label
 
-REPOSITORY = Path(__file__).parents[2]
 LABEL_DAMAGE = {
     "foreign value": "label value 3 is not one of brats2021's",
     "half a value": "label value 1.5",
@@ -112,46 +106,3 @@ def test_a_4d_file_is_checked_channel_by_channel(tmp_path, scan):
     path.write_bytes(path.read_bytes()[:-100])
     report = check(root, workers=1, progress=False)
     assert [problem.case for problem in report.problems] == ["BRATS_001", "BRATS_002"]
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "samjax.data.check", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-
-
-def test_the_command(tmp_path, scan):
-    root = tmp_path / "data"
-    for number in range(3):
-        save_brats(root / f"BraTS2021_{number:05d}", f"BraTS2021_{number:05d}", scan)
-    done = run(root, "--workers", "2")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "3 cases, 3 of them with a label: all can be used." in done.stdout
-
-    broken(root / "BraTS2021_00001" / "BraTS2021_00001_t2.nii.gz", "nan", scan)
-    shutil.rmtree(root / "BraTS2021_00002")
-    done = run(root, "--json", tmp_path / "out" / "found.json", "--workers", "1")
-    assert done.returncode == 1
-    assert "1 cannot be used" in done.stdout
-    assert "NaN" in done.stdout
-    found = json.loads((tmp_path / "out" / "found.json").read_text())
-    assert found["unusable"] == ["BraTS2021_00001"]
-    assert (found["cases"], found["labelled"]) == (2, 2)
-    (problem,) = found["problems"]
-    assert problem["file"].endswith("BraTS2021_00001_t2.nii.gz")
-    assert problem["unusable"] is True
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere"], "no such file"),
-        ([".", "--layout", "x"], "--layout x"),
-        ([], "required"),
-        ([".", "--foo"], "foo"),
-    ],
-)
-def test_bad_usage(arguments, message):
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from samjax.data.labels import (
+    IGNORED,
     ROIS,
     SCHEMES,
     find_scheme,
@@ -95,6 +96,16 @@ def test_a_scheme_can_be_spelled_out():
     scheme = "edema=7,non-enhancing=2/3,enhancing=1,other=9"
     assert to_canonical(np.array([0, 7, 2, 3, 1, 9]), scheme, "x").tolist() == [0, 1, 2, 2, 3, 0]
     assert roi_value(scheme, "tumor-core") == 2
+    assert scheme_text(find_scheme(scheme).codes) == scheme
+
+
+def test_values_may_be_ignored():
+    scheme = "edema=1,non-enhancing=2,enhancing=3,ignore=4/9"
+    codes = to_canonical(np.array([0, 1, 2, 3, 4, 9]), scheme, "x")
+    assert codes.tolist() == [0, 1, 2, 3, IGNORED, IGNORED]
+    assert not any(roi_mask(codes[4:], roi).any() for roi in ROIS)
+    assert from_canonical(codes, scheme).tolist() == [0, 1, 2, 3, 4, 4]
+    assert find_scheme(scheme).ignored == (4, 9)
     assert scheme_text(find_scheme(scheme).codes) == scheme
 
 

@@ -5,7 +5,6 @@ from samjax.data.slices import (
     decathlon_slices,
     empty_windows,
     enough_pixels,
-    evaluation_windows,
     roi_pixels,
     windows,
 )
@@ -88,17 +87,16 @@ def test_windows_with_a_little_of_the_region_are_neither_full_nor_empty(counts):
     assert 4 not in empty
 
 
+def test_windows_of_which_nothing_is_labelled_are_not_empty_ones(counts):
+    counts[16:] = 0
+    every = empty_windows(counts, 2, "whole-tumor", 0, 0.9, np.random.default_rng(0))
+    assert every.tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2])
 def test_a_share_that_is_none(counts, share):
     with pytest.raises(UserError, match="--empty-share"):
         empty_windows(counts, 2, "edema", 0, share, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(
-    ("slices", "depth", "starts"), [(8, 4, [0, 4]), (9, 4, [0, 4, 8]), (3, 4, [0]), (3, 1, [0, 1, 2])]
-)
-def test_evaluation_covers_every_slice_once(slices, depth, starts):
-    assert evaluation_windows(slices, depth).tolist() == starts
 
 
 def test_the_decathlon_rule_and_the_milder_one(counts):

@@ -1,9 +1,10 @@
+import hashlib
 import json
 
 import pytest
 
 from samjax.data.formats.layouts import Case
-from samjax.data.splits import PARTS, split_cases, split_patients, splits_from_json
+from samjax.data.splits import PARTS, Member, Split, Splits, split_cases, split_patients, splits_from_json
 from samjax.errors import UserError
 
 
@@ -98,6 +99,25 @@ def test_json_both_ways_and_its_hash():
     content["domains"]["adult"]["train"].append("p9999")
     with pytest.raises(UserError, match=r"^runs/x/split.json: its sha256"):
         splits_from_json(content, "runs/x/split.json")
+
+
+def test_cases_are_of_the_patient_that_the_split_notes():
+    splits = Splits(0, None, {"adult": Split(("p1",), (), ("p2",))}, {"adult": {"scan_2": Member("p1", "a-b-c-d")}})
+    again = splits_from_json(json.loads(json.dumps(splits.to_json())), "split.json")
+    assert again == splits
+    named, other = case("scan_2", "scan_2"), case("scan_2", "scan_2", "child")
+    assert splits.select([named, other], "train") == [named]
+    assert splits.select([named, case("x", "p2")], "test") == [case("x", "p2")]
+    assert splits.sha256 != Splits(0, None, splits.domains).sha256, "a changed fingerprint is seen"
+
+
+def test_splits_of_before_fingerprints_are_read_as_they_were():
+    old = {"seed": 0, "fold": None, "domains": {"adult": {"train": ["a"], "val": ["b"], "test": ["c"]}}}
+    written = {**old, "sha256": hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()}
+    splits = splits_from_json(written, "split.json")
+    assert splits.domains["adult"] == Split(("a",), ("b",), ("c",))
+    assert splits.members == {}
+    assert splits.to_json() == written
 
 
 @pytest.mark.parametrize("content", [{}, [], None, {"seed": 1, "fold": None, "domains": {"a": []}, "sha256": ""}])

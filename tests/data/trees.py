@@ -113,5 +113,7 @@ def save_nnunet(root: Path, scans: dict[str, Example], labels: dict, order=("t1"
         save(root / "labelsTr" / f"{case_id}.nii.gz", source_label(scan, "msd"))
     channels = {str(number): modality.upper() for number, modality in enumerate(order)}
     content = {"channel_names": channels, "labels": labels, "file_ending": ".nii.gz"}
+    if any(isinstance(values, list) for values in labels.values()):
+        content["regions_class_order"] = list(range(1, len(labels)))
     (root / "dataset.json").write_text(json.dumps(content))
     return root

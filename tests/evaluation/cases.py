@@ -1,5 +1,6 @@
 """Labelled cases in memory, made of their labels alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import Box, Volume
 from samjax.evaluation.case_scores import score_job
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.scoring import SliceRule
-from samjax.inference.volumes import CasePrediction
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.model import SegmentationModel
+from samjax.inference.predictions import PromptRounds, VolumePrediction, not_run
 
 
 def made_case(labels: np.ndarray, name: str = "case", domain: str = "demo", patient: str | None = None) -> CachedCase:
@@ -33,7 +37,30 @@ def square(shape: tuple[int, int, int], slices: slice, rows: slice, columns: sli
     return labels
 
 
-def collect_one(found: Collected, prediction: CasePrediction, rule: SliceRule, area: float) -> None:
+def made_model(
+    name: str = "one", prompt: str = "point", rois: tuple[str, ...] = ("whole-tumor",), clicks: int = 1
+) -> PromptedModel:
+    """A model that is only talked about: it has no weights."""
+    model = SegmentationModel(name, None, (), rois, None, image_size=64)
+    return PromptedModel(model, GroundTruthPrompts(prompt, clicks))
+
+
+def no_rounds(slices: int, rounds: int) -> PromptRounds:
+    """Rounds of prompts in which no slice was prompted yet, to be filled in."""
+    return PromptRounds(
+        np.zeros(slices, bool),
+        np.zeros((rounds, slices), np.float32),
+        np.zeros((rounds, slices, 3), np.int32),
+        np.zeros((slices, 2), np.float32),
+    )
+
+
+def predicted(mask: np.ndarray, rounds: PromptRounds | None = None) -> VolumePrediction:
+    """A prediction with or without rounds of prompts from ground truth."""
+    return replace(not_run(mask), rounds=rounds)
+
+
+def collect_one(found: Collected, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float) -> None:
     """Collects a case as `collect` does, scored in this process."""
-    found.see(prediction)
-    found.add(score_job(found.job(prediction, rule, area)))
+    found.see(case, prediction)
+    found.add(score_job(found.job(case, prediction, rule, area)))

@@ -5,14 +5,15 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from samjax.data.splits import Split, Splits
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
-from samjax.evaluation.evaluate import evaluate
+from samjax.evaluation.evaluate import Evaluation, evaluate
 from samjax.evaluation.selection import select_cases
-from samjax.inference.volumes import segmenter_of_run, zeroshot_segmenter
 from samjax.options import EvalOptions
 from tests.made_runs import write_base, write_run
 
@@ -48,7 +49,7 @@ def unet(place: Path, base: Path, cohort: Path) -> Path:
 def scored(cohort: Path, output: Path, *runs: Path, **options: object) -> dict:
     """The summary of an evaluation on the whole cohort."""
     chosen = {"run": runs, "data": (f"demo={cohort}",), "workers": 0, "cache": False, "output": output} | options
-    assert evaluate(EvalOptions(**chosen)) == output
+    assert evaluate(EvalOptions(**chosen)) == Evaluation(output, 0)
     return json.loads((output / "summary.json").read_text())
 
 
@@ -74,7 +75,10 @@ def test_everything_that_was_promised_is_there(together):
     html = (output / "report.html").read_text(encoding="utf-8")
     assert html.count("data:image/png") >= len(figures)
     slices, volumes = rows(output / "slices.csv"), rows(output / "volumes.csv")
-    assert ",".join(slices[0]) == RUN_COLUMNS
+    assert ",".join(slices[0]) == f"{RUN_COLUMNS},scopes"
+    shows = {True: "slice+slice_all", False: "slice_all"}
+    assert {row["scopes"] for row in slices} == set(shows.values())
+    assert all(row["scopes"] == shows[int(row["true_pixels"]) > 0] for row in slices)
     assert ",".join(volumes[0]).startswith(RUN_COLUMNS)
     assert len(slices) == 6 * len(volumes) == 6 * 2 * (1 + 5)
 
@@ -127,6 +131,65 @@ def test_zeroshot_is_asked_for_each_region_and_channels_of_the_runs(place: Path,
     }
 
 
+def without_enhancing(cohort: Path, folder: Path) -> Path:
+    """The cohort with enhancing tumour called non-enhancing."""
+    for case in [path for path in cohort.iterdir() if path.is_dir()]:
+        shutil.copytree(case, folder / case.name)
+        path = next((folder / case.name).glob("*seg*"))
+        image = nib.load(path)
+        values = np.asanyarray(image.dataobj).copy()
+        values[values == 3] = 1
+        nib.save(nib.Nifti1Image(values, image.affine), path)
+    return folder
+
+
+@pytest.mark.parametrize("options", [{"prompt": "box"}, {"prompt": "point", "clicks": 2}, {"protocol": "decathlon"}])
+def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: Path, tmp_path: Path, options: dict):
+    data = without_enhancing(cohort, tmp_path / "lgg-2023")
+    given = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "roi": "enhancing"} | options
+    summary = scored(data, tmp_path / "out", data=(f"lgg={data}",), **given)
+    scopes = summary["runs"]["zeroshot"]["data"]["lgg"]["roi"]["enhancing"]
+    assert (scopes["slice"]["n"], scopes["slice"]["dice"]) == (0, None)
+    assert (scopes["volume"]["n"], scopes["volume"]["n_nonempty"], scopes["volume"]["dice_nonempty"]) == (2, 0, None)
+    assert "clicks" not in summary["runs"]["zeroshot"]
+    assert {row["scopes"] for row in rows(tmp_path / "out" / "slices.csv")} == {"slice_all"}
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_missing_predictions_are_found_before_anything_is_scored(cohort: Path, sam: Path, together, tmp_path: Path):
+    folder = shutil.copytree(together[0] / "predictions" / "sam", tmp_path / "mine")
+    first, second = sorted(folder.glob("*.nii.gz"))
+    second.unlink()
+    with pytest.raises(UserError, match=rf"--predictions .*mine: no {second.name} there"):
+        scored(cohort, tmp_path / "never", sam, predictions=(str(folder),))
+    first.unlink()
+    with pytest.raises(UserError, match=r"no .* there; .* \(2 of 2 cases have none\)"):
+        scored(cohort, tmp_path / "never", sam, predictions=(str(folder),))
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_rows_of_a_model_are_written_when_it_ends(cohort: Path, together, tmp_path: Path):
+    """The second model's predictions break off: what the first one scored is kept."""
+    good = together[0] / "predictions" / "sam"
+    bad = shutil.copytree(good, tmp_path / "bad")
+    cut = max(bad.glob("*.nii.gz"))
+    cut.write_bytes(cut.read_bytes()[:-40])
+    with pytest.raises(UserError, match=cut.name):
+        scored(cohort, tmp_path / "out", predictions=(f"good={good}", f"bad={bad}"))
+    for name, count in (("slices.csv", 12), ("volumes.csv", 2)):
+        found = rows(tmp_path / "out" / name)
+        assert {row["run"] for row in found} == {"good"}
+        assert len(found) == count
+
+
+def test_cases_left_out_are_counted(cohort: Path, base: Path, tmp_path: Path):
+    data = shutil.copytree(cohort, tmp_path / "broken-2023")
+    next(next(path for path in data.iterdir() if path.is_dir()).glob("*t1c*")).unlink()
+    options = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "workers": 0, "cache": False}
+    found = evaluate(EvalOptions(data=(f"x={data}",), output=tmp_path / "out", **options))
+    assert found == Evaluation(tmp_path / "out", 1)
+
+
 def test_two_runs_of_one_name_are_refused(place: Path, base: Path, cohort: Path, sam: Path):
     other = write_run(place / "elsewhere" / "sam", base, cohort, depth=2, prompt="mixed")
     with pytest.raises(UserError, match="the name sam is used twice"):
@@ -142,41 +205,21 @@ def test_what_cannot_be_analysed_is_said_before_anything_is_scored(place: Path, 
     assert not (place / "never").exists()
 
 
-def test_further_clicks_are_for_points_alone(sam: Path, base: Path):
-    def clicks(prompt: str) -> tuple[int, int]:
-        of_run = segmenter_of_run(sam, None, prompt, 3, True)
-        return of_run.clicks, zeroshot_segmenter(str(base), "edema", "t1", prompt, 3, 64).clicks
+def test_further_clicks_are_for_points_alone(place: Path, sam: Path, base: Path, cohort: Path):
+    def words(prompt: str) -> list[str]:
+        options = {"strategy": "zeroshot", "weights": str(base), "image_size": 64, "prompt": prompt, "clicks": 3}
+        found = scored(cohort, place / f"three-{prompt}", sam, **options, limit=1)
+        return [run["prompt"] for run in found["runs"].values()]
 
-    assert {prompt: clicks(prompt) for prompt in ("box", "point", "none")} == {
-        "box": (1, 1), "point": (3, 3), "none": (1, 1),
-    }  # fmt: skip
+    assert words("box") == ["box", "box"]
+    assert words("point") == ["point, 3 clicks", "point, 3 clicks"]
 
 
 def test_the_limit_is_of_each_domain(cohort: Path):
     data = (f"one={cohort}", f"two={cohort}")
-    cases = select_cases(EvalOptions(data=data, limit=1, cache=False), [])
+    cases = select_cases(EvalOptions(data=data, limit=1, cache=False), []).cases
     assert [case.case.domain for case in cases] == ["one", "two"]
     assert [case.case.id.partition("-")[0] for case in cases] == ["one", "two"], "results are named by id"
-
-
-def test_what_a_run_was_trained_on_is_scored_on_its_test_part_alone(place: Path, base: Path, cohort: Path):
-    run = write_run(place / "own", base, cohort, depth=2)
-    first, second = sorted(path.name.rsplit("-", 1)[0] for path in cohort.iterdir() if path.is_dir())
-    split = Splits(0, None, {"demo": Split((first,), (), (second,))})
-    (run / "split.json").write_text(json.dumps(split.to_json()))
-    elsewhere = shutil.copytree(cohort, place / "moved-2023")
-
-    def selected(*data: str, **options: object) -> list[str]:
-        found = select_cases(EvalOptions(data=data, cache=False, **options), [run])
-        return [f"{case.case.domain}:{case.case.patient}" for case in found]
-
-    assert selected() == [f"demo:{second}"]
-    assert selected(f"renamed={cohort}") == [f"renamed:{second}"]
-    assert selected(f"demo={elsewhere}") == [f"demo:{second}"], "the folder was moved"
-    assert selected(f"other={elsewhere}") == [f"other:{first}", f"other:{second}"]
-    both = f"demo={cohort}", f"other={elsewhere}"
-    assert selected(*both) == [f"demo:{second}", f"other:{first}", f"other:{second}"]
-    assert selected(*both, split=("demo=train",)) == [f"demo:{first}", f"other:{first}", f"other:{second}"]
 
 
 def test_runs_of_other_splits_are_named(place: Path, base: Path, cohort: Path):

@@ -13,9 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from samjax.data.formats.layouts import find_cases
+from samjax.data.imaging.doubts import RANGES, ranges_of
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.inference.batch import Outcome, predict
+from samjax.inference.predictor import read_images
 from samjax.options import PredictOptions
 from tests.data.trees import Example, affine_of, save_brats, save_msd
 from tests.made_runs import write_base, write_run
@@ -50,8 +53,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(place: Path, phantom: Example) -> Path:
     """What the runs were trained on, as far as they can tell: a folder whose name gives the label scheme."""
-    save_brats(place / "cohort-2023" / ID, ID, phantom, "brats2023")
-    return place / "cohort-2023"
+    save_brats(place / "BraTS2023" / ID, ID, phantom, "brats2023")
+    return place / "BraTS2023"
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +276,56 @@ def test_a_folder_goes_on_where_it_stopped_and_passes_over_what_is_broken(
         predict(only_bad)
 
 
+def test_the_mask_of_another_scan_of_that_name_is_not_taken(run: Path, scans: dict[str, Path], tmp_path: Path):
+    def predicted(folder: str, **options: object) -> Outcome:
+        given = {"output": tmp_path / "out", "run": (run,), "labels": "brats2023"} | options
+        return predict(PredictOptions((tmp_path / folder,), **given))
+
+    cohort(tmp_path / "first", scans, ("patient",))
+    shutil.copytree(tmp_path / "first", tmp_path / "copied")
+    shutil.copytree(tmp_path / "first", tmp_path / "other")
+    path = next((tmp_path / "other" / "patient").glob("*t2w*"))
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[::-1].copy(), image.affine), path)
+
+    assert predicted("first").written == 1
+    assert predicted("copied").already == 1
+    before = (tmp_path / "out" / "patient.nii.gz").read_bytes()
+    with pytest.raises(UserError, match=r"patient\.nii\.gz: exists and was made of another scan of that name"):
+        predicted("other")
+    assert (tmp_path / "out" / "patient.nii.gz").read_bytes() == before
+    assert predicted("other", overwrite=True).written == 1
+    with pytest.raises(UserError, match="another scan of that name"):
+        predicted("first")
+
+
+def test_a_scan_unlike_the_training_data_is_predicted_with_a_doubt(
+    run: Path, scans: dict[str, Path], phantom: Example, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    trained = shutil.copytree(run, tmp_path / "run")
+    (case,) = find_cases(scans["plain"], read_labels=False)
+    (trained / RANGES).write_text(ranges_of([read_images(case)[1]]).to_json())
+    save_brats(tmp_path / "thick" / ID, ID, phantom, None, spacing=(6.0, 1.0, 1.0))
+    assert predict(PredictOptions((tmp_path / "thick",), tmp_path / "out", run=(trained,))).written == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("doubt: ")]
+    assert f"doubt: {ID}: slice thickness (distance between slices) 6 mm; the training data have 1 mm" in said
+    predict(PredictOptions((scans["plain"],), tmp_path / "plain", run=(trained,)))
+    assert "doubt" not in capsys.readouterr().err
+
+
+def test_raised_background_gives_the_mask_of_the_plain_scan(run: Path, phantom: Example, tmp_path: Path):
+    def mask(name: str, change) -> np.ndarray:
+        changed = Example({m: change(image) for m, image in phantom.images.items()}, phantom.label)
+        save_brats(tmp_path / name / ID, ID, changed, None)
+        predict(PredictOptions((tmp_path / name,), tmp_path / "out" / name, run=(run,)))
+        return np.asarray(segmented(tmp_path / "out" / name).dataobj)
+
+    plain = mask("plain", lambda image: image)
+    np.testing.assert_array_equal(mask("raised", lambda image: image + 10), plain)
+    shifted = mask("shifted", lambda image: (image / 50 - 3).astype(np.float32))
+    assert (shifted != plain).mean() < 0.001
+
+
 def test_a_scan_is_never_replaced(run: Path, phantom: Example, tmp_path: Path):
     save_msd(tmp_path, {"BRATS_001": phantom})
     images = tmp_path / "imagesTr"
@@ -319,7 +372,7 @@ def test_a_prompt_file_names_each_case_once_and_may_leave_cases_out(
     file.write_text('{"a": [[0, 0, 0, 1]], "a": [[0, 0, 0, 1]]}')
     data = cohort(tmp_path / "data-2023", scans, ("a", "b"))
     options = PredictOptions((data,), tmp_path / "out", run=(run,), points=file)
-    with pytest.raises(UserError, match="a: stands there twice"):
+    with pytest.raises(UserError, match="a: is named twice"):
         predict(options)
     written(file, {"b": [[3, 4, 2, 1]]})
     assert predict(options) == Outcome(tmp_path / "out", written=1, already=0, left_out=1)
@@ -365,6 +418,14 @@ def test_the_command_writes_where_base_weights_have_moved(
     assert "label values (brats2023): whole-tumor 2" in result.stdout
     assert f"predictions: {tmp_path / 'out'} (1 written)" in result.stdout
     assert segmented(tmp_path / "out").shape == (32, 28, 7)
+
+    cohort(tmp_path / "two-2023", scans, ("a", "b"))
+    next((tmp_path / "two-2023" / "a").glob("*t1c*")).unlink()
+    more = ("--input", tmp_path / "two-2023", "--labels", "brats2023", "--output", tmp_path / "two", "--weights", base)
+    result = command("--run", moved, *more)
+    assert result.returncode == 1, "a case was left out"
+    assert (tmp_path / "two" / "b.nii.gz").is_file()
+    assert "(1 written, 1 left out)" in result.stdout
 
 
 @pytest.mark.skipif("SAMJAX_REAL_DATA" not in os.environ, reason="needs SAMJAX_REAL_DATA")

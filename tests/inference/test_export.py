@@ -13,7 +13,8 @@ import pytest
 from samjax.errors import UserError
 from samjax.inference import export as deployment
 from samjax.inference.export import deploy, load
-from samjax.inference.volumes import Segmenter, segmenter_of_run
+from samjax.inference.loading import model_of_run
+from samjax.inference.model import SegmentationModel
 from samjax.models.prompt_encoder import make_prompts
 from tests.made_runs import write_base, write_run
 
@@ -22,17 +23,17 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-4}  # values are of the order of ten
 
 
 @pytest.fixture(scope="module")
-def segmenter(tmp_path_factory) -> Segmenter:
+def model(tmp_path_factory) -> SegmentationModel:
     """Four channels, windows of two slices, LoRA."""
     place = tmp_path_factory.mktemp("run")
     run = write_run(place / "run", write_base(place / "base.safetensors"), place, depth=2)
-    return segmenter_of_run(run, None, None, 1, average=True)
+    return model_of_run(run)
 
 
 @pytest.fixture(scope="module")
-def folder(segmenter, tmp_path_factory) -> Path:
+def folder(model, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("deployed") / "out"
-    deploy(segmenter, out)
+    deploy(model, out)
     return out
 
 
@@ -47,19 +48,19 @@ def prompts(pictures: int, count: int, clicks: int) -> tuple[np.ndarray, ...]:
     return points, labels, boxes, rng.random(shape) < 0.5, masks, rng.random(shape) < 0.5
 
 
-def test_loaded_programs_give_what_the_model_gives(segmenter, folder):
+def test_loaded_programs_give_what_the_model_gives(model, folder):
     loaded = load(folder)
     images = np.random.default_rng(0).integers(0, 256, (1, 2, SIZE, SIZE, 4), np.uint8)
     slices = np.array([[True, False]])
     embeddings = loaded.encode(images, slices)
-    np.testing.assert_allclose(embeddings, jax.jit(segmenter.model.encode)(images.astype(np.float32), slices), **CLOSE)
+    np.testing.assert_allclose(embeddings, jax.jit(model.network().encode)(images.astype(np.float32), slices), **CLOSE)
     given = prompts(2, 1, 3)
     points, labels, boxes, has_box, masks, has_mask = given
-    decode = jax.jit(partial(segmenter.model.decode, multimask=None))
+    decode = jax.jit(partial(model.network().decode, multimask=None))
     expected = decode(embeddings[0], make_prompts(points, labels, boxes, has_box), masks=masks, has_mask=has_mask)
     found = loaded.decode(embeddings[0], *given)
-    for ours, model_s in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, model_s, **CLOSE)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, **CLOSE)
     assert found[0].shape == (2, 1, 4, SIZE // 4, SIZE // 4)
 
 
@@ -96,7 +97,7 @@ assert not any(name.startswith("samjax") for name in sys.modules)
     assert done.stdout.strip() == "(3, 2, 4, 4, 16)"
 
 
-def test_a_program_that_differs_is_noticed(segmenter, tmp_path, monkeypatch):
+def test_a_program_that_differs_is_noticed(model, tmp_path, monkeypatch):
     def other(folder: Path) -> deployment.Deployed:
         loaded = load(folder)
         changed = {name: x * 1.01 for name, x in loaded.parameters.items()}
@@ -104,27 +105,15 @@ def test_a_program_that_differs_is_noticed(segmenter, tmp_path, monkeypatch):
 
     monkeypatch.setattr(deployment, "load", other)
     with pytest.raises(RuntimeError, match="the loaded encoder differs from the model"):
-        deploy(segmenter, tmp_path / "out", ("cpu",))
+        deploy(model, tmp_path / "out", ("cpu",))
 
 
-def test_the_command_exports_base_weights(tmp_path, monkeypatch, capsys):
-    base = write_base(tmp_path / "base.safetensors")
-    out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["deployment", str(out), "--weights", str(base), "--platforms", "cpu"])
-    deployment.main()
-    said = capsys.readouterr().out
-    assert f"{out}: encoder, decoder for cpu; largest difference " in said
-    assert load(out).description["channels"] == "flair,t1gd,t2"
-
-
-def test_refusals(folder, segmenter, tmp_path):
+def test_refusals(folder, model, tmp_path):
     with pytest.raises(UserError, match="out: exists and is no empty folder"):
-        deploy(segmenter, folder)
+        deploy(model, folder)
     with pytest.raises(UserError, match=r"no deployment\.json there"):
         load(tmp_path)
-    unet = segmenter_of_run(
-        write_run(tmp_path / "unet", tmp_path, tmp_path, strategy="unet", lora_rank=8), None, None, 1, True
-    )
+    unet = model_of_run(write_run(tmp_path / "unet", tmp_path, tmp_path, strategy="unet", lora_rank=8))
     with pytest.raises(UserError, match="unet: a U-Net; only SAM is exported"):
         deploy(unet, tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -16,10 +16,13 @@ from samjax.data.formats.layouts import find_cases
 from samjax.data.imaging.geometry import geometry_of
 from samjax.data.imaging.volumes import Box, Volume
 from samjax.errors import UserError
-from samjax.inference import encoded as scan
-from samjax.inference.prompts import SlicePrediction, SlicePrompt
+from samjax.inference import encoded
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.loading import model_of_run
+from samjax.inference.predictions import SlicePrediction
+from samjax.inference.prompts import SlicePrompt
 from samjax.inference.propagation import IOU_SHARE, MIN_PIXELS, box_around, click_inside, propagate_prompts
-from samjax.inference.volumes import segment, segmenter_of_run
+from samjax.inference.volumes import segment_cases
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.resizing import to_input, to_native
 from tests.data.trees import example, save_brats
@@ -71,9 +74,8 @@ def case(volume: Volume) -> CachedCase:
 
 def scored(run: Path, case: CachedCase, prompt: str) -> np.ndarray:
     """What eval.py predicts for the case."""
-    segmenter = segmenter_of_run(run, None, prompt, 1, average=True)
-    (found,) = segment(segmenter, [case], slices=4, workers=0, seed=0)
-    return found.predicted
+    ((_, found),) = segment_cases(model_of_run(run), [case], GroundTruthPrompts(prompt))
+    return found.mask
 
 
 def tight_boxes(labels: np.ndarray) -> list[tuple[int, ...]]:
@@ -122,7 +124,7 @@ def test_a_picture_is_what_the_model_gives_by_hand(run: Path, predictor: Predict
     masks, iou, low = predictor.predict(clicks, labels, box)
     assert masks.shape == (1, 28, 32)
 
-    model = segmenter_of_run(run, None, None, 1, average=True).model
+    model = model_of_run(run).network()
     picture = np.zeros((1, 1, 32, 32, 4), np.uint8)
     picture[0, 0, :28] = volume.images[0]
 
@@ -161,27 +163,32 @@ def test_base_weights_take_pictures_volumes_and_masks(base: Path, volume: Volume
         predictor.segment()
 
 
-def test_asking_again_compiles_and_encodes_nothing(
+def test_further_prompts_compile_and_encode_nothing(
     predictor: Predictor, volume: Volume, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     predictor.set_volume(volume.images)
-    encoded = []
-    original = scan.encode
-    monkeypatch.setattr(scan, "encode", lambda *args: encoded.append(len(args[3])) or original(*args))
+    windows = []
+    original = encoded.encode
+
+    def noted(*args: object, **options: object) -> tuple[jax.Array, ...]:
+        windows.append(len(args[3]))
+        return original(*args, **options)
+
+    monkeypatch.setattr(encoded, "encode", noted)
     predictor.segment(points=[(2, 5, 5, 1), (2, 9, 9, 0), (2, 3, 3, 1)])
     predictor.segment(boxes=[(1, 0, 0, 1, 9, 9)])
-    assert encoded == [1, 1]  # windows of slices 2, 3 and 0, 1: each for itself
+    assert windows == [1, 1]  # windows of slices 2, 3 and 0, 1: each for itself
     with jax.log_compiles():
         predictor.segment(points=[(3, 6, 8, 1), (3, 2, 2, 0), (3, 1, 1, 0), (3, 2, 1, 0)])
         predictor.segment(boxes=[(0, 3, 3, 3, 20, 20), (2, 1, 1, 2, 5, 5)])
-    assert encoded == [1, 1]
+    assert windows == [1, 1]
     assert not [entry.message for entry in caplog.records if "ompiling" in entry.message]
     with jax.log_compiles():  # that a compilation would have been seen
         jax.jit(lambda x: x + 41)(1.0)
     assert [entry.message for entry in caplog.records if "ompiling" in entry.message]
 
 
-def test_answers_do_not_depend_on_what_is_asked_beside_them(predictor: Predictor, volume: Volume):
+def test_a_prediction_does_not_depend_on_the_prompts_beside_it(predictor: Predictor, volume: Volume):
     predictor.set_volume(volume.images)
     rng = np.random.default_rng(2)
     corners = np.sort(rng.integers(0, 28, (11, 2, 2)), axis=1)
@@ -189,11 +196,11 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(predictor: Predictor
     prompts.append(SlicePrompt(3, tuple((x, 5, x % 2) for x in range(5))))
     together = predictor.predict_slices(prompts)
     assert len(together) == 12
-    for prompt, answer in zip(prompts, together, strict=True):
+    for prompt, one in zip(prompts, together, strict=True):
         (alone,) = predictor.predict_slices([prompt])
-        assert (alone.slice, answer.slice) == (prompt.slice, prompt.slice)
-        assert abs(alone.iou - answer.iou) < 1e-4
-        assert np.count_nonzero(alone.mask != answer.mask) <= 2  # a logit of almost nothing may round either way
+        assert (alone.slice, one.slice) == (prompt.slice, prompt.slice)
+        assert abs(alone.iou - one.iou) < 1e-4
+        assert np.count_nonzero(alone.mask != one.mask) <= 2  # a logit of almost nothing may round either way
 
 
 def test_two_boxes_on_a_slice_are_united_with_the_lower_iou(predictor: Predictor, volume: Volume):
@@ -234,7 +241,7 @@ def test_a_case_on_disk_is_read_without_its_label(predictor: Predictor, tmp_path
         predictor.set_volume(tmp_path)
 
 
-def test_what_cannot_be_asked_is_refused(place: Path, base: Path, volume: Volume):
+def test_prompts_that_cannot_be_used_are_refused(place: Path, base: Path, volume: Volume):
     clicks_only = write_run(place / "clicks", base, place, depth=2, prompt="point")
     predictor = Predictor.from_run(clicks_only)
     with pytest.raises(UserError, match="set_volume"):
@@ -285,10 +292,10 @@ def ball(slices: int = 15) -> np.ndarray:
 
 
 def oracle(truth: np.ndarray, iou: Callable[[int], float] = lambda z: 0.9) -> Callable[[Sequence[SlicePrompt]], list]:
-    """Answers with the truth inside the box, or with all of it if a positive click hits it."""
+    """Predicts the truth inside the box, or all of it if a positive click hits it."""
 
     def predict_slices(prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
-        answers = []
+        found = []
         for prompt in prompts:
             mask = np.zeros(truth.shape[1:], bool)
             if prompt.box is not None:
@@ -296,46 +303,46 @@ def oracle(truth: np.ndarray, iou: Callable[[int], float] = lambda z: 0.9) -> Ca
                 mask[y0 : y1 + 1, x0 : x1 + 1] = truth[prompt.slice, y0 : y1 + 1, x0 : x1 + 1]
             elif any(label and truth[prompt.slice, y, x] for x, y, label in prompt.clicks):
                 mask = truth[prompt.slice]
-            answers.append(SlicePrediction(prompt.slice, mask, iou(prompt.slice)))
-        return answers
+            found.append(SlicePrediction(prompt.slice, mask, iou(prompt.slice)))
+        return found
 
     return predict_slices
 
 
-def united(answers: Sequence[SlicePrediction], truth: np.ndarray) -> np.ndarray:
-    found = np.zeros_like(truth)
-    for answer in answers:
-        found[answer.slice] |= answer.mask
-    return found
+def united(predictions: Sequence[SlicePrediction], truth: np.ndarray) -> np.ndarray:
+    mask = np.zeros_like(truth)
+    for one in predictions:
+        mask[one.slice] |= one.mask
+    return mask
 
 
 @pytest.mark.parametrize("around", [box_around, click_inside])
-def test_a_mask_is_carried_up_and_down_until_it_vanishes(around: Callable):
+def test_a_mask_is_propagated_up_and_down_until_it_vanishes(around: Callable):
     truth = ball()
     start = {5: SlicePrompt(5, ((12, 14, 1),))}  # below the middle: upwards the boxes have to grow
-    answers = list(propagate_prompts(oracle(truth), [start], 15, around))
-    reached = sorted(answer.slice for answer in answers)
+    found = list(propagate_prompts(oracle(truth), [start], 15, around))
+    reached = sorted(one.slice for one in found)
     areas = truth.sum((1, 2))
     assert reached == [z for z in range(15) if areas[z] >= MIN_PIXELS]
-    missed = np.count_nonzero(united(answers, truth)[reached] != truth[reached])
+    missed = np.count_nonzero(united(found, truth)[reached] != truth[reached])
     assert missed == 0
 
 
-def test_a_carried_mask_ends_where_the_model_doubts_it():
+def test_propagation_ends_where_the_model_doubts_the_mask():
     truth = np.ones((9, 30, 30), bool)
     start = [{4: SlicePrompt(4, box=(3, 3, 9, 9))}]
     for factor, reached in ((0.9, [2, 3, 4, 5]), (1.1, list(range(9)))):
         doubt = oracle(truth, lambda z, factor=factor: 0.4 * (factor * IOU_SHARE if z in (1, 6) else 1))
-        assert sorted(answer.slice for answer in propagate_prompts(doubt, start, 9, box_around)) == reached
+        assert sorted(one.slice for one in propagate_prompts(doubt, start, 9, box_around)) == reached
 
 
 def test_two_prompts_of_a_region_meet_and_keep_their_own_slices():
     truth = ball()
     ask = oracle(truth)
-    small = SlicePrompt(9, box=(12, 14, 12, 14))  # the user's own, smaller than the mask that would be carried there
-    answers = list(propagate_prompts(ask, [{6: SlicePrompt(6, ((12, 14, 1),)), 9: small}], 15, click_inside))
-    assert np.count_nonzero(united(answers, truth)[9]) == 1
-    assert {answer.slice for answer in answers if answer.mask.any()} == set(range(2, 13))
+    small = SlicePrompt(9, box=(12, 14, 12, 14))  # the user's own, smaller than the mask that would be propagated there
+    found = list(propagate_prompts(ask, [{6: SlicePrompt(6, ((12, 14, 1),)), 9: small}], 15, click_inside))
+    assert np.count_nonzero(united(found, truth)[9]) == 1
+    assert {one.slice for one in found if one.mask.any()} == set(range(2, 13))
     apart = list(propagate_prompts(ask, [{6: SlicePrompt(6, ((12, 14, 1),))}, {9: small}], 15, click_inside))
     assert np.count_nonzero(united(apart, truth)[9]) == np.count_nonzero(truth[9])
 
@@ -348,7 +355,7 @@ def test_boxes_grow_slightly_and_stay_inside():
     assert box_around(mask, 3).box == (0, 8, 59, 49)
 
 
-def test_propagation_by_the_model_is_its_own_answers_in_turn(predictor: Predictor, volume: Volume):
+def test_propagation_by_the_model_is_its_own_predictions_in_turn(predictor: Predictor, volume: Volume):
     predictor.set_volume(volume.images)
     found = predictor.segment(boxes=[(2, 4, 4, 2, 20, 24)], propagate=True)
     (start,) = predictor.predict_slices([SlicePrompt(2, box=(4, 4, 24, 20))])

@@ -17,7 +17,7 @@ import numpy as np
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import flat_shapes, from_flat
 from samjax.models.prompt_encoder import EMPTY, NEGATIVE, POSITIVE, Prompts, make_prompts
-from samjax.models.sam import Sam, abstract_sam, normalise
+from samjax.models.sam import Sam, normalise
 from samjax.weights.architecture import expected_shapes
 from samjax.weights.names import from_ours, to_ours
 
@@ -98,7 +98,7 @@ def our_weights(config: SamConfig) -> dict[str, np.ndarray]:
 
 def our_sam(config: SamConfig) -> Sam:
     """A model with these weights."""
-    model = abstract_sam(config)
+    model = Sam(config)
     from_flat(model, our_weights(config))
     return model
 
@@ -107,7 +107,7 @@ def our_sam(config: SamConfig) -> Sam:
 def adapted_weights() -> Mapping[str, np.ndarray]:
     """Random weights by our paths for MINI with all that can be added; nothing is at its initial value."""
     weights = our_weights(MINI)
-    for path, shape in flat_shapes(abstract_sam(MINI, ADAPTATION)).items():
+    for path, shape in flat_shapes(Sam(MINI, ADAPTATION)).items():
         if path not in weights:
             weights[path] = 0.2 * random_values(path, shape)
     return weights
@@ -120,7 +120,7 @@ def sam_with(
     config: SamConfig = MINI,
 ) -> Sam:
     """A model with those of `weights` that it has."""
-    model = abstract_sam(config, adaptation, compute)
+    model = Sam(config, adaptation, compute)
     from_flat(model, {path: weights[path] for path in flat_shapes(model)})
     return model
 

@@ -9,9 +9,9 @@ from flax import nnx
 
 from samjax.models.adapt import PATCH_KERNEL, adapt, random_sam
 from samjax.models.config import PRESETS, Adaptation, ComputeConfig
-from samjax.models.flat import flat_shapes, to_flat
+from samjax.models.flat import to_flat
 from samjax.models.prompt_encoder import Buffer
-from samjax.models.sam import Sam, abstract_sam
+from samjax.models.sam import Sam
 from samjax.strategies import CROSS_SLICE, LORA, MASK_DECODER, PATCH_EMBEDDING, STRATEGIES, trainable_filter
 from samjax.weights.architecture import expected_shapes
 from tests.models.cases import ADAPTATION, MINI, our_sam, our_weights, pictures
@@ -23,7 +23,7 @@ FOUR_CHANNELS = replace(VIT_B, in_channels=4)
 
 def trainable(config, adaptation, *patterns: str) -> int:
     """The number of values that train where these patterns of paths do."""
-    model = abstract_sam(config, adaptation)
+    model = Sam(config, adaptation)
     _, chosen, _ = nnx.split(model, trainable_filter(replace(STRATEGIES["lora"], stages=(patterns,))), ...)
     return sum(leaf.size for leaf in jax.tree.leaves(chosen))
 
@@ -48,16 +48,11 @@ def test_trainable_parameters_of_vit_b(config, adaptation, patterns, count):
 
 
 def test_the_gaussian_matrix_never_trains():
-    model = abstract_sam(VIT_B)
+    model = Sam(VIT_B)
     *_, rest = nnx.split(model, trainable_filter(replace(STRATEGIES["lora"], stages=((".*",),))), ...)
     buffers = [path for path, leaf in nnx.to_flat_state(rest) if isinstance(leaf, Buffer)]
     assert ["/".join(path) for path in buffers] == ["prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"]
     assert len(nnx.to_flat_state(rest)) == 1
-
-
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_modules_have_the_shapes_that_weight_files_are_checked_against(name):
-    assert flat_shapes(abstract_sam(PRESETS[name])) == expected_shapes(PRESETS[name])
 
 
 def flat(model) -> dict[str, np.ndarray]:

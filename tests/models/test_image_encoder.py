@@ -12,7 +12,7 @@ from flax import nnx
 from samjax.models.config import PRESETS, ComputeConfig, SamConfig
 from samjax.models.flat import stack_blocks, unstack_blocks
 from samjax.models.image_encoder import ImageEncoder
-from samjax.models.sam import abstract_sam, normalise
+from samjax.models.sam import Sam, normalise
 from tests.models.cases import (
     ADAPTATION,
     MINI,
@@ -113,7 +113,7 @@ def test_a_longer_span_is_the_same_program():
     """Its blocks are scanned: unrolled, all would be computed again at once in the backward pass."""
 
     def products(config: SamConfig) -> int:
-        encoder = abstract_sam(config).image_encoder
+        encoder = Sam(config).image_encoder
         graphdef, params = nnx.split(encoder)
 
         def loss(params: nnx.State, images: jax.Array) -> jax.Array:
@@ -184,8 +184,8 @@ def test_another_size_interpolates_the_positions():
     np.testing.assert_allclose(block[0], expected, atol=1e-5)
 
 
-def test_abstract_model_allocates_nothing():
-    model = abstract_sam(PRESETS["vit_h"])
+def test_a_model_without_values_allocates_nothing():
+    model = Sam(PRESETS["vit_h"])
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model))
 
 

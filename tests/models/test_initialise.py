@@ -1,4 +1,4 @@
-"""Values drawn by path against the modules' own initialisers."""
+"""Initial values: constants, deviations, and what differs from them so that a SAM can be trained from here."""
 
 import itertools
 import re
@@ -9,12 +9,13 @@ import pytest
 from flax import nnx
 
 from samjax.models.config import SamConfig
-from samjax.models.flat import to_flat
+from samjax.models.flat import flat_shapes
 from samjax.models.initialise import initial_values
 from samjax.models.sam import Sam
+from samjax.models.unet import UNet, UNetConfig
 from tests.models.cases import ADAPTATION
 
-# One of every module, with equal widths: each new shape takes time to compile.
+# One of every module.
 CONFIG = SamConfig(
     embed_dim=64,
     depth=1,
@@ -33,23 +34,11 @@ CONFIG = SamConfig(
 
 
 @pytest.fixture(scope="module")
-def modules() -> dict[str, np.ndarray]:
-    """What the modules draw, by stored path."""
-    fast = jax.random.key(0, impl="unsafe_rbg")
-    return to_flat(nnx.state(Sam(CONFIG, ADAPTATION, rngs=nnx.Rngs(fast))), CONFIG.block_spans)
+def drawn() -> dict[str, np.ndarray]:
+    return initial_values(flat_shapes(Sam(CONFIG, ADAPTATION)), seed=0)
 
 
-@pytest.fixture(scope="module")
-def drawn(modules) -> dict[str, np.ndarray]:
-    return initial_values({path: value.shape for path, value in modules.items()}, seed=0)
-
-
-def test_constants_are_the_same(modules, drawn):
-    constant = {path for path, value in modules.items() if np.ptp(value) == 0}
-    assert constant == {path for path, value in drawn.items() if np.ptp(value) == 0}
-    assert all(np.array_equal(drawn[path], modules[path]) for path in constant)
-
-
+ZERO = re.compile(r".*/(bias|rel_pos_[hw]|lora/\w+/b|cross_slice/up/kernel)")
 BLOCKS = re.compile(r"image_encoder/blocks/\d+/(attn|mlp)/\w+/kernel")
 OWN = {
     "image_encoder/pos_embed",
@@ -58,15 +47,30 @@ OWN = {
 }
 
 
-def test_mean_and_deviation_are_the_same(modules, drawn):
-    """Within six standard errors of a normal sample of that size; but for those that begin otherwise."""
-    for path, expected in modules.items():
-        if np.ptp(expected) == 0 or BLOCKS.fullmatch(path) or path in OWN:
+def test_what_starts_at_zero_and_at_one(drawn):
+    for path, value in drawn.items():
+        constant = 0 if ZERO.fullmatch(path) else 1 if path.endswith("/scale") else None
+        assert (np.ptp(value) == 0) == (constant is not None), path
+        assert constant is None or (value == constant).all(), path
+
+
+def test_deviations_are_those_that_keep_the_size_of_what_goes_through(drawn):
+    """1 / sqrt(fan-in) (LeCun et al. 1998), within six standard errors of a normal sample; embeddings have 1."""
+    for path, found in drawn.items():
+        if np.ptp(found) == 0 or BLOCKS.fullmatch(path) or path in OWN:
             continue
-        found, count = drawn[path], expected.size
         assert found.dtype == np.float32
-        assert abs(found.mean() - expected.mean()) < 6 * (2 / count) ** 0.5 * expected.std(), path
-        assert abs(np.log(found.std() / expected.std())) < 6 / count**0.5, path
+        # Each pixel of a transposed convolution's output has one pixel of its input.
+        fan_in = found.shape[2] if "output_upscaling" in path else np.prod(found.shape[:-1])
+        deviation = 1.0 if path.endswith("/embedding") else fan_in**-0.5
+        assert abs(found.mean()) < 6 * (2 / found.size) ** 0.5 * deviation, path
+        assert abs(np.log(found.std() / deviation)) < 6 / found.size**0.5, path
+
+
+def test_every_value_of_a_model_comes_from_here_or_from_a_file():
+    """The modules draw none themselves."""
+    for model in (Sam(CONFIG, ADAPTATION), UNet(UNetConfig())):
+        assert {type(leaf) for leaf in jax.tree.leaves(nnx.state(model))} == {jax.ShapeDtypeStruct}
 
 
 def test_the_blocks_begin_small_so_that_the_picture_shows_in_the_embedding(drawn):
@@ -89,11 +93,10 @@ def test_the_neck_hands_tokens_on(drawn):
     assert np.corrcoef(passed.ravel(), tokens.ravel())[0, 1] > 0.95
 
 
-def test_frequencies_reach_from_far_below_the_modules_own_to_these(modules, drawn):
-    path = "prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"
-    found = drawn[path]
-    assert found[:, : found.shape[1] // 4].std() < 0.25 * modules[path].std()
-    assert found[:, -found.shape[1] // 4 :].std() > 0.5 * modules[path].std()
+def test_frequencies_reach_from_far_below_sams_own_deviation_of_one_to_it(drawn):
+    found = drawn["prompt_encoder/pe_layer/positional_encoding_gaussian_matrix"]
+    assert found[:, : found.shape[1] // 4].std() < 0.25
+    assert 0.5 < found[:, -found.shape[1] // 4 :].std() < 1.2
 
 
 def test_each_path_has_its_own_values_and_they_depend_on_the_seed_and_path_alone(drawn):

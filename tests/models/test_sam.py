@@ -7,7 +7,7 @@ from flax import nnx
 
 from samjax.models.config import ComputeConfig
 from samjax.models.flat import from_flat, to_flat
-from samjax.models.sam import Sam, abstract_sam
+from samjax.models.sam import Sam
 from tests.models.cases import (
     ADAPTATION,
     MINI,
@@ -54,7 +54,7 @@ def test_parameters_that_are_not_named_stay():
 
 
 def test_unknown_and_misshapen_parameters_are_errors():
-    model = abstract_sam(MINI)
+    model = Sam(MINI)
     with pytest.raises(KeyError, match="the model has no parameter mask_decoder/gamma"):
         from_flat(model, {"mask_decoder/gamma": np.zeros(3)})
     with pytest.raises(ValueError, match=r"shape \(2, 16\), expected \(1, 16\)"):
@@ -65,7 +65,7 @@ def test_layer_norms_have_sams_epsilon():
     """1e-5 in the two-way transformer, 1e-6 everywhere else."""
     found = {
         "/".join(map(str, path)): module.epsilon
-        for path, module in nnx.iter_modules(abstract_sam(MINI))
+        for path, module in nnx.iter_modules(Sam(MINI))
         if isinstance(module, nnx.LayerNorm)
     }
     assert len(found) == 2 * 2 + 2 + 2 + 2 * 4 + 1 + 1
@@ -88,7 +88,7 @@ def test_calling_the_model_encodes_and_decodes(monkeypatch):
     encoded = []
     monkeypatch.setattr(Sam, "encode", lambda self, *given: encoded.append(given) or embeddings)
     monkeypatch.setattr(Sam, "decode", lambda self, *given, multimask: (*given, multimask))
-    given, prompts, multimask = abstract_sam(MINI)("images", "prompts", "valid", multimask=True)
+    given, prompts, multimask = Sam(MINI)("images", "prompts", "valid", multimask=True)
     assert encoded == [("images", "valid")]
     assert (prompts, multimask) == ("prompts", True)
     assert np.array_equal(given[4], embeddings[1, 1])

@@ -7,7 +7,7 @@ import numpy as np
 
 from samjax.models.config import ComputeConfig
 from samjax.models.flat import flat_shapes, from_flat
-from samjax.models.unet import UNet, UNetConfig, abstract_unet
+from samjax.models.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(in_channels=2, features=(4, 6, 8, 8))
 """Four resolutions, of which two are supervised; sides are filled up to multiples of 8."""
@@ -16,7 +16,7 @@ SMALL = UNetConfig(in_channels=2, features=(4, 6, 8, 8))
 def weights(config: UNetConfig = SMALL) -> dict[str, np.ndarray]:
     """Random weights by our paths: nothing is at zero or one."""
     drawn = {}
-    for path, shape in flat_shapes(abstract_unet(config)).items():
+    for path, shape in flat_shapes(UNet(config)).items():
         values = np.random.RandomState(zlib.crc32(path.encode())).standard_normal(shape).astype(np.float32)
         if path.endswith("/bias"):
             drawn[path] = 0.1 * values
@@ -29,7 +29,7 @@ def weights(config: UNetConfig = SMALL) -> dict[str, np.ndarray]:
 
 def unet(compute: ComputeConfig | None = None, config: UNetConfig = SMALL) -> UNet:
     """A model with these weights."""
-    model = abstract_unet(config, compute)
+    model = UNet(config, compute)
     from_flat(model, weights(config))
     return model
 

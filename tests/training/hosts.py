@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from samjax.data.on_device.keys import sample_keys
 from samjax.errors import UserError
 from samjax.training import distributed
 from samjax.training.step import (
@@ -24,7 +25,7 @@ from samjax.training.step import (
     shard,
     unreplicate,
 )
-from samjax.training.tasks.objective import Batch, SliceResults, sample_keys
+from samjax.training.tasks.objective import Batch, SliceResults
 from tests.training import small
 
 SAMPLES = 8
@@ -50,7 +51,7 @@ def results(model: Pixels, batch: Batch, key: jax.Array) -> SliceResults:
     logits = model(batch["images"] * gain[..., None, None, None])
     loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean(axis=(2, 3))
     counted = batch["slices"] & batch["valid"][:, None] & labels.any(axis=(2, 3))
-    return SliceResults(loss, counted, {"true": labels.sum(axis=(2, 3))}, logits > 0)
+    return SliceResults(loss, counted, {"true": labels.sum(axis=(2, 3))})
 
 
 def three_steps() -> dict[str, np.ndarray]:

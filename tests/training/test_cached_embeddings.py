@@ -30,7 +30,7 @@ from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.stop import StopRequest
 from samjax.training.tasks.objective import Objective, augmented, augmented_labels, slice_results
 from samjax.training.tasks.segmentation import augmentation_of, training_store, validation_store, window_data
-from samjax.weights.files import save_weights
+from samjax.weights.base import save_weights
 from tests.training import small
 
 

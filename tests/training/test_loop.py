@@ -23,7 +23,7 @@ from samjax.training.lr_finder import Sweep
 from samjax.training.optimizers import make_transform
 from samjax.training.progress import parameter_counts
 from samjax.training.step import TrainState, initial_state, unreplicate
-from samjax.weights.files import save_weights
+from samjax.weights.base import save_weights
 from samjax.weights.safetensors_file import read_safetensors
 from tests.training import small
 

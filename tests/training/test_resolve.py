@@ -141,7 +141,7 @@ CHANGED: dict[str, Any] = {
     "patch_embedding": "inflate", "seed": 4, "limit": 2, "fold": "1/5", "layout": "msd", "labels": "ped2024",
     "optimizer": "adamw", "accumulate": 2, "clip_norm": 1.0, "epochs": 20, "max_steps": 50, "lr": 1e-5,
     "schedule": "cosine", "swa_start": 0.5, "augment": False, "batch_size": 4, "prompt": "box", "dtype": "bfloat16",
-    "lr_finder_every": 5, "remat": True,
+    "lr_finder_every": 5, "remat": True, "patients": Path("who.csv"), "split_file": Path("split.json"),
 }  # fmt: skip
 REST = sorted(CHANGED.keys() - {*FREE, *BOUND})
 

@@ -1,15 +1,19 @@
 """A run's folder and what is in it: data, split, and --overfit."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from samjax.data.imaging.doubts import ranges_of, read_ranges
+from samjax.data.splits import Member
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.options import TrainOptions
-from samjax.runs.folder import WEIGHTS, read_splits, what_next
-from samjax.training.session import Session, new_session
+from samjax.runs.folder import read_splits
+from samjax.training.session import Session, new_session, resumed_session
 from tests.training.test_resolve import one_line
 
 
@@ -25,7 +29,7 @@ def start(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     """Starts a run of the U-Net, which needs no weights."""
     monkeypatch.chdir(tmp_path)
     common = {"strategy": "unet", "data": (f"demo={cohort}",), "cache": False, "run": tmp_path / "run"}
-    return lambda **given: new_session(TrainOptions(**common, **given))
+    return lambda **given: new_session(TrainOptions(**common | given))
 
 
 class TestNewSession:
@@ -43,6 +47,50 @@ class TestNewSession:
         assert not session.options.augment
         split = read_splits(session.folder).domains["demo"]
         assert split.train == split.val == split.test == (session.train[0].case.patient,)
+
+    def test_what_was_trained_on_is_noted(self, start):
+        session = start()
+        splits = read_splits(session.folder)
+        for case in session.train:
+            assert splits.members["demo"][case.case.id] == Member(case.case.patient, case.fingerprint)
+        assert len(splits.members["demo"]) == 4
+        geometries = [case.geometry for case in session.train]
+        assert read_ranges(session.folder) == ranges_of(geometries)
+
+    def test_a_split_file_is_followed_and_said_where_it_leaves_cases_out(self, start, cohort, tmp_path, capsys):
+        names = sorted(path.name for path in cohort.iterdir() if path.is_dir())
+        file = tmp_path / "splits_final.json"
+        file.write_text(json.dumps([{"train": names[2:], "val": names[:1]}, {"train": names[:1], "val": names[1:]}]))
+        session = start(split_file=file, fold="0")
+        assert [case.case.id for case in session.train] == names[2:]
+        assert [case.case.id for case in session.val] == names[:1]
+        assert read_splits(session.folder).domains["demo"].test == ()
+        assert "1 (BraTS-GLI-90001) of demo are in none of its parts" in capsys.readouterr().err
+
+    def test_a_list_of_patients_is_kept_by_a_run(self, start, cohort, tmp_path):
+        names = sorted(path.name for path in cohort.iterdir() if path.is_dir())
+        who = tmp_path / "who.csv"
+        who.write_text("case,patient\n" + "".join(f"{name},{'abca'[n]}\n" for n, name in enumerate(names)))
+        session = start(patients=who)
+        split = read_splits(session.folder).domains["demo"]
+        assert sorted(split.train + split.val + split.test) == ["a", "b", "c"]
+        trained = [case.case.id for case in session.train]
+        assert (names[0] in trained) == (names[3] in trained)
+        who.unlink()
+        resumed = resumed_session(TrainOptions(run=session.folder, resume=True))
+        assert [case.case.id for case in resumed.train] == trained
+
+    def test_domains_that_share_patients_are_named(self, start, cohort, tmp_path, capsys):
+        copied = tmp_path / "copied-2023"
+        copied.mkdir()
+        for path in [path for path in cohort.iterdir() if path.is_dir()]:
+            other = copied / path.name.replace("BraTS-GLI-9", "BraTS-GLI-1")
+            other.mkdir()
+            for file in path.iterdir():
+                shutil.copy(file, other / file.name.replace("BraTS-GLI-9", "BraTS-GLI-1"))
+        start(data=(f"one={cohort}", f"two={copied}"))
+        (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert "the domains one and two share patients (4 scans are in both, such as BraTS-GLI-90000-000" in warning
 
     def test_an_unknown_case_is_refused_with_the_names_of_some(self, start, cohort, tmp_path):
         names = sorted(path.name for path in cohort.iterdir() if path.is_dir())
@@ -65,9 +113,3 @@ class TestNewSession:
             start(seed=5)
         one_line(caught, "--run", "--resume")
         assert (tmp_path / "run" / "config.json").read_bytes() == before
-
-
-def test_what_to_type_next_depends_on_what_a_run_leaves(tmp_path: Path):
-    assert what_next(tmp_path).endswith(f"python eval.py --run {tmp_path}")
-    (tmp_path / WEIGHTS).touch()
-    assert what_next(tmp_path).endswith(f"python train.py --strategy lora4ch --weights {tmp_path / WEIGHTS}")

@@ -1,13 +1,18 @@
 """Small SAM weights and hand-made checkpoint files for the tests of this folder."""
 
 import json
+import pickle
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from samjax.errors import UserError
 from samjax.models.config import SamConfig
+from samjax.weights import pth_writer
 from samjax.weights.architecture import expected_shapes
+from samjax.weights.base import load_weights
 
 # No two sizes that a transposition could exchange are equal.
 SMALL = SamConfig(
@@ -63,3 +68,31 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
         and first[name].tobytes() == second[name].tobytes()
         for name in first
     )
+
+
+def expect_line(path, *parts: str) -> None:
+    """Loading `path` fails with one line that begins with its name and holds every part."""
+    with pytest.raises(UserError) as caught:
+        load_weights(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    assert len(line) < 700
+    for part in parts:
+        assert part in line
+
+
+def write_nested(path: Path, content: dict) -> Path:
+    """A checkpoint as torch.save writes it of dicts within dicts, with tensors, strings and numbers."""
+    storages: dict[str, bytes] = {}
+
+    def pickled(value: object) -> bytes:
+        if isinstance(value, dict):
+            return b"}(" + b"".join(pickled(key) + pickled(x) for key, x in value.items()) + b"u"
+        if isinstance(value, np.ndarray):
+            key = str(len(storages))
+            storages[key] = value.tobytes()
+            return pth_writer._tensor(key, value)
+        return pickle.dumps(value, 2)[2:-1]
+
+    return write_archive(path, b"\x80\x02" + pickled(content) + b".", storages)

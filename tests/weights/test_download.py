@@ -70,7 +70,7 @@ def server(monkeypatch):
 
 def test_published_names():
     assert set(FILES) == {"vit_b", "vit_l", "vit_h"}
-    assert [module.path_digest(name) for name in FILES.values()] == ["01ec64", "0b3195", "4b8939"]
+    assert [module.md5_prefix(name) for name in FILES.values()] == ["01ec64", "0b3195", "4b8939"]
 
 
 def test_fetches_into_a_file_or_a_folder(server, tmp_path):

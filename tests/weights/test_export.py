@@ -11,10 +11,10 @@ from samjax.errors import UserError
 from samjax.models.config import Adaptation
 from samjax.models.flat import from_flat
 from samjax.models.prompt_encoder import make_prompts
-from samjax.models.sam import Sam, abstract_sam
+from samjax.models.sam import Sam
 from samjax.runs.trained import load_trained
+from samjax.weights.base import load_weights
 from samjax.weights.export import plain_sam, save_meta, save_transformers
-from samjax.weights.files import load_weights
 from samjax.weights.pth import read_pth
 from samjax.weights.pth_writer import write_pth
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
@@ -79,7 +79,7 @@ def masks_of(model: Sam, size: int) -> np.ndarray:
 def test_a_run_becomes_a_plain_sam_that_gives_the_same_masks(tmp_path, strategy, size):
     fine_tuned, flat, architecture = merged_run(tmp_path, strategy, size)
     assert (architecture.image_size, architecture.in_channels) == (size, 4 if strategy == "lora4ch" else 3)
-    plain = abstract_sam(architecture, Adaptation())
+    plain = Sam(architecture, Adaptation())
     from_flat(plain, flat)
     expected = masks_of(fine_tuned, size)
     assert np.abs(masks_of(plain, size) - expected).max() < 1e-5 * np.abs(expected).max()

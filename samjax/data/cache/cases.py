@@ -16,12 +16,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from samjax.data.cases import MODALITIES, Case
+from samjax.data.fingerprint import fingerprint_of
 from samjax.data.formats.nifti import header_bytes, read_header
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import PREPROCESSING_VERSION, Box, Volume, read_case
@@ -62,6 +64,13 @@ class CachedCase:
     path: Path | None = None
     offsets: tuple[int, int] = (0, 0)
     memory: Volume | None = None
+    stored_fingerprint: str | None = None
+    """None in memory, and of files that were written before fingerprints were."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What is in the images, whatever they are called; see `fingerprint_of`."""
+        return self.stored_fingerprint or fingerprint_of(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -210,7 +219,8 @@ def _opened(case: Case, directory: Path | None) -> CachedCase | None:
         return None
     counts = counts.astype(np.int32).reshape(header["counts"]["shape"])
     box, geometry = Box(**_tuples(about["box"])), Geometry(**_tuples(about["geometry"]))
-    return CachedCase(case, counts, box, geometry, path, (spans["images"][0], spans["labels"][0]))
+    offsets = spans["images"][0], spans["labels"][0]
+    return CachedCase(case, counts, box, geometry, path, offsets, stored_fingerprint=about.get("fingerprint"))
 
 
 def _tuples(value: Any) -> Any:
@@ -234,6 +244,7 @@ def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
         "axes": "SPL",
         "geometry": asdict(volume.geometry),
         "preprocessing": PREPROCESSING_VERSION,
+        "fingerprint": fingerprint_of(volume),
         "key": key,
     }
     header: dict[str, Any] = {"__metadata__": {"case": json.dumps(about)}}

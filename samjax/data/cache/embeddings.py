@@ -6,7 +6,6 @@ It may hold more slices than a run shows, since the regions of interest share th
 come from the same `EmbeddingRecipe`, whose digest is the folder's name; that of a file names the prepared case.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
 from samjax.data.cache.cases import CachedCase
@@ -122,8 +122,7 @@ class EmbeddingStore:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder / ".lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # else one of two that add to a file would undo the other
+            with FileLock(self.folder / ".lock"):  # else one of two that add to a file would undo the other
                 self._clear_up()
                 tensors = self._merged(case, variant, slices, embeddings)
                 write_safetensors(self.path(case, variant), tensors, {})

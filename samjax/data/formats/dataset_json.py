@@ -1,44 +1,48 @@
 """The layouts with a dataset.json: Decathlon (one 4-D file a case), nnU-Net raw (`ID_0000.nii.gz`, ...)."""
 
-import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from samjax.data.cases import MODALITIES, Case, Problem, Source, missing_modalities, modality_of, patient_of
+from samjax.data.cases import Case, Problem, Source, missing_modalities, patient_of
+from samjax.data.formats.brats import ignored_label, walk
+from samjax.data.formats.description import (
+    DESCRIPTION,
+    channel_count,
+    channels_of,
+    dataset_scheme,
+    read_description,
+)
+from samjax.data.formats.names import folder_name, image_name, nifti_files, nifti_stem
 from samjax.data.formats.nifti import read_header
-from samjax.data.labels import BACKGROUND, EDEMA, ENHANCING, NON_ENHANCING, scheme_text
 from samjax.errors import UserError
 
-DESCRIPTION = "dataset.json"
+_IMAGES = re.compile(r"images(?P<part>Tr|Ts|Te|Val)?")
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
-
-# What a label's name in dataset.json means, tried in this order: codes of a compartment or a region.
-_LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), frozenset(codes))
-    for pattern, codes in (
-        (r"background|ignore|cavity|\brc\b", {BACKGROUND}),
-        (r"non[-_ ]?enh|necro|\bncr\b|\bnetc?\b|cyst", {NON_ENHANCING}),
-        (r"o?edema|\bed\b|snfh|hyperintens", {EDEMA}),
-        (r"whole|\bwt\b", {EDEMA, NON_ENHANCING, ENHANCING}),
-        (r"core|\btc\b", {NON_ENHANCING, ENHANCING}),
-        (r"enhanc|\bet\b", {ENHANCING}),
-    )
-)
 
 
 def description_of(root: Path) -> Path | None:
-    """The dataset.json that describes `root`: inside it, above its images folder, or in its only dataset."""
-    if (root / DESCRIPTION).is_file() and any(root.glob("images*")):
+    """The dataset.json that describes `root`: inside it, above its images folder, or in its only dataset.
+
+    One without a folder such as imagesTr beside it describes nothing here.
+
+    Raises:
+      UserError: `root` holds several datasets, or one and BraTS files beside it.
+    """
+    if (root / DESCRIPTION).is_file() and _has_images(root):
         return root / DESCRIPTION
-    if root.resolve().name.startswith("images") and (root.parent / DESCRIPTION).is_file():
-        return root.parent / DESCRIPTION
-    inner = sorted(path for path in root.glob(f"*/{DESCRIPTION}") if any(path.parent.glob("images*")))
+    above = Path(os.path.abspath(root)).parent / DESCRIPTION
+    if _IMAGES.fullmatch(folder_name(root)) and above.is_file():
+        return above
+    inner = sorted(path for path in root.glob(f"*/{DESCRIPTION}") if _has_images(path.parent))
     if len(inner) > 1:
         names = ", ".join(path.parent.name for path in inner)
         raise UserError(f"{root}: holds several datasets ({names}); point at one of them")
+    if inner and (other := _scan_outside(root, inner[0].parent)):
+        raise UserError(f"{root}: holds the dataset {inner[0].parent.name} and other scans ({other}); point at one")
     return inner[0] if inner else None
 
 
@@ -50,154 +54,137 @@ def find_described(
     `root` is the dataset's folder (then imagesTr is read) or one of its images folders.
 
     Raises:
-      UserError: dataset.json cannot be read, or does not say what channels or labels are.
+      UserError: dataset.json cannot be read, contradicts itself or the files, or does not say what channels or
+        labels are.
     """
-    images = root if root.resolve().name.startswith("images") else description.parent / "imagesTr"
-    files = {
-        _stem(path): path
-        for path in sorted(images.glob("*.nii*"))
-        if not path.name.startswith(".") and path.name.endswith((".nii", ".nii.gz"))
-    }
+    images = root if _IMAGES.fullmatch(folder_name(root)) else description.parent / "imagesTr"
+    files = nifti_files(images)
     if not files:
         raise UserError(f"{images}: no NIfTI files, though {description} describes some")
-    content = _read(description)
-    channels = _channels(content, description)
+    content = read_description(description)
+    channels = channels_of(content, description)
+    _verify_ending(content.get("file_ending"), files, description)
     layout = layout or ("nnunet" if _one_file_a_channel(files) else "msd")
-    label_files = {_stem(path): path for path in (images.parent / _labels_folder(images)).glob("*.nii*")}
-    cases, problems = [], []
-    by_case = _split_channels(files, channels) if layout == "nnunet" else _whole_files(files, channels)
-    for case_id, sources in by_case.items():
-        if problem := missing_modalities(case_id, sources, images):
+    if layout == "nnunet":
+        found, problems = _split_channels(files, channels, channel_count(content))
+    else:
+        found, problems = _whole_files(files, channels)
+    chosen = _LabelFiles()
+    if read_labels:
+        chosen = _choose_labels(images, [*found, *{problem.case for problem in problems}])
+    cases = []
+    for case_id, sources in found.items():
+        if problem := missing_modalities(case_id, sources, images) or chosen.problem_of.get(case_id):
             problems.append(problem)
             continue
-        label = label_files.get(case_id) if read_labels else None
-        scheme = labels or _scheme(content, description, required=label is not None)
-        cases.append(Case(case_id, patient_of(case_id), domain, sources, label, scheme, layout))
-    return cases, problems
+        label = chosen.label_of.get(case_id)
+        if labels:
+            scheme, source = labels, "from --labels"
+        else:
+            scheme = dataset_scheme(content, description, required=label is not None)
+            source = f"from {description}" if scheme else ""
+        cases.append(Case(case_id, patient_of(case_id), domain, sources, label, scheme, layout, source))
+    return cases, problems + chosen.ignored
 
 
-def scheme_of(description: Path) -> str | None:
-    """The scheme that the `labels` of a dataset.json spell; None if they do not name all compartments.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    return _scheme(_read(description), description, required=False)
+def _has_images(folder: Path) -> bool:
+    return any(_IMAGES.fullmatch(path.name) for path in folder.glob("images*"))
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+def _scan_outside(root: Path, dataset: Path) -> Path | None:
+    """A scan in BraTS layout under `root` that is not in the dataset's folder."""
+    for folder, names in walk(root):
+        if folder != dataset and dataset not in folder.parents:
+            for name in names:
+                if image_name(nifti_stem(name) or ""):
+                    return folder / name
+    return None
 
 
-def _one_file_a_channel(files: Mapping[str, Path]) -> bool:
-    numbered = [path for stem, path in files.items() if _CHANNEL_FILE.fullmatch(stem)]
+def _verify_ending(ending: object, files: Mapping[str, list[Path]], description: Path) -> None:
+    """Refuses a file_ending that none of the files has."""
+    names = [path.name for paths in files.values() for path in paths]
+    if ending is not None and not any(name.lower().endswith(str(ending).lower()) for name in names):
+        raise UserError(
+            f"{description}: file_ending is {ending!r}, but none of the {len(names)} files has it ({names[0]}, ...); "
+            "correct it"
+        )
+
+
+def _one_file_a_channel(files: Mapping[str, list[Path]]) -> bool:
+    numbered = [paths[0] for stem, paths in files.items() if _CHANNEL_FILE.fullmatch(stem)]
     for path in numbered:
         with suppress(UserError):  # one that is damaged does not decide
             return len(read_header(path).get_data_shape()) < 4
     return bool(numbered)
 
 
-def _labels_folder(images: Path) -> str:
-    return images.resolve().name.replace("images", "labels", 1)
+_Found = tuple[dict[str, dict[str, Source]], list[Problem]]
 
 
-def _read(description: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{description}: cannot be read as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{description}: expected an object with channel_names (or modality) and labels")
-    return content
-
-
-def _channels(content: Mapping[str, Any], description: Path) -> dict[int, str]:
-    """Channel number -> canonical modality; channels that are none of the four are left out."""
-    named = content.get("channel_names", content.get("modality"))
-    if not isinstance(named, dict):
-        raise UserError(f"{description}: no channel_names (or modality), which give the order of the channels")
-    found: dict[int, str] = {}
-    for number, name in named.items():
-        modality = modality_of(str(name))
-        if modality is None:
-            continue
-        if modality in found.values():
-            raise UserError(f"{description}: two channels are called {modality}; expected each modality once")
-        found[_whole_number(number, description)] = modality
-    missing = [modality for modality in MODALITIES if modality not in found.values()]
-    if missing:
-        listed = ", ".join(map(str, named.values()))
-        raise UserError(f"{description}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed")
-    return found
-
-
-def _whole_files(files: Mapping[str, Path], channels: Mapping[int, str]) -> dict[str, dict[str, Source]]:
-    return {
-        case_id: {modality: Source(path, channel) for channel, modality in channels.items()}
-        for case_id, path in files.items()
+def _whole_files(files: Mapping[str, list[Path]], channels: Mapping[int, str]) -> _Found:
+    """Each case's channels in its 4-D file."""
+    problems = [_twice(stem, "files", paths) for stem, paths in files.items() if len(paths) > 1]
+    cases = {
+        case_id: {modality: Source(paths[0], channel) for channel, modality in channels.items()}
+        for case_id, paths in files.items()
+        if len(paths) == 1
     }
+    return cases, problems
 
 
-def _split_channels(files: Mapping[str, Path], channels: Mapping[int, str]) -> dict[str, dict[str, Source]]:
+def _split_channels(files: Mapping[str, list[Path]], channels: Mapping[int, str], named: int) -> _Found:
+    """Each case's files of one channel each."""
     cases: dict[str, dict[str, Source]] = {}
-    for stem, path in files.items():
+    problems: dict[str, Problem] = {}
+    for stem, paths in files.items():
         match = _CHANNEL_FILE.fullmatch(stem)
         if match is None:
-            raise UserError(f"{path}: expected a channel number before the suffix, such as _0000.nii.gz")
-        sources = cases.setdefault(match["case"], {})
-        modality = channels.get(int(match["channel"]))
-        if modality is not None:
-            sources[modality] = Source(path)
-    return cases
+            message = f"{paths[0].name}: expected a channel number before the suffix, such as _0000.nii.gz"
+            problems.setdefault(stem, Problem(stem, paths[0], message))
+            continue
+        case, channel = match["case"], int(match["channel"])
+        if len(paths) > 1:
+            problems.setdefault(case, _twice(case, f"files for channel {channel}", paths))
+        elif channel >= named and channel not in channels:
+            message = f"case {case}: {paths[0].name} is channel {channel}, but {DESCRIPTION} names {named} channels"
+            problems.setdefault(case, Problem(case, paths[0], message))
+        sources = cases.setdefault(case, {})
+        if channel in channels:
+            sources[channels[channel]] = Source(paths[0])
+    return {case: sources for case, sources in cases.items() if case not in problems}, list(problems.values())
 
 
-def _scheme(content: Mapping[str, Any], description: Path, *, required: bool) -> str | None:
-    """The scheme that dataset.json's `labels` spell: name -> value or values, or value -> name."""
-    named = content.get("labels")
-    meanings = _meanings(named if isinstance(named, dict) else {}, description)
-    if all(len(meaning) == 1 for meaning in meanings.values()):
-        codes = {0: BACKGROUND, **{value: min(meaning) for value, meaning in sorted(meanings.items())}}
-        if {EDEMA, NON_ENHANCING, ENHANCING} <= set(codes.values()):
-            return scheme_text(codes)
-    if required:
-        raise UserError(
-            f"{description}: its labels ({named}) do not name edema, non-enhancing and enhancing tumour; "
-            "say what the values mean with --labels, such as --labels edema=1,non-enhancing=2,enhancing=3"
-        )
-    return None
+def _twice(case: str, what: str, paths: list[Path]) -> Problem:
+    return Problem(case, paths[1], f"case {case}: two {what}, {paths[0].name} and {paths[1].name}; remove one")
 
 
-def _meanings(named: Mapping[str, Any], description: Path) -> dict[int, frozenset[int]]:
-    """Value -> the canonical codes it may have, one each where the names make sense; empty if one does not.
+@dataclass
+class _LabelFiles:
+    """The label of each case, the problems of cases whose label is in doubt, and files that are no case's label."""
 
-    nnU-Net's regions overlap: with whole tumour (1, 2, 3), core (2, 3) and enhancing (3), value 1 is what
-    whole tumour has beyond the core. So a value means what all the regions listing it have in common,
-    less what the smaller ones among the others take.
-    """
-    common: dict[int, frozenset[int]] = {}
-    for name, values in _names_and_values(named, description):
-        meaning = next((codes for pattern, codes in _LABEL_NAMES if pattern.search(name)), None)
-        if meaning is None:
-            return {}
-        for value in values:
-            common[value] = common.get(value, meaning) & meaning
-    return {
-        value: meaning.difference(*(other for other in common.values() if other < meaning))
-        for value, meaning in common.items()
-    }
+    label_of: dict[str, Path] = field(default_factory=dict)
+    problem_of: dict[str, Problem] = field(default_factory=dict)
+    ignored: list[Problem] = field(default_factory=list)
 
 
-def _names_and_values(named: Mapping[str, Any], description: Path) -> list[tuple[str, list[int]]]:
-    pairs = []
-    for key, value in named.items():
-        name, values = (str(value), [key]) if key.isdigit() else (key, value)
-        values = values if isinstance(values, list) else [values]
-        pairs.append((name, [_whole_number(number, description) for number in values]))
-    return pairs
-
-
-def _whole_number(text: Any, description: Path) -> int:
-    try:
-        return int(text)
-    except (TypeError, ValueError):
-        raise UserError(f"{description}: {text!r} is not the number of a channel or label") from None
+def _choose_labels(images: Path, cases: list[str]) -> _LabelFiles:
+    """The labels of the cases, from the labels folder that belongs to `images`."""
+    folder = images.parent / folder_name(images).replace("images", "labels", 1)
+    known, found = set(cases), _LabelFiles()
+    for stem, paths in nifti_files(folder).items():
+        numbered = _CHANNEL_FILE.fullmatch(stem)
+        if stem in known and len(paths) > 1:
+            found.problem_of[stem] = _twice(stem, "files for the label", paths)
+        elif stem in known:
+            found.label_of[stem] = paths[0]
+        elif numbered and numbered["case"] in known:
+            case, name = numbered["case"], paths[0].name
+            right = case + (".nii.gz" if name.lower().endswith(".gz") else ".nii")
+            message = (
+                f"case {case}: its label is called {name}, but labels have no channel number; rename it to {right}"
+            )
+            found.problem_of[case] = Problem(case, paths[0], message)
+        else:
+            found.ignored.append(ignored_label(paths[0], f"there is no case {stem} in {folder_name(images)}"))
+    return found

@@ -1,17 +1,19 @@
 """Finding the cases under a folder, whatever layout it has.
 
-BraTS (any year), Decathlon and nnU-Net raw folders are recognised by what is there; see
-`brats_layout` and `dataset_json_layout` for what each looks like.
+BraTS (any year), Decathlon and nnU-Net raw folders are recognised by what is there; see `brats` and `dataset_json`
+for what each looks like.
 """
 
-import re
-from collections.abc import Iterable
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from samjax.commands import command
 from samjax.data.cases import MODALITIES, Case, Problem, Source
-from samjax.data.formats.brats import find_brats, walk
-from samjax.data.formats.dataset_json import DESCRIPTION, description_of, find_described
+from samjax.data.formats.brats import find_brats, unread_format, walk
+from samjax.data.formats.dataset_json import description_of, find_described
+from samjax.data.formats.description import DESCRIPTION
+from samjax.data.formats.names import image_name, label_name, nifti_stem, other_format_stem
 from samjax.data.labels import find_scheme
 from samjax.errors import UserError
 
@@ -23,26 +25,26 @@ __all__ = [
     "Source",
     "Survey",
     "find_cases",
-    "shared_patients",
     "survey",
 ]
 
 LAYOUTS = ("brats", "msd", "nnunet")
 
-# Decathlon Task01, BraTS 2016-2021 and BraTS-GLI 2023 hold many of the same patients under new names.
-_SAME_POOL = (
-    ("Decathlon Task01", re.compile(r"brats_\d{3}", re.IGNORECASE), None),
-    ("BraTS {}", re.compile(r"brats_?(?:20)?(1[6-9]|2[01])_.+", re.IGNORECASE), None),
-    ("BraTS-GLI 2023", re.compile(r"brats-gli-\d{5}-\d{3}", re.IGNORECASE), "brats2023"),
-)
-
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds: the cases that look usable, sorted by id, and what is wrong with the others."""
+    """What a folder holds: the cases that look usable, sorted by id, and what is wrong with the others.
+
+    The problems also name, as such that leave all cases usable, segmentations that are no case's label.
+    """
 
     cases: list[Case]
     problems: list[Problem]
+
+    @property
+    def unusable(self) -> list[Problem]:
+        """The problems of cases that cannot be used."""
+        return [problem for problem in self.problems if problem.unusable]
 
 
 def find_cases(
@@ -66,9 +68,9 @@ def find_cases(
       UserError: nothing is found, a case lacks a modality, or its label scheme is open.
     """
     found = survey(root, domain, layout, labels, read_labels)
-    if found.problems:
-        first, *others = found.problems
-        more = f"; {len(others)} more such: python -m samjax.data.check {root} lists them" if others else ""
+    if found.unusable:
+        first, *others = found.unusable
+        more = f"; {len(others)} more such: {command('check', root)} lists them" if others else ""
         raise UserError(f"{first.path}: {first.message}{more}")
     return found.cases
 
@@ -97,32 +99,11 @@ def survey(
         raise UserError(f"{root}: --layout {layout} needs a {DESCRIPTION} beside an images folder; there is none")
     else:
         cases, problems = find_brats(root, domain, labels, read_labels)
-    if not cases and not problems:
+    if not cases and not any(problem.unusable for problem in problems):
         raise _nothing_found(root)
-    repeated = _repeated(cases)
+    repeated = _repeated(cases) or _shared_files(cases)
     cases = sorted((case for case in cases if case.id not in {p.case for p in repeated}), key=lambda case: case.id)
     return Survey(cases, problems + repeated)
-
-
-def shared_patients(train: Iterable[Case], test: Iterable[Case]) -> str | None:
-    """A one-line warning where `test` comes from another collection of the same patients as `train`'s."""
-    seen = sorted({name for case in train if (name := _collection(case))})
-    for name in sorted({name for case in test if (name := _collection(case))}):
-        others = [other for other in seen if other != name]
-        if others:
-            return (
-                f"{' and '.join(others)} (training) and {name} (evaluation) hold many of the same patients "
-                "under different names: the scores will be too good"
-            )
-    return None
-
-
-def _collection(case: Case) -> str | None:
-    for name, pattern, scheme in _SAME_POOL:
-        match = pattern.fullmatch(case.id)
-        if match and scheme in (None, case.scheme):
-            return name.format(*(f"20{year}" for year in match.groups()))
-    return None
 
 
 def _case_of_file(path: Path, domain: str, layout: str | None, labels: str | None, read_labels: bool) -> Survey:
@@ -130,7 +111,7 @@ def _case_of_file(path: Path, domain: str, layout: str | None, labels: str | Non
     own = [case for case in found.cases if path in case.files]
     if own:
         return Survey(own, [])
-    problems = [problem for problem in found.problems if path.name.startswith(problem.case)]
+    problems = [problem for problem in found.unusable if path.name.startswith(problem.case) or path == problem.path]
     if not problems:
         raise UserError(f"{path}: not a file of any case found in {path.parent}")
     return Survey([], problems)
@@ -149,10 +130,38 @@ def _repeated(cases: list[Case]) -> list[Problem]:
     return problems
 
 
+def _shared_files(cases: list[Case]) -> list[Problem]:
+    """Every case one of whose images is that of another case or modality under a second name: a link, mostly."""
+    seen: dict[tuple[int, int, int | None], tuple[Case, Source]] = {}
+    problems = []
+    for case in cases:
+        for source in case.images.values():
+            try:
+                status = os.stat(source.path)
+            except OSError:
+                continue  # said when the file is read
+            other, first = seen.setdefault((status.st_dev, status.st_ino, source.channel), (case, source))
+            if first is not source:
+                message = f"case {case.id}: the same file as {first.path} of {other.id} (a link); keep one"
+                problems += [Problem(name, source.path, message) for name in {case.id, other.id}]
+                break
+    return problems
+
+
 def _nothing_found(root: Path) -> UserError:
-    total = sum(len(names) for _, names in walk(root))
-    what = f"none of its {total} NIfTI files is named as a case's" if total else "it holds no NIfTI files"
-    return UserError(
-        f"{root}: no cases found, {what}; expected BraTS files (ID_t1ce.nii.gz or ID-t1c.nii.gz, ...) or a "
+    files = [folder / name for folder, names in walk(root) for name in names]
+    stems = [stem for path in files if (stem := nifti_stem(path.name))]
+    unread = [path for path in files if image_name(other_format_stem(path.name) or "")]
+    expected = (
+        "expected BraTS files (ID_t1ce.nii.gz or ID-t1c.nii.gz, ...) or a "
         f"Decathlon or nnU-Net folder with {DESCRIPTION} and imagesTr"
     )
+    if stems and all(label_name(stem) for stem in stems):
+        what, expected = f"its {len(stems)} NIfTI files are labels", "point at a folder that holds the scans too"
+    elif stems:
+        what = f"none of its {len(stems)} NIfTI files is named as a case's"
+    elif unread:
+        what, expected = f"it holds no NIfTI files; {unread_format(unread[0])}", f"{len(unread)} such files are there"
+    else:
+        what = "it holds no NIfTI files"
+    return UserError(f"{root}: no cases found, {what}; {expected}")

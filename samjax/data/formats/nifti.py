@@ -1,8 +1,8 @@
 """NIfTI files: whole and checked reading, and writing.
 
 nibabel parses and writes the headers. The voxels are taken from the decompressed bytes here, as the
-file's own integers: this reads every gzip stream to its end, so truncation and checksum errors are
-found, and costs no more than decompressing does.
+file's own integers: every gzip stream is read to its end, so that truncation and checksum errors are
+found, at no more than the cost of decompressing.
 """
 
 import gzip
@@ -51,7 +51,8 @@ def read_nifti(path: Path) -> Nifti:
     array = np.frombuffer(raw, dtype, count, start).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
-        array = array * np.float32(slope) + np.float32(intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are refused where the scan is used
+            array = array * np.float32(slope) + np.float32(intercept)
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     return Nifti(path, header, array)
@@ -123,14 +124,36 @@ def _parse(start: bytes, path: Path) -> nib.Nifti1Header:
         raise UserError(f"{path}: not a NIfTI file (no header of 348 or 540 bytes); fetch or convert it again")
     try:
         header = kind.from_fileobj(io.BytesIO(start[:size] + bytes(4)), check=False)
-        header.get_data_dtype()
-        header.get_best_affine()
-        usable = header["magic"].item() in (b"n+1", b"n+2") and header.get_data_offset() >= size + 4
+        problem = _problem_of(header, size)
+        if problem is None and header["pixdim"][0] == 0:
+            header["pixdim"][0] = 1  # the standard: a qfac of 0 means 1
+        if problem is None:
+            header.get_best_affine()
     except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError) as error:
-        raise UserError(f"{path}: its NIfTI header cannot be used ({error})") from None
-    if not usable:
-        raise UserError(f"{path}: its NIfTI header cannot be used (the voxels are not in the same file)")
+        problem = str(error)
+    if problem is not None:
+        raise UserError(f"{path}: its NIfTI header cannot be used ({problem}); fetch or convert it again")
     return header
+
+
+def _problem_of(header: nib.Nifti1Header, size: int) -> str | None:
+    """What is wrong with the fields that say where the voxels are and what their numbers mean; None if nothing is."""
+    try:
+        header.get_data_dtype()
+    except (KeyError, nib.spatialimages.HeaderDataError):
+        return f"unknown datatype code {header['datatype'].item()}"
+    dimensions = header["dim"].tolist()
+    if not 1 <= dimensions[0] <= 7 or min(dimensions[1 : dimensions[0] + 1]) < 1:
+        return f"dimensions {dimensions}"
+    slope, intercept = header["scl_slope"].item(), header["scl_inter"].item()
+    if not math.isfinite(slope) or (slope != 0 and not math.isfinite(intercept)):
+        return f"slope {slope:g} and intercept {intercept:g}"
+    offset = float(header["vox_offset"])
+    if not math.isfinite(offset):
+        return f"voxels start at byte {offset:g}"
+    if header["magic"].item() not in (b"n+1", b"n+2") or offset < size + 4:
+        return "the voxels are not in the same file"
+    return None
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:

@@ -1,4 +1,4 @@
-"""`python -m samjax.data.formats.nnunet_export OUT --run DIR`: a run's patients and split as a dataset of nnU-Net v2.
+"""Writes a run's patients and split as a dataset of nnU-Net v2 (`samjax nnunet`).
 
 Training and validation cases go to imagesTr, test cases to imagesTs, so that nnU-Net plans, preprocesses and trains
 without having seen a test patient. docs/nnunet.md says how to go on.
@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
-from samjax.cli.process import run_command
 from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import read_header, write_like
 from samjax.data.imaging.geometry import Geometry, geometry_of, to_source
 from samjax.data.imaging.volumes import Scan, read_scan, verify_grid
-from samjax.data.labels import BACKGROUND, COMPARTMENTS, to_canonical
+from samjax.data.labels import BACKGROUND, COMPARTMENTS, IGNORED, find_scheme, to_canonical
 from samjax.data.splits import PARTS, Splits
 from samjax.errors import UserError
 from samjax.files import replacing
+from samjax.options import NnunetOptions
 
-NUMBER = 501
 SUFFIX = ".nii.gz"
 CHANNEL_NAMES = {"t1": "T1", "t1gd": "T1Gd", "t2": "T2", "flair": "FLAIR"}
 """Spellings that nnU-Net standardises by their z-score, as it does with any name but a few such as CT."""
@@ -45,7 +43,9 @@ class Exported:
     test: tuple[str, ...]
 
 
-def export_nnunet(cases: Sequence[Case], splits: Splits, out: Path, name: str, number: int = NUMBER) -> Exported:
+def export_nnunet(
+    cases: Sequence[Case], splits: Splits, out: Path, name: str, number: int = NnunetOptions.number
+) -> Exported:
     """Writes the labelled cases of all parts of a split as a raw dataset of nnU-Net v2.
 
     Images that are 3-D .nii.gz files on the grid of their case's T1 are hard-linked, or copied where `out` is on
@@ -75,7 +75,8 @@ def export_nnunet(cases: Sequence[Case], splits: Splits, out: Path, name: str, n
         for part, members in parts.items():
             for case in members:
                 _write_case(case, folder, "Ts" if part == "test" else "Tr")
-        description = _description(len(parts["train"]) + len(parts["val"]))
+        members = [case for part in parts.values() for case in part]
+        description = _description(len(parts["train"]) + len(parts["val"]), _has_ignored(members))
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
         folder.rename(raw)
     ids = {part: tuple(case.id for case in members) for part, members in parts.items()}
@@ -98,11 +99,16 @@ def _verify(parts: dict[str, list[Case]]) -> None:
             seen[case.id] = case
 
 
-def _description(training: int) -> dict[str, object]:
-    """The content of dataset.json."""
+def _has_ignored(cases: Sequence[Case]) -> bool:
+    """Whether some voxels of the labels are not to be counted."""
+    return any(case.scheme is not None and find_scheme(case.scheme).ignored for case in cases)
+
+
+def _description(training: int, ignored: bool) -> dict[str, object]:
+    """The content of dataset.json; `ignored` adds nnU-Net's label for voxels that are not to be counted."""
     return {
         "channel_names": {str(number): CHANNEL_NAMES[modality] for number, modality in enumerate(MODALITIES)},
-        "labels": LABELS,
+        "labels": LABELS | ({"ignore": IGNORED} if ignored else {}),
         "numTraining": training,
         "file_ending": SUFFIX,
     }
@@ -152,38 +158,3 @@ def _write(target: Path, scan: Scan, array: np.ndarray, like: Path, reference: S
     """Writes `array` (slice, row, column), which lies where `scan` does, on the axes of the reference's file."""
     verify_grid(scan, reference)
     write_like(target, to_source(array, reference.geometry), like, array.dtype)
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line.
-
-    Attributes:
-        out: folder that nnUNet_raw and nnUNet_preprocessed are made in.
-        run: the run whose patients and split are written; by default the latest.
-        number: of the dataset, by which nnU-Net's commands find it.
-    """
-
-    out: tyro.conf.Positional[Path]
-    run: Path | None = None
-    number: int = NUMBER
-
-
-def main() -> None:
-    """The command."""
-    options = tyro.cli(Options, prog="python -m samjax.data.formats.nnunet_export", description=__doc__)
-
-    from samjax.data.cohort import list_cases
-    from samjax.runs.folder import find_run, read_config, read_splits
-
-    run = find_run(options.run)
-    config = read_config(run)
-    folders = {name: Path(path) for name, path in config.data.items()}
-    cases = list_cases(folders, config.options.layout, config.options.labels, config.options.limit)
-    found = export_nnunet(cases, read_splits(run), options.out, run.resolve().name, options.number)
-    print(f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test cases: {found.raw}")
-    print(f"the split, as fold 0: {found.splits}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -56,8 +56,11 @@ def geometry_of(shape: tuple[int, ...], affine: np.ndarray, where: object) -> Ge
     """The geometry of a 3-D grid of `shape` with the 4 x 4 `affine`; `where` names the file in errors.
 
     Raises:
-      UserError: the affine is not a finite, invertible one.
+      UserError: the grid is not 3-D, or the affine not finite and invertible.
     """
+    if len(shape) != 3:
+        sides = " x ".join(map(str, shape))
+        raise UserError(f"{where}: shape {sides}, expected one 3-D volume")
     affine = np.asarray(affine, np.float64)
     usable = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
     if not usable:

@@ -11,15 +11,17 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
+from samjax.data.imaging.background import background_of
 from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
-from samjax.data.labels import to_canonical
+from samjax.data.labels import IGNORED, to_canonical
 from samjax.errors import UserError
+from samjax.metrics.boxes import bounding_box
 
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
 PREPROCESSING_VERSION = 1
 PERCENTILES = (0.5, 99.5)
 THREADS = 2
-"""A case is read and prepared by so many: most of the time lies in zlib and NumPy, which leave Python's lock alone."""
+"""Threads that read and prepare one case: most of the time goes to zlib and NumPy, which release Python's lock."""
 # Up to this many distinct integers, a histogram costs less than sorting the voxels.
 _MOST_BINS = 1 << 17
 
@@ -64,8 +66,8 @@ class Volume:
     """A case in memory.
 
     `images` (z, h, w, 4) uint8, t1, t1gd, t2, flair in [0, 255], and `labels` (z, h, w) uint8 canonical
-    codes lie inside `box`; outside of it all is 0. `counts` (Z, 4) int32: pixels of each canonical code
-    in every slice of the whole volume. Without a label all is background.
+    codes lie inside `box`; outside of it all is 0. `counts` (Z, 4) int32: pixels of background and of each
+    compartment in every slice of the whole volume, ignored ones left out. Without a label all is background.
     """
 
     images: np.ndarray
@@ -105,7 +107,7 @@ def read_case(case: Case) -> Volume:
 
 
 def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
-    """Reads files by several threads, each file once: decompressing leaves Python's lock alone."""
+    """Reads files with several threads, each file once: decompressing releases Python's lock."""
     distinct = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(distinct, pool.map(read_nifti, distinct), strict=True))
@@ -150,32 +152,24 @@ def verify_grid(scan: Scan, reference: Scan) -> None:
 
 
 def background_value(scan: Scan) -> float:
-    """The value outside the brain: 0, or the lowest where that is negative and more frequent (z-scores)."""
-    lowest = scan.array.min()
-    if lowest < 0 and np.count_nonzero(scan.array == lowest) > np.count_nonzero(scan.array == 0):
-        return lowest.item()
-    return 0
+    """The value outside the brain; see `background`."""
+    return background_of(scan.array)
 
 
 def foreground_box(scan: Scan, background: float) -> Box:
     """The bounding box of all that is not `background`; a `UserError` where nothing is."""
-    mask = scan.array != background
-    planes = mask.any(axis=2)
-    spans = [np.flatnonzero(line) for line in (planes.any(axis=1), planes.any(axis=0), mask.any(axis=(0, 1)))]
-    if not all(span.size for span in spans):
+    found = bounding_box(scan.array != background)
+    if found is None:
         raise UserError(f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
-    first, second, third = spans
-    return Box(
-        (int(first[0]), int(second[0]), int(third[0])),
-        (int(first[-1]) + 1, int(second[-1]) + 1, int(third[-1]) + 1),
-    )
+    slices, rows, columns = found
+    return Box((slices.start, rows.start, columns.start), (slices.stop, rows.stop, columns.stop))
 
 
 def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
-    """The scan inside `box` as uint8, its percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
+    """The scan inside `box` as uint8, with percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
 
-    What equals `background` becomes 0. The same values give the same result whatever the type they are stored in, but
-    for float32's rounding.
+    Voxels equal to `background` become 0. The same values give the same result whatever type they are stored in, up to
+    the rounding of float32.
 
     Raises:
       UserError: the foreground has a single value.
@@ -225,6 +219,7 @@ def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray
     for code in (1, 2, 3):
         counts[box.index[0], code] = np.count_nonzero(labels == code, axis=(1, 2))
     counts[:, 0] = rows * columns - counts[:, 1:].sum(axis=1)
+    counts[box.index[0], 0] -= np.count_nonzero(labels == IGNORED, axis=(1, 2)).astype(np.int32)
     return counts
 
 
@@ -250,7 +245,7 @@ def _window_of_counts(levels: np.ndarray, counts: np.ndarray, scan: Scan) -> tup
 
 
 def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:
-    """Integers as indices, `lowest` as 0. Of a plane at a time, which stays in the processor's cache."""
+    """A plane's integers as indices counted from `lowest`; one plane at a time stays in the processor's cache."""
     return plane.astype(np.intp) - int(lowest)
 
 

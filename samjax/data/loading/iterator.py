@@ -1,62 +1,22 @@
-"""Iterating over a chain of `samjax.data.loading.pipeline`: position, state, prefetching and waiting time."""
+"""Iterating over the elements of a chain: position, state, prefetching and waiting time."""
 
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from samjax.data.loading.workers import WorkerPool
+from samjax.data.loading.pools import Pool, make_pool
+from samjax.data.loading.workers import Wording
 from samjax.errors import UserError
 
-if TYPE_CHECKING:
-    from samjax.data.loading.pipeline import MapDataset
+
+class Chain(Protocol):
+    """What an iterator needs of a chain, such as `samjax.data.loading.pipeline.MapDataset`."""
+
+    def length(self, epoch: int) -> int: ...
+    def get(self, epoch: int, index: int) -> Any: ...
 
 
-class _Maker(Protocol):
-    """Makes the requested elements, and hands them out in the order of the requests."""
-
-    capacity: int
-
-    def request(self, epoch: int, index: int) -> None: ...
-    def receive(self) -> Any: ...
-    def close(self) -> None: ...
-
-
-class _HereAndNow:
-    """Makes an element when it is asked for."""
-
-    capacity = 1
-
-    def __init__(self, dataset: "MapDataset") -> None:
-        self._dataset = dataset
-
-    def request(self, epoch: int, index: int) -> None:
-        self._wanted = epoch, index
-
-    def receive(self) -> Any:
-        return self._dataset.get(*self._wanted)
-
-    def close(self) -> None:
-        pass
-
-
-class _Thread:
-    """Makes elements ahead in one thread."""
-
-    def __init__(self, dataset: "MapDataset", prefetch: int) -> None:
-        self.capacity = prefetch
-        self._dataset = dataset
-        self._executor = ThreadPoolExecutor(1, "samjax-prefetch")
-        self._futures: deque[Future] = deque()
-
-    def request(self, epoch: int, index: int) -> None:
-        self._futures.append(self._executor.submit(self._dataset.get, epoch, index))
-
-    def receive(self) -> Any:
-        return self._futures.popleft().result()
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+_WORDING = Wording(lambda epoch, index: f"(epoch, index) ({epoch}, {index})")
 
 
 class DatasetIterator:
@@ -72,7 +32,7 @@ class DatasetIterator:
 
     def __init__(
         self,
-        dataset: "MapDataset",
+        dataset: Chain,
         *,
         workers: int,
         prefetch: int,
@@ -89,7 +49,7 @@ class DatasetIterator:
         self._waited = 0.0
         self._closed = False
         # The processes start now, to be up when the first batch is asked for.
-        self._maker: _Maker | None = self._new_maker()
+        self._pool: Pool | None = self._new_pool()
 
     def __iter__(self) -> "DatasetIterator":
         return self
@@ -139,19 +99,17 @@ class DatasetIterator:
         """Stops the workers. Harmless when repeated."""
         self._start_over(self._next)
         self._closed = True
-        if self._maker is not None:
-            self._maker.close()
+        if self._pool is not None:
+            self._pool.close()
 
-    def _new_maker(self) -> _Maker:
-        if self._workers:
-            return WorkerPool(self._dataset, self._workers, self._prefetch)
-        return _Thread(self._dataset, self._prefetch) if self._prefetch else _HereAndNow(self._dataset)
+    def _new_pool(self) -> Pool:
+        return make_pool(self._dataset.get, self._workers, self._prefetch, _WORDING)
 
     def _start_over(self, place: tuple[int, int]) -> None:
         """Forgets what was made ahead. Workers that are not busy are kept."""
-        if self._requested and self._maker is not None:
-            maker, self._maker = self._maker, None
-            maker.close()
+        if self._requested and self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.close()
         self._requested.clear()
         self._next = self._ahead = place
 
@@ -159,7 +117,7 @@ class DatasetIterator:
         self._request_ahead()
         if not self._requested:
             raise StopIteration
-        element = self._maker.receive()
+        element = self._pool.receive()
         delivered = self._requested.popleft()
         self._request_ahead()
         self.position = delivered
@@ -167,14 +125,14 @@ class DatasetIterator:
         return element
 
     def _request_ahead(self) -> None:
-        if self._maker is None:
-            self._maker = self._new_maker()
-        while len(self._requested) < self._maker.capacity and not self._beyond(self._ahead[0]):
+        if self._pool is None:
+            self._pool = self._new_pool()
+        while len(self._requested) < self._pool.capacity and not self._beyond(self._ahead[0]):
             epoch, index = self._ahead
             last = index + 1 == self._length(epoch)
             # Noted before it is made, so that an interrupt between the two leaves nothing forgotten.
             self._requested.append(self._ahead)
-            self._maker.request(epoch, index)
+            self._pool.request(epoch, index)
             self._ahead = (epoch + 1, 0) if last else (epoch, index + 1)
 
     def _beyond(self, epoch: int) -> bool:

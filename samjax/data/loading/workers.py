@@ -1,15 +1,21 @@
-"""Processes that make the elements of a chain, and hand them over through shared memory.
+"""Worker processes: they call a function with the arguments sent to them, through shared memory.
 
-Each worker is a fresh interpreter that imports what the pickled chain names and nothing else. It is not
+There is one kind of worker process for all that is done by several: training data, the slice cache, the checks of a
+cohort, the phantom and scoring.
+
+Each worker is a fresh interpreter that imports what the pickled function names and nothing else. It is not
 forked, since JAX's threads may be running here, and not a `multiprocessing.Process`, since that would
 import the main program again, and with it JAX, before the first sample.
+
+A worker ends with its parent, however that ends: it listens on a socket whose other end the system closes with
+the parent, even when that is killed.
 
 The memory has no name. A named segment (`multiprocessing.shared_memory`) outlives a killed program, is
 limited by the size of /dev/shm (64 MB in a container by default), and on Python before 3.13 is
 registered by every process that attaches it, so that resource trackers warn of, and remove, segments
 that are not theirs. An anonymous file is known by its descriptor alone, which the workers inherit; the
 system frees it with the last process that has it open, even if all are killed at once. It also grows
-when written to, so batches may be of any size and shape.
+when written to, so arguments and results may be of any size and shape.
 """
 
 import os
@@ -24,17 +30,15 @@ import threading
 import traceback
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from samjax.errors import UserError
-
-if TYPE_CHECKING:
-    from samjax.data.loading.pipeline import MapDataset
 
 # The parallelism is in the number of workers: a pool of BLAS threads in each would fight over the cores.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -43,7 +47,23 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerError(RuntimeError):
-    """A worker failed or died; the message holds the element's place and the worker's own traceback."""
+    """The function failed in a worker; the message holds what it was called for and the worker's own traceback."""
+
+
+class WorkerDied(UserError):
+    """A worker process was killed, or ended by itself; mostly for want of memory."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How error messages speak of a pool's processes."""
+
+    task: Callable[..., str]
+    """Names the task of a call from its arguments, such as "case 7"."""
+    worker: str = "data worker"
+    """What one of the processes is called."""
+    remedy: str = "use fewer workers or smaller batches"
+    """What to do where memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,8 @@ class _Worker:
 class _Request:
     worker: _Worker
     slot: int
-    epoch: int
-    index: int
+    task: str
+    """What the function was called for, in words."""
 
 
 @dataclass(frozen=True)
@@ -70,45 +90,58 @@ class _Failure:
 
 
 class WorkerPool:
-    """Worker processes that make elements in turn; `receive` gives them in the order of the requests.
+    """Processes that call a function in turn; `receive` gives the results in the order of the requests.
 
-    Each worker has `prefetch` slots of shared memory. A request and its slot go to the workers round
-    robin, so the slot of a request is free once the element `capacity` places earlier was received.
+    Each worker has `prefetch` slots of shared memory, which arguments and results go through. A request and its
+    slot go to the workers round robin, so the slot of a request is free once the result `capacity` places
+    earlier was received.
+
+    Args:
+        function: picklable; and so must be what it takes and returns.
+        workers: the number of processes.
+        prefetch: the number of requests that may wait at each worker.
+        wording: how error messages speak of the processes.
+
+    Raises:
+        UserError: the function cannot be pickled.
     """
 
-    def __init__(self, dataset: "MapDataset", workers: int, prefetch: int) -> None:
+    def __init__(self, function: Callable[..., Any], workers: int, prefetch: int, wording: Wording) -> None:
         self.capacity = workers * prefetch
+        self._wording = wording
         self._requests: deque[_Request] = deque()
         self._count = 0
         self._workers: list[_Worker] = []
         self._slots: list[int] = []
         # Also runs when the program ends or an exception interrupts what follows.
         self._stop = weakref.finalize(self, _stop, self._workers, self._slots)
-        chain = _pickled(dataset)
+        pickled = _pickled(function)
         file = _anonymous_file()
         try:
-            _write_at(file, chain, 0)
+            _write_at(file, pickled, 0)
             self._slots.extend(_anonymous_file() for _ in range(self.capacity))
             for i in range(workers):
                 self._workers.append(_started(file, self._slots[i::workers]))
         finally:
             os.close(file)
 
-    def request(self, epoch: int, index: int) -> None:
-        """Asks for an element; no more than `capacity` may be outstanding."""
+    def request(self, *arguments: Any) -> None:
+        """Asks for a call; no more than `capacity` may be outstanding."""
         turn = self._count % self.capacity
-        request = _Request(self._workers[turn % len(self._workers)], self._slots[turn], epoch, index)
-        with suppress(OSError):  # a dead worker is reported when its element is due
-            request.worker.connection.send((request.slot, epoch, index))
-        self._requests.append(request)
+        worker, slot = self._workers[turn % len(self._workers)], self._slots[turn]
+        sizes = _write(slot, arguments)
+        with suppress(OSError):  # a dead worker is reported when its result is due
+            worker.connection.send((slot, sizes))
+        self._requests.append(_Request(worker, slot, self._wording.task(*arguments)))
         self._count += 1
 
     def receive(self) -> Any:
-        """Waits for the earliest requested element; its arrays own their memory.
+        """Waits for the result of the earliest request; its arrays own their memory.
 
         Raises:
-            UserError: raised by the chain in the worker.
-            WorkerError: any other exception there, or the worker's death.
+            UserError: raised by the function in the worker.
+            WorkerDied: the worker was killed, or ended by itself.
+            WorkerError: the function raised any other exception.
         """
         request = self._requests.popleft()
         try:
@@ -135,39 +168,37 @@ class WorkerPool:
         how, advice = f"ended with exit code {code}", "see what it wrote above"
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
-            advice = "if memory ran out, use fewer workers or smaller batches"
-        raise WorkerError(f"{self._name(request)} {how}: {advice}") from None
+            advice = f"if memory ran out, {self._wording.remedy}"
+        raise WorkerDied(f"{self._name(request)} {how}: {advice}") from None
 
     def _name(self, request: _Request) -> str:
         number = self._workers.index(request.worker)
-        return (
-            f"data worker {number} (process {request.worker.process.pid}), "
-            f"at work on (epoch, index) ({request.epoch}, {request.index}),"
-        )
+        pid = request.worker.process.pid
+        return f"{self._wording.worker} {number} (process {pid}), at work on {request.task},"
 
 
-def _pickled(dataset: "MapDataset") -> bytes:
+def _pickled(function: Callable[..., Any]) -> bytes:
     try:
-        return pickle.dumps(dataset, pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(function, pickle.HIGHEST_PROTOCOL)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UserError(
-            f"the data cannot be sent to worker processes ({error}): use functions and classes from a "
+            f"the work cannot be sent to worker processes ({error}): use functions and classes from a "
             "module's top level, not lambdas or local ones, or workers=0"
         ) from error
 
 
-def _started(chain: int, slots: list[int]) -> _Worker:
-    """Starts a process that serves the chain in the file `chain`; see `serve` for its side."""
+def _started(function: int, slots: list[int]) -> _Worker:
+    """Starts a process that calls the function in the file `function`; see `serve` for its side."""
     ours, theirs = socket.socketpair()
     # The path comes first and by itself: all else that the worker imports is found through it.
-    code = f"import sys; sys.path[:] = {sys.path!r}; from samjax.data.loading import workers; workers.serve"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve"
     # A blocked signal stays blocked in the new program, so none can hit it before it ignores it.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"{code}({theirs.fileno()}, {chain})"],
+            [sys.executable, "-c", f"{code}({theirs.fileno()}, {function})"],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), chain, *slots),
+            pass_fds=(theirs.fileno(), function, *slots),
             env=_ONE_THREAD | os.environ,
         )
     finally:
@@ -177,7 +208,7 @@ def _started(chain: int, slots: list[int]) -> _Worker:
 
 
 def _stop(workers: list[_Worker], slots: list[int]) -> None:
-    # Workers only read, so killing them loses nothing, and is quick however long a sample takes.
+    # Whatever workers write is whole or absent, so killing them loses nothing, and is quick however long a call takes.
     for worker in workers:
         worker.connection.close()
         worker.process.kill()
@@ -195,29 +226,29 @@ def _end_of(process: subprocess.Popen) -> int:
     return process.wait()
 
 
-def serve(connection: int, chain: int) -> None:
-    """The worker: answers requests (slot, epoch, index) until the parent closes the connection or dies.
+def serve(connection: int, function: int) -> None:
+    """The worker: answers requests (slot, sizes of the arguments) until the parent closes the connection or ends.
 
     Args:
         connection: descriptor of the socket for requests and replies.
-        chain: descriptor of the file that holds the pickled chain.
+        function: descriptor of the file that holds the pickled function.
     """
-    # Ctrl-C and SIGTERM, which clusters send to every process, are the parent's to handle: it still needs data.
+    # Ctrl-C and SIGTERM, which clusters send to every process, are the parent's to handle: it still needs results.
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     parent = Connection(connection)
-    requests: queue.SimpleQueue[tuple[int, int, int]] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[tuple[int, list[int]]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(parent, requests), daemon=True).start()
-    dataset, failure = _loaded(chain)
+    call, failure = _loaded(function)
     while True:
-        slot, epoch, index = requests.get()
-        reply = failure or _answer(dataset, slot, epoch, index)
+        slot, sizes = requests.get()
+        reply = failure or _answer(call, slot, sizes)
         with suppress(OSError):  # the parent is gone, and `_listen` about to end this process
             parent.send(reply)
 
 
 def _listen(parent: Connection, requests: queue.SimpleQueue) -> None:
-    """Passes requests on; in a thread of its own, to notice the parent's end in the middle of a sample."""
+    """Passes requests on; in a thread of its own, to notice the parent's end in the middle of a call."""
     try:
         while True:
             requests.put(parent.recv())
@@ -225,23 +256,23 @@ def _listen(parent: Connection, requests: queue.SimpleQueue) -> None:
         os._exit(0)
 
 
-def _loaded(chain: int) -> tuple["MapDataset | None", _Failure | None]:
+def _loaded(function: int) -> tuple[Callable[..., Any] | None, _Failure | None]:
     try:
         # Not through a file object: the workers share one position, and would move it under each other.
-        return pickle.loads(_read_at(chain, os.fstat(chain).st_size, 0)), None
+        return pickle.loads(_read_at(function, os.fstat(function).st_size, 0)), None
     except Exception as error:
         message = (
-            f"the data could not be loaded in a worker process ({type(error).__name__}: {error}): put its "
+            f"the work could not be loaded in a worker process ({type(error).__name__}: {error}): put its "
             "functions and classes in a module of their own, not in the program itself, or use workers=0"
         )
         return None, _Failure(message, traceback.format_exc(), of_user=True)
     finally:
-        os.close(chain)
+        os.close(function)
 
 
-def _answer(dataset: "MapDataset", slot: int, epoch: int, index: int) -> list[int] | _Failure:
+def _answer(function: Callable[..., Any], slot: int, sizes: list[int]) -> list[int] | _Failure:
     try:
-        return _write(slot, dataset.get(epoch, index))
+        return _write(slot, function(*_read(slot, sizes)))
     except UserError as error:
         return _Failure(str(error), traceback.format_exc(), of_user=True)
     except Exception as error:
@@ -256,10 +287,10 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-def _write(file: int, element: Any) -> list[int]:
-    """Writes an element, its arrays as they lie in memory, and returns the sizes of the parts."""
+def _write(file: int, value: Any) -> list[int]:
+    """Writes a value, its arrays as they lie in memory, and returns the sizes of the parts."""
     arrays: list[memoryview] = []
-    head = pickle.dumps(element, 5, buffer_callback=lambda buffer: arrays.append(buffer.raw()))
+    head = pickle.dumps(value, 5, buffer_callback=lambda buffer: arrays.append(buffer.raw()))
     end = 0
     for part in (head, *arrays):
         end = _write_at(file, part, end)

@@ -58,16 +58,19 @@ class PromptMix:
 
 
 def tight_box(mask: jax.Array) -> jax.Array:
-    """Indices (x0, y0, x1, y1), inclusive, of the tight box of (H, W) bool; meaningless for an empty mask."""
-    rows, columns = mask.any(axis=1), mask.any(axis=0)
-    last_row, last_column = mask.shape[0] - 1, mask.shape[1] - 1
+    """The tight boxes (..., 4) of masks (..., H, W) bool, as indices (x0, y0, x1, y1) float32, inclusive.
+
+    That of an empty mask is meaningless.
+    """
+    rows, columns = mask.any(axis=-1), mask.any(axis=-2)
+    last_row, last_column = mask.shape[-2] - 1, mask.shape[-1] - 1
     box = (
-        jnp.argmax(columns),
-        jnp.argmax(rows),
-        last_column - jnp.argmax(columns[::-1]),
-        last_row - jnp.argmax(rows[::-1]),
+        jnp.argmax(columns, axis=-1),
+        jnp.argmax(rows, axis=-1),
+        last_column - jnp.argmax(columns[..., ::-1], axis=-1),
+        last_row - jnp.argmax(rows[..., ::-1], axis=-1),
     )
-    return jnp.stack(box).astype(jnp.float32)
+    return jnp.stack(box, axis=-1).astype(jnp.float32)
 
 
 def jitter_box(key: jax.Array, box: jax.Array, jitter: float, extent: jax.Array) -> jax.Array:
@@ -91,17 +94,23 @@ def uniform_click(key: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.stack([index % mask.shape[1], index // mask.shape[1]]).astype(jnp.float32)
 
 
+def first_click(key: jax.Array, mask: jax.Array) -> jax.Array:
+    """The first click (x, y) on one slice, uniform in the ROI (H, W) bool; `key` is the slice's own."""
+    _, click_key = jax.random.split(key)
+    return uniform_click(click_key, mask)
+
+
+def further_key(key: jax.Array, slot: int | jax.Array) -> jax.Array:
+    """The key for `next_click` of the click in slot 1, 2, ... of a slice whose own key is `key`."""
+    return jax.random.fold_in(key, slot + 1)  # 0 and 1 are what the first prompt's split gave
+
+
 def to_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
     """Native pixel indices to the model's coordinates, whose integers mean pixel centres.
 
     Pixel i of N has its centre at (i + 0.5) * S / N of the input; the prompt encoder itself adds the half pixel.
     """
     return (coords + 0.5) * (size / native) - 0.5
-
-
-def from_input_pixels(coords: jax.Array, native: int, size: int) -> jax.Array:
-    """The inverse of `to_input_pixels`."""
-    return (coords + 0.5) * (native / size) - 0.5
 
 
 def draw_kinds(key: jax.Array, mix: PromptMix) -> jax.Array:
@@ -128,12 +137,12 @@ def first_prompt(
     Returns:
         Prompts without the batch axis: coords (1, slots, 2), labels (1, slots); vmap over slices.
     """
-    box_key, click_key = jax.random.split(key)
+    box_key, _ = jax.random.split(key)
     native = mask.shape[0]
     present = mask.any()
     is_point, is_box = (present & (kind == KINDS.index(name)) for name in ("point", "box"))
     clicks = clicks if "point" in mix.kinds else 0
-    click = to_input_pixels(uniform_click(click_key, mask), native, size)
+    click = to_input_pixels(first_click(key, mask), native, size)
     points = jnp.broadcast_to(click, (1, 1, clicks, 2))
     labels = jnp.where((jnp.arange(clicks) == 0) & is_point, POSITIVE, EMPTY).astype(jnp.int32)[None, None]
     boxes = has_box = None

@@ -7,18 +7,18 @@ brain, sharply bounded, mostly enhancing), `paediatric` (pons and midline, littl
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+from filelock import FileLock
 
+from samjax.data.loading.progress import in_order
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
@@ -116,9 +116,9 @@ def write_cohort(
 ) -> list[Path]:
     """Writes `cases` examinations under `root` in BraTS 2023 layout and returns their folders.
 
-    File names do not tell BraTS 2023 from 2024, so the name of `root` should contain "2023". A cohort
-    that is there already is kept if domain, seed and options are the same (missing cases are added,
-    surplus ones removed) and replaced otherwise; a killed call is continued by the next one.
+    Case names do not tell BraTS 2023 from 2024; cohort.json under `root` does. A cohort that is there
+    already is kept if domain, seed and options are the same (missing cases are added, surplus ones
+    removed) and replaced otherwise; a killed call is continued by the next one.
     `progress` is called with the number of cases written and to write. Raises `UserError` if `root` holds
     anything that this function did not write.
     """
@@ -129,13 +129,15 @@ def write_cohort(
     record = {"version": VERSION, "domain": domain, "seed": seed, **asdict(options), "cases": cases}
     record = json.loads(json.dumps(record))
     names = [f"BraTS-{PREFIXES[domain]}-{90000 + index:05d}-000" for index in range(cases)]
-    with _locked(root):
+    whole = root.absolute()
+    # One writer at a time; a second one waits and then finds the cohort finished.
+    with FileLock(whole.parent / f".{whole.name}.lock"):
         _clear(root, record, set(names))
         missing = [index for index, name in enumerate(names) if not (root / name).is_dir()]
         if missing:
             _write_record(root, record, finished=False)
             jobs = [(root, names[index], domain, seed, index, options) for index in missing]
-            for done, _ in enumerate(_run(jobs, workers), start=1):
+            for done, _ in enumerate(in_order(_write_case, jobs, workers), start=1):
                 if progress:
                     progress(done, len(jobs))
         _write_record(root, record, finished=True)
@@ -183,18 +185,6 @@ def _crumbs(tumour: np.ndarray, options: PhantomOptions) -> np.ndarray:
     small = voxels * np.prod(options.spacing) < 100
     small[voxels.argmax()] = False
     return small[pieces] & tumour
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterator[None]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_write_case, jobs)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # Not forked: the caller may hold JAX's threads.
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_write_case, jobs)
 
 
 def _write_case(job: tuple[Path, str, str, int, int, PhantomOptions]) -> None:
@@ -257,16 +247,3 @@ def _same_cases(written: Path, record: dict) -> bool:
 def _write_record(root: Path, record: dict, finished: bool) -> None:
     with replacing(root / "cohort.json") as path:
         path.write_text(json.dumps({**record, "finished": finished}, indent=1) + "\n")
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One writer at a time; a second one waits and then finds the cohort finished."""
-    import fcntl
-
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

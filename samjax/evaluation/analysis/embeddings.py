@@ -18,20 +18,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.on_device.channels import Channels
-from samjax.data.samples import covering_set, largest_square
 from samjax.data.slices import enough_pixels
 from samjax.errors import UserError
 from samjax.figures.palette import COLOURS
 from samjax.files import replacing
-from samjax.inference.volumes import Segmenter
-from samjax.models.resizing import to_input
-from samjax.models.sam import Sam
-from samjax.training.step import make_scoring_step, precision_of, replicate, shard
-from samjax.training.tasks.objective import Batch, augmented
+from samjax.inference.encoded import SLICES, EncodedVolume
+from samjax.inference.model import SegmentationModel
+from samjax.inference.reading import read_ahead
 
 NAME = "embeddings"
 PER_DOMAIN = 200
@@ -85,13 +80,13 @@ class Projection:
 
 
 def analyse(
-    segmenter: Segmenter,
+    model: SegmentationModel,
     cases: Sequence[CachedCase],
     chosen: Sequence[np.ndarray],
     output: Path,
     *,
     roi: str,
-    slices: int = 1,
+    slices: int = SLICES,
     workers: int = 0,
     seed: int = 0,
 ) -> Separation:
@@ -100,20 +95,20 @@ def analyse(
     Args:
         chosen: of each case, bool (Z,), as `choose_slices` gives them.
         roi: that they show.
-        slices: how many go through the encoder together on each device.
+        slices: how many go through the encoder together on each device, where there are so many.
         seed: of t-SNE.
 
     Raises:
         UserError: the model is no SAM.
     """
-    points = embed(segmenter, cases, chosen, slices=slices, workers=workers)
+    points = embed(model, cases, chosen, slices=slices, workers=workers)
     separation, projection = separation_of(points), project(points, seed)
     _write_csv(output / f"{NAME}.csv", points, projection)
     counts = {name: {"slices": n, "patients": patients} for name, (n, patients) in points.counts.items()}
     with replacing(output / f"{NAME}.json") as temporary:
-        content = {"run": segmenter.name, "roi": roi, "domains": counts, **asdict(separation)}
+        content = {"run": model.name, "roi": roi, "domains": counts, **asdict(separation)}
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-    draw(points, projection, separation, segmenter.name, [output / f"{NAME}.{kind}" for kind in ("png", "pdf")])
+    draw(points, projection, separation, model.name, [output / f"{NAME}.{kind}" for kind in ("png", "pdf")])
     return separation
 
 
@@ -159,46 +154,40 @@ def _by_turns(found: list[tuple[str, int, int]], rng: np.random.Generator) -> li
 
 
 def embed(
-    segmenter: Segmenter,
+    model: SegmentationModel,
     cases: Sequence[CachedCase],
     chosen: Sequence[np.ndarray],
     *,
-    slices: int = 1,
+    slices: int = SLICES,
     workers: int = 0,
 ) -> Points:
     """The embeddings of the chosen slices, each seen in the window that it is evaluated in.
 
     Args:
         chosen: for each case bool (Z,).
-        slices: how many go through the encoder together on each device.
+        slices: how many go through the encoder together on each device, where there are so many.
 
     Raises:
         UserError: the model is no SAM.
     """
-    if not isinstance(segmenter.model, Sam):
-        raise UserError(f"{segmenter.name}: not a SAM, so it has no image embedding; name a run of another strategy")
-    graphdef, state = nnx.split(segmenter.model)
-    channels, size = segmenter.channels, segmenter.image_size
+    if model.is_unet:
+        raise UserError(f"{model.name}: not a SAM, so it has no image embedding; name a run of another strategy")
+    wanted = [(case, np.flatnonzero(mask).tolist()) for case, mask in zip(cases, chosen, strict=True) if mask.any()]
 
-    def mean_embeddings(model: Sam, batch: Batch, key: jax.Array) -> jax.Array:
-        return token_means(model, batch, key, channels, size)
+    def read(item: tuple[CachedCase, list[int]]) -> np.ndarray:
+        return item[0].read(0, item[0].shape[0])[0]
 
-    step = make_scoring_step(graphdef, mean_embeddings, seed=0)
-    states = (replicate(state),)
-    batch = max(1, slices // segmenter.depth) * jax.local_device_count()
-    data = covering_set(cases, segmenter.depth, largest_square(cases), batch, chosen)
-    found, where = [], []
-    with data.to_iter(workers=workers, epochs=1) as batches:
-        for host in batches:
-            with jax.default_matmul_precision(precision_of(segmenter.dtype)):
-                means = np.asarray(jax.device_get(step(states, shard(host))))
-            means = means.reshape(-1, *means.shape[2:])
-            for number, start, valid, window in zip(host["case"], host["start"], host["valid"], means, strict=True):
-                for offset in np.flatnonzero(chosen[number][start : start + segmenter.depth]) if valid else ():
-                    found.append(window[offset])
-                    where.append((cases[number].case, int(start + offset)))
+    means, where = [], []
+    for (case, numbers), images in read_ahead(wanted, read, workers):
+        volume = EncodedVolume(model, images, slices)
+        volume.encode(numbers)
+        windows = {z // model.depth for z in numbers}
+        of_windows = {window: token_means(volume.window(window), volume.extent, volume.square) for window in windows}
+        of_windows = jax.device_get(of_windows)
+        means += [of_windows[z // model.depth][z % model.depth] for z in numbers]
+        where += [(case.case, z) for z in numbers]
     return Points(
-        np.stack(found),
+        np.stack(means),
         tuple(case.domain for case, _ in where),
         tuple(case.patient for case, _ in where),
         tuple(case.id for case, _ in where),
@@ -206,16 +195,17 @@ def embed(
     )
 
 
-def token_means(model: Sam, batch: Batch, key: jax.Array, channels: Channels, image_size: int) -> jax.Array:
-    """The mean embedding of each slice of a batch, (b, Z, d) float32, over the tokens whose centre is no padding."""
-    images, _, _ = augmented(batch, key, channels, None)
-    embeddings = model.encode(to_input(images, image_size), batch["slices"]).astype(jnp.float32)
-    tokens = embeddings.shape[2]
-    centres = (jnp.arange(tokens) + 0.5) * images.shape[2] / tokens
-    rows, columns = (centres < batch["extent"][:, axis, None] for axis in (0, 1))
-    weights = (rows[:, :, None] & columns[:, None, :]).astype(jnp.float32)
-    total = jnp.einsum("bzhwd,bhw->bzd", embeddings, weights)
-    return total / weights.sum((1, 2))[:, None, None]
+@jax.jit
+def token_means(embeddings: jax.Array, extent: jax.Array, square: jax.Array) -> jax.Array:
+    """The mean embedding (n, d) float32 of n slices (n, h, w, d), over the tokens whose centre is no padding.
+
+    `extent` (2,): rows and columns of the slices, which were padded to a side of `square` pixels.
+    """
+    tokens = embeddings.shape[1]
+    centres = (jnp.arange(tokens) + 0.5) * square / tokens
+    rows, columns = centres < extent[0], centres < extent[1]
+    weights = (rows[:, None] & columns).astype(jnp.float32)
+    return (embeddings * weights[..., None]).sum((1, 2)) / weights.sum()
 
 
 def separation_of(points: Points) -> Separation:

@@ -1,13 +1,20 @@
 """The tables of both papers from scored runs, with what the papers print beside them.
 
-Paper A: regions by model for each way of making channels, on slices (its protocol leaves small ones out). Paper B:
-models by domain, Dice x 100 over all slices, empty ones included, as its code does. A run fills a cell by its
-strategy, channels and the domains it was trained on; cells that no run fills show a dash.
+A cell is filled only by scores that were made as the paper made its own, for else the two figures do not compare:
+
+- Paper A: regions by model for each way of making channels; one domain, which the run was trained on too; slices in
+  which every region has 250 pixels (`--protocol decathlon`); a box around the whole ground truth as prompt, of the
+  U-Net none.
+- Paper B: models by domain, Dice x 100; one domain in each column; all slices, empty ones included, as its code does; a
+  single click as prompt; trained on adult glioma alone where the row does not say otherwise.
+
+Cells that no run fills show a dash; generated scans fill none.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from samjax.data.cohort import PHANTOM
 from samjax.evaluation.reporting import published
@@ -25,7 +32,8 @@ _DOMAIN_NAMES = {
 }
 _WORDS = re.compile(r"sub.?saharan|[a-z]+\d*")
 
-MODELS_A = {"zeroshot": "pretrained", "decoder": "fine-tuned", "unet": "unet"}
+ZEROSHOT = "zeroshot"
+MODELS_A = {ZEROSHOT: "pretrained", "decoder": "fine-tuned", "unet": "unet"}
 HEADS_A = {"pretrained": "pretrained SAM", "fine-tuned": "decoder fine-tuned", "unet": "U-Net, no prompt"}
 NAMES_A = {
     "t1gd": "A, table 1: T1-Gd repeated",
@@ -44,7 +52,15 @@ class ScoredRun:
     trained_on: tuple[str, ...]
     """Names of the domains; empty for base weights."""
     prompt: str
+    """As in its rows: box, point, "point, 3 clicks", none."""
+    decathlon: bool
+    """Whether the scope `slice` holds the slices of paper A's rule."""
     scores: tuple[CaseScores, ...]
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains it was scored on, sorted, without the generated one."""
+        return sorted({case.volume.domain for case in self.scores} - {PHANTOM})
 
 
 def domain_of(name: str) -> str | None:
@@ -57,32 +73,32 @@ def domain_of(name: str) -> str | None:
 
 
 def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
-    """Those of the papers' tables that the runs fill at least in one cell; generated scans fill none."""
-    prompted, free = ([run for run in runs if (run.prompt != "none") == asked] for asked in (True, False))
-    tables = [_table_a([*prompted, *(run for run in free if run.strategy == "unet")], channels) for channels in PAPER_A]
-    for chosen, source in ((prompted, "prompts from ground truth"), (free, "no prompts, every slice run")):
-        tables += [_table_b(chosen, f"{caption}; {source}", rows) for caption, rows in _tables_b()]
+    """Those of the papers' tables that the runs fill at least in one cell; those of paper A for each domain."""
+    domains = sorted({domain for run in runs for domain in run.domains})
+    tables = [_table_a(runs, channels, domain) for channels in PAPER_A for domain in domains]
+    tables += [_table_b(runs, caption, rows) for caption, rows in _tables_b()]
     return [table for table in tables if table is not None]
 
 
-def _scores(
-    runs: Iterable[ScoredRun], scope: str, roi: str, domain: str | None, fits: Callable[[ScoredRun], bool]
-) -> tuple[Summary, str] | None:
-    """The Dice of the first run that fits and has scores there, and how it was asked."""
+def _dice(
+    runs: Iterable[ScoredRun], scope: str, roi: str, domain_in: Callable[[ScoredRun], str | None]
+) -> Summary | None:
+    """The Dice of the first run with scores of a region in the one domain that `domain_in` says."""
     for run in runs:
-        if not fits(run):
-            continue
-        rows = [
-            row
-            for row in of_scope(run.scores, scope)
-            if row.roi == roi and row.domain != PHANTOM and (domain is None or domain_of(row.domain) == domain)
-        ]
+        domain = domain_in(run)
+        rows = [row for row in of_scope(run.scores, scope) if row.roi == roi and row.domain == domain]
         if rows:
-            return summarise_rows(rows)["dice"], run.prompt
+            return summarise_rows(rows)["dice"]
     return None
 
 
-def _table_a(runs: Sequence[ScoredRun], channels: str) -> Table | None:
+def _fits_a(run: ScoredRun, model: str, channels: str, domain: str) -> bool:
+    prompt = "none" if model == "unet" else "box"
+    same = (MODELS_A.get(run.strategy), run.channels, run.prompt) == (model, channels, prompt)
+    return same and run.decathlon and run.trained_on in ((), (domain,))
+
+
+def _table_a(runs: Sequence[ScoredRun], channels: str, domain: str) -> Table | None:
     models = PAPER_A[channels]
     header, rows, bold, filled = ["ROI"], [], set(), False
     for model in models:
@@ -90,39 +106,46 @@ def _table_a(runs: Sequence[ScoredRun], channels: str) -> Table | None:
     for index, roi in enumerate(REGIONS_A):
         cells, means = [roi], {}
         for model, dice in models.items():
-            found = _scores(
-                runs,
-                "slice",
-                roi,
-                None,
-                lambda run, m=model: (MODELS_A.get(run.strategy), run.channels) == (m, channels),
-            )
+            fitting = [run for run in runs if _fits_a(run, model, channels, domain)]
+            found = _dice(fitting, "slice", roi, lambda _: domain)
             filled |= found is not None
             if found is not None:
-                means[len(cells)] = found[0].mean
+                means[len(cells)] = found.mean
             cells += [_cell(found, 1.0, 2), number(dice[index], 2)]
         bold |= _best(index, means)
         rows.append(tuple(cells))
     if not filled:
         return None
-    caption = f"{NAMES_A[channels]}; Dice by slice, mean ± SD [95 % CI] (n); beside it what the paper prints"
+    caption = (
+        f"{NAMES_A[channels]}; Dice of {domain} by slice, mean ± SD [95 % CI] (n), under the paper's protocol: slices "
+        "where every region has 250 pixels, boxes from ground truth (U-Net: no prompt), trained on this domain; beside "
+        "it what the paper prints"
+    )
     return Table(caption, tuple(header), tuple(rows), frozenset(bold))
 
 
 _RowB = tuple[str, Callable[[ScoredRun], bool], Published]
 
 
-def _of(strategy: str, channels: str | None = None, trained: str | None = None) -> Callable[[ScoredRun], bool]:
+def _of(strategy: str, channels: str | None = None, trained: str = DOMAINS_B[0]) -> Callable[[ScoredRun], bool]:
+    """Runs of a strategy, trained on one domain, or base weights, which were trained on none."""
+
     def fits(run: ScoredRun) -> bool:
         same = run.strategy == strategy and channels in (None, run.channels)
-        return same and (trained is None or {domain_of(name) for name in run.trained_on} == {trained})
+        return same and [domain_of(name) for name in run.trained_on] == ([trained] if strategy != ZEROSHOT else [])
 
     return fits
 
 
+def _only_domain(run: ScoredRun, wanted: str) -> str | None:
+    """The one domain that a run was scored on and that is `wanted` of paper B; None where there are several."""
+    found = [name for name in run.domains if domain_of(name) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
 def _tables_b() -> list[tuple[str, list[_RowB]]]:
     ours = [
-        ("lora4ch, trained on adult glioma", _of("lora4ch", trained=DOMAINS_B[0]), published.LORA4CH_ADULT_B),
+        ("lora4ch, trained on adult glioma", _of("lora4ch"), published.LORA4CH_ADULT_B),
         ("lora4ch, trained on meningioma", _of("lora4ch", trained=DOMAINS_B[1]), published.LORA4CH_MENINGIOMA_B),
     ]
     lora = [(f"lora, {name}", _of("lora", name), dice) for name, dice in published.LORA_B.items()]
@@ -147,33 +170,34 @@ def _tables_b() -> list[tuple[str, list[_RowB]]]:
 
 
 def _table_b(runs: Sequence[ScoredRun], caption: str, specs: list[_RowB]) -> Table | None:
-    header = ["model", "asked with"]
+    header = ["model"]
     for domain in DOMAINS_B:
         header += [domain, "published"]
     rows: list[tuple[str, ...]] = []
     means: dict[int, dict[int, float]] = {}
     for index, (label, fits, dice) in enumerate(specs):
-        cells, asked = [], []
+        fitting = [run for run in runs if run.prompt == "point" and fits(run)]
+        cells = []
         for place, domain in enumerate(DOMAINS_B):
-            found = _scores(runs, "slice_all", "whole-tumor", domain, fits)
+            found = _dice(fitting, "slice_all", "whole-tumor", partial(_only_domain, wanted=domain))
             if found is not None:
-                asked.append(found[1])
-                means.setdefault(2 + 2 * place, {})[index] = found[0].mean
+                means.setdefault(1 + 2 * place, {})[index] = found.mean
             cells += [_cell(found, 100.0, 1), number(dice[place], 1)]
-        rows.append((label, " / ".join(dict.fromkeys(asked)) or "-", *cells))
+        rows.append((label, *cells))
     if not means:
         return None
     bold = {(max(column, key=column.get), place) for place, column in means.items() if len(column) > 1}
     caption += (
-        "; Dice x 100 over all slices, empty ones included, mean ± SD [95 % CI] (n); beside it what the paper prints"
+        "; Dice x 100 of whole-tumor, mean ± SD [95 % CI] (n), under the paper's protocol: all slices, empty ones "
+        "included, one click from ground truth, one domain a column, trained on adult glioma alone where the row does "
+        "not say otherwise; beside it what the paper prints"
     )
     return Table(caption, tuple(header), tuple(rows), frozenset(bold))
 
 
-def _cell(found: tuple[Summary, str] | None, scale: float, digits: int) -> str:
-    if found is None:
+def _cell(summary: Summary | None, scale: float, digits: int) -> str:
+    if summary is None:
         return "-"
-    summary = found[0]
     text = number(summary.mean * scale, digits)
     if summary.sd is not None:
         text += f" ± {number(summary.sd * scale, digits)}"

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from samjax.metrics.boxes import bounding_box
+
 QUALITY = 40
 
 
@@ -85,12 +87,7 @@ def crop(case: ViewerCase) -> tuple[slice, slice, slice]:
     filled = np.zeros(case.shape, bool)
     for array in (*case.images.values(), *case.masks()):
         filled |= array > 0
-    box = []
-    for axis, size in enumerate(case.shape):
-        others = tuple({0, 1, 2} - {axis})
-        where = np.flatnonzero(filled.any(axis=others))
-        box.append(slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0, size))
-    return tuple(box)
+    return bounding_box(filled) or tuple(slice(0, size) for size in case.shape)
 
 
 def sheet_columns(shape: tuple[int, ...]) -> int:

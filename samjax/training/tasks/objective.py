@@ -6,10 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.on_device.channels import Channels
-from samjax.data.on_device.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, from_input_pixels
+from samjax.data.on_device.keys import SampleKeys, sample_keys
+from samjax.data.on_device.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, further_key
 from samjax.models.prompt_encoder import Prompts
 from samjax.models.resizing import inside, to_input, to_native
 from samjax.models.sam import Sam
@@ -39,52 +40,12 @@ class Objective:
     """Of the augmentation of samples with a variant."""
 
 
-class Rounds(NamedTuple):
-    """What a prompted model answered after each of K rounds, of each slice; for evaluation."""
-
-    iou: jax.Array
-    """(K, b, Z) float32, as predicted."""
-    overlap: dict[str, jax.Array]
-    """(K, b, Z) pixel counts."""
-    click: jax.Array
-    """(b, Z, 2) the first click's native pixel (x, y); meaningless where the prompt has none."""
-
-
 class SliceResults(NamedTuple):
-    """Of each slice, (b, Z): its loss, whether it counts, its pixel counts; and the prediction (b, Z, N, N) bool."""
+    """What is computed of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name."""
 
     loss: jax.Array
     counted: jax.Array
     overlap: dict[str, jax.Array]
-    predicted: jax.Array
-    rounds: Rounds | None = None
-    """Of promptable models."""
-
-
-class SampleKeys(NamedTuple):
-    """PRNG keys of b samples of Z slices. A slice's own key does not depend on the window it is seen in."""
-
-    augment: jax.Array
-    kind: jax.Array
-    slices: jax.Array
-    """(b, Z)."""
-
-
-def sample_keys(key: jax.Array, batch: Batch) -> SampleKeys:
-    """Keys that depend on `key`, the case and the slices alone, not on a sample's place in the batch."""
-    depth = batch["slices"].shape[1]
-
-    def of_sample(identity: jax.Array, start: jax.Array) -> SampleKeys:
-        case = jax.random.fold_in(key, identity)
-        augment_key, kind_key, slice_key = jax.random.split(case, 3)
-        numbers = start + jnp.arange(depth, dtype=start.dtype)
-        return SampleKeys(
-            jax.random.fold_in(augment_key, start),
-            jax.random.fold_in(kind_key, start),
-            jax.vmap(lambda number: jax.random.fold_in(slice_key, number))(numbers),
-        )
-
-    return jax.vmap(of_sample)(batch["identity"], batch["start"])
 
 
 def draw_prompts(
@@ -114,8 +75,7 @@ def answer_clicks(
     def flat(x: jax.Array) -> jax.Array:
         return x.reshape(-1, *x.shape[2:])
 
-    # 0 and 1 are what the first prompt's split gave.
-    slot_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(flat(keys), slot + 1)
+    slot_keys = jax.vmap(further_key, in_axes=(0, None))(flat(keys), slot)
     pixels = jnp.broadcast_to(pixels, masks.shape)
     answer = jax.vmap(lambda *args: add_click(args[0], slot, *args[1:], size))
     return answer(prompts, slot_keys, flat(predicted), flat(masks), flat(pixels))
@@ -132,9 +92,10 @@ def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
 def augmented(
     batch: Batch, key: jax.Array, channels: Channels, augmentation: Augmentation | None, seed: int = 0
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and its pixels that are not padding.
+    """The channels (b, Z, N, N, C) float32 and labels (b, Z, N, N) of a batch, and the pixels that count.
 
-    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, 1, N, N) bool.
+    Each sample is augmented with a key of its own (`augmentation_keys`). The pixels are (b, Z, N, N) bool, False for
+    padding and for ignored voxels; labels are background there.
     """
     # Channels first: pca2d knows a pixel by its place in the scan.
     images, labels = channels(batch["images"]), batch["labels"]
@@ -144,8 +105,9 @@ def augmented(
             keys, images, labels, batch["extent"], augmentation
         )
     # The warp may carry tissue into the padding, where there is no slice.
-    pixels = inside(batch["extent"], images.shape[2])[:, None]
-    return jnp.where(pixels[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
+    within = inside(batch["extent"], images.shape[2])[:, None]
+    pixels = within & (labels != IGNORED)
+    return jnp.where(within[..., None], images, 0), jnp.where(pixels, labels, 0), pixels
 
 
 def augmented_labels(
@@ -160,7 +122,7 @@ def augmented_labels(
             return jnp.moveaxis(warp_nearest(jnp.moveaxis(labels, 0, 2), field), 2, 0)
 
         labels = jax.vmap(warped)(augmentation_keys(key, batch, seed), labels, batch["extent"])
-    pixels = inside(batch["extent"], labels.shape[2])[:, None]
+    pixels = inside(batch["extent"], labels.shape[2])[:, None] & (labels != IGNORED)
     return jnp.where(pixels, labels, 0), pixels
 
 
@@ -171,7 +133,7 @@ def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax
 
 
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
-    """Augments, prompts, predicts and scores a batch; what is drawn comes from `key` and the samples' identity.
+    """Augments and prompts a batch, and compares what is predicted; all draws come from `key` and the identities.
 
     Where the batch holds embeddings the encoder does not run.
     """
@@ -186,29 +148,18 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
-    losses, ious, overlaps = [], [], []
-    click = from_input_pixels(prompts.coords[:, 0, 0], labels.shape[2], objective.image_size)
+    losses = []
     # Without points there is no slot for a click: it would move a box's corner.
     rounds = objective.clicks if "point" in objective.prompts.kinds else 1
     for slot in range(1, rounds + 1):
         logits, iou = model.decode(embeddings, prompts)
         logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
-        ious.append(iou.reshape(masks.shape[:2]))
-        losses.append(slice_loss(logits, ious[-1], masks, pixels))
+        losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
         fixed = jax.lax.stop_gradient(logits)
-        overlaps.append(overlap(fixed, masks, pixels))
         if slot < rounds:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
 
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
     prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
-    counted = prompted & batch["slices"] & batch["valid"][:, None]
-    return SliceResults(
-        loss=sum(losses) / len(losses),
-        counted=counted,
-        overlap=overlaps[-1],
-        predicted=(fixed > 0) & pixels & counted[..., None, None],
-        rounds=Rounds(
-            jnp.stack(ious), jax.tree.map(lambda *x: jnp.stack(x), *overlaps), click.reshape(*masks.shape[:2], 2)
-        ),
-    )
+    counted = prompted & batch["slices"] & batch["valid"][:, None] & pixels.any((-2, -1))
+    return SliceResults(sum(losses) / len(losses), counted, overlap(fixed, masks, pixels))

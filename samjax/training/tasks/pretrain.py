@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.on_device.prompts import PromptMix, draw_kinds, first_prompt, next_click, to_input_pixels
+from samjax.data.on_device.prompts import PromptMix, draw_kinds, first_prompt, next_click, tight_box, to_input_pixels
 from samjax.models.prompt_encoder import Prompts
 from samjax.models.resizing import to_native
 from samjax.models.sam import Sam
@@ -116,7 +116,7 @@ def picture_results(model: Sam, batch: Batch, key: jax.Array, objective: Pretrai
         given = jax.lax.stop_gradient(logits[:, :, 0])
         if slot < rounds:
             prompts = answer(prompts, slot, keys, given > 0, half, target.present, size)
-    return SliceResults(total / (rounds + 1), target.present, overlap(given, half, everywhere), given > 0)
+    return SliceResults(total / (rounds + 1), target.present, overlap(given, half, everywhere))
 
 
 def best_of(losses: jax.Array) -> jax.Array:
@@ -156,14 +156,10 @@ def scored_rounds(model: Sam, batch: Batch, key: jax.Array, kind: str, clicks: i
 
 def filled_boxes(masks: jax.Array) -> jax.Array:
     """The tight box of each mask as a mask, (..., H, W) bool: the baseline of box prompts."""
-    rows, columns = masks.any(-1), masks.any(-2)
-
-    def span(marks: jax.Array) -> jax.Array:
-        begun = jnp.cumsum(marks, axis=-1) > 0
-        unfinished = jnp.flip(jnp.cumsum(jnp.flip(marks, -1), axis=-1), -1) > 0
-        return begun & unfinished
-
-    return span(rows)[..., :, None] & span(columns)[..., None, :]
+    x0, y0, x1, y1 = jnp.moveaxis(tight_box(masks)[..., None, None], -3, 0)
+    rows, columns = jnp.arange(masks.shape[-2])[:, None], jnp.arange(masks.shape[-1])
+    inside = (rows >= y0) & (rows <= y1) & (columns >= x0) & (columns <= x1)
+    return inside & masks.any((-2, -1), keepdims=True)
 
 
 def intersection_over_union(predicted: jax.Array, true: jax.Array) -> jax.Array:

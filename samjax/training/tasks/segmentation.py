@@ -14,28 +14,23 @@ from samjax.data.on_device.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
 from samjax.options import TrainOptions
 from samjax.training.session import Session
-from samjax.training.step import make_scoring_step
 from samjax.training.tasks.objective import Objective, slice_results
 from samjax.training.tasks.task import HostBatch, Task
 from samjax.training.tasks.validation import Validator
-from samjax.weights.digest import digest
-
-VALIDATION_SEED = 1
-"""Of the validation prompts: the same for every run, so that runs are compared on the same clicks."""
+from samjax.weights.base import digest
 
 
 def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     """Prompts, loss and scores of the SAM strategies."""
     options = session.options
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
-    objective = partial(Objective, options.roi, session.channels)
-    training = objective(prompts, options.image_size, options.clicks, augmentation_of(session), options.seed)
-    kind = PromptMix.parse(prompts.kinds[0])
-    scoring = objective(kind, options.image_size, options.clicks)
-    step = make_scoring_step(graphdef, partial(slice_results, objective=scoring), VALIDATION_SEED)
+    objective = Objective(
+        options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation_of(session),
+        options.seed,
+    )  # fmt: skip
     return Task(
-        results=partial(slice_results, objective=training),
-        validate=Validator(step, session, str(kind), validation_store(session)).score,
+        results=partial(slice_results, objective=objective),
+        validate=Validator(session, graphdef, prompts.kinds[0], validation_store(session)).score,
         describe=(
             f"{cases_text(session)}; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
             f"prompt {prompts}, input {options.image_size} x {options.image_size}{_cached_text(options)}"

@@ -12,7 +12,6 @@ from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.channels import Channels
 from samjax.models.unet import UNet
 from samjax.training.session import Session
-from samjax.training.step import make_scoring_step
 from samjax.training.tasks.losses import overlap
 from samjax.training.tasks.objective import Batch, SliceResults, augmented
 from samjax.training.tasks.segmentation import augmentation_of, cases_text, window_names
@@ -26,39 +25,31 @@ class ClassObjective:
     """The choices that turn a batch into a loss of all classes; static in the compiled step."""
 
     roi: str
-    """That the counts are of; the loss is of all classes."""
+    """The region that the pixel counts are of; the loss is of all classes."""
     channels: Channels
     augmentation: Augmentation | None = None
 
 
 def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObjective) -> SliceResults:
-    """Augments, predicts and scores a batch of slices (b, 1).
-
-    `predicted` (b, 1, N, N) uint8 holds canonical codes; `overlap` counts the pixels of the objective's ROI.
-    """
+    """Augments a batch of slices (b, 1) and compares what is predicted; `overlap` counts the objective's ROI."""
     images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
     images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
     logits = model(images, supervised=True)
-    classes = jnp.where(valid, logits[0].argmax(axis=-1), 0).astype(jnp.uint8)
-    counted = batch["slices"] & batch["valid"][:, None]
+    classes = logits[0].argmax(axis=-1)
+    counted = batch["slices"] & batch["valid"][:, None] & valid.any((-2, -1))[:, None]
     sign = jnp.where(roi_mask(classes, objective.roi), 1.0, -1.0)
     counts = overlap(sign, roi_mask(labels, objective.roi), valid)
-    return SliceResults(
-        loss=unet_loss(logits, labels, valid)[:, None],
-        counted=counted,
-        overlap={name: x[:, None] for name, x in counts.items()},
-        predicted=jnp.where(counted[..., None, None], classes[:, None], 0),
-    )
+    loss = unet_loss(logits, labels, valid)[:, None]
+    return SliceResults(loss, counted, {name: x[:, None] for name, x in counts.items()})
 
 
 def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     """Loss and scores of the U-Net."""
     options = session.options
     objective = partial(ClassObjective, options.roi, session.channels)
-    scoring = make_scoring_step(graphdef, partial(class_results, objective=objective()), seed=0)
     return Task(
         results=partial(class_results, objective=objective(augmentation_of(session))),
-        validate=Validator(scoring, session, "none").score,
+        validate=Validator(session, graphdef, "none").score,
         describe=(
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "
             f"slices of {session.config.native} x {session.config.native}"

@@ -4,18 +4,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
+from flax import nnx
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
-from samjax.data.labels import roi_mask
+from samjax.data.labels import IGNORED, ROIS, roi_mask
 from samjax.data.on_device.channels import Channels
-from samjax.data.samples import covering_set, scored_slices
+from samjax.data.samples import scored_slices
 from samjax.files import replacing
+from samjax.inference.ground_truth import GroundTruthPrompts
+from samjax.inference.model import SegmentationModel
+from samjax.inference.volumes import segment_cases
+from samjax.training.parameter_vector import ParameterVector
 from samjax.training.session import Session
-from samjax.training.step import ScoringStep, States, shard
+from samjax.training.step import States, unreplicate
 from samjax.training.tasks.task import Scores
+
+VALIDATION_SEED = 1
+"""The seed of the validation prompts: one for all runs, so that runs are compared on the same clicks."""
 
 
 @dataclass(frozen=True)
@@ -30,56 +37,72 @@ class Example:
 
 @dataclass(frozen=True)
 class Validator:
-    """The pmapped scoring step on a run's validation cases, each slice once.
+    """Segments a run's validation cases as `eval.py` does, with one kind of prompt.
 
-    With prompts from the labels, windows without ROI are not run and slices without ROI are background;
-    prompt-free, every slice is run.
+    With prompts from the labels, slices without ROI are not run and stay background; prompt-free, every slice is run.
     """
 
-    step: ScoringStep
     session: Session
+    graphdef: nnx.GraphDef
     kind: str
-    """Of prompt."""
+    """The kind of prompt."""
     embeddings: EmbeddingStore | None = None
-    """Where those of the scored slices lie."""
+    """Where the embeddings of the scored slices lie, if the encoder is not to run."""
 
     @property
-    def prompt_source(self) -> str:
-        return "none" if self.kind == "none" else "ground truth"
+    def prompts(self) -> GroundTruthPrompts:
+        return GroundTruthPrompts(self.kind, self.session.options.clicks, VALIDATION_SEED)
 
     def score(self, states: States) -> Scores:
         """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices."""
-        cases, roi, depth = self.session.val, self.session.options.roi, self.session.options.depth
-        keep = scored_slices(cases, roi, self.kind)
-        batch = self.session.options.batch_size * jax.local_device_count()
-        totals = np.zeros((len(cases), 3), np.int64)
-        slice_dice: list[np.ndarray] = []
-        best: tuple[int, Example] | None = None
-        data = covering_set(cases, depth, self.session.config.native, batch, keep, self.embeddings)
-        for host in data.to_iter(epochs=1):
-            results = jax.device_get(self.step(states, shard(host)))
-            counted = results.counted.reshape(-1, depth)
-            both, pred, true = (
-                np.where(counted, results.overlap[name].reshape(-1, depth), 0) for name in ("both", "pred", "true")
-            )
-            np.add.at(totals, host["case"], np.stack([x.sum(axis=1) for x in (both, pred, true)], axis=1))
-            slice_dice.append(_dice(both[counted], pred[counted], true[counted]))
-            if best is None or true.max() > best[0]:
-                sample, z = np.unravel_index(true.argmax(), true.shape)
-                predicted = results.predicted.reshape(-1, *results.predicted.shape[2:])[sample, z]
-                best = int(true.max()), _example(cases, host, sample, z, predicted, roi)
-        return self._scores(float(_dice(*totals.T).mean()), float(np.concatenate(slice_dice).mean()), best[1])
+        session, roi = self.session, self.session.options.roi
+        scored = scored_slices(session.val, roi, self.kind)
+        totals, slice_dice = [], []
+        largest, example = -1, None
+        predictions = segment_cases(
+            self._model(states), session.val, self.prompts, slices=session.options.batch_size * session.options.depth,
+            workers=min(1, session.options.workers), embeddings=self.embeddings,
+        )  # fmt: skip
+        for (case, prediction), chosen in zip(predictions, scored, strict=True):
+            truth, ignored = _truth(case, roi)
+            predicted = prediction.region(roi) & ~ignored
+            counts = np.stack([x.sum((1, 2)) for x in (predicted & truth, predicted, truth)])
+            totals.append(counts.sum(axis=1))
+            slice_dice.append(_dice(*counts[:, chosen & ~ignored.all((1, 2))]))
+            z = int(counts[2].argmax())
+            if counts[2, z] > largest:
+                largest, example = counts[2, z], _example(case, z, truth[z], predicted[z])
+        dice, dice_slice = _dice(*np.transpose(totals)).mean(), np.concatenate(slice_dice).mean()
+        return self._scores(float(dice), float(dice_slice), example)
+
+    def _model(self, states: States) -> SegmentationModel:
+        """The model that trains now, from one device's copy of its state."""
+        options, config = self.session.options, self.session.config
+        copies = (unreplicate(state) for state in states)
+        trees = (copy.tree() if isinstance(copy, ParameterVector) else copy for copy in copies)
+        return SegmentationModel.on_local_devices(
+            self.graphdef,
+            *trees,
+            name=self.session.folder.name,
+            rois=(options.roi,) if config.architecture else tuple(ROIS),
+            channels=self.session.channels,
+            depth=options.depth,
+            image_size=options.image_size if config.architecture else None,
+            native=config.native,
+            compute=config.compute,
+            prompts=(self.kind,),
+        )
 
     def _scores(self, dice: float, dice_slice: float, example: Example) -> Scores:
         number = len(self.session.val)
         return Scores(
             values={
                 "dice": dice, "dice_slice": dice_slice, "cases": number, "prompt": self.kind,
-                "prompt_source": self.prompt_source,
+                "prompt_source": self.prompts.source,
             },
             text=(
                 f"validation Dice {dice:.3f} by volume, {dice_slice:.3f} by slice (n = {number}, "
-                f"prompt {self.kind} from {self.prompt_source})"
+                f"prompt {self.kind} from {self.prompts.source})"
             ),
             best=dice,
             draw=partial(save_example, example=example, channels=self.session.channels),
@@ -92,22 +115,16 @@ def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
 
 
-def _example(
-    cases: tuple[CachedCase, ...],
-    host: dict[str, np.ndarray],
-    sample: int,
-    z: int,
-    predicted: np.ndarray,
-    roi: str,
-) -> Example:
-    case = cases[host["case"][sample]]
-    rows, columns = case.shape[1:]
-    return Example(
-        f"{case.case.id}, slice {host['start'][sample] + z}",
-        host["images"][sample, z, :rows, :columns],
-        roi_mask(host["labels"][sample, z, :rows, :columns], roi),
-        predicted[:rows, :columns],
-    )
+def _truth(case: CachedCase, roi: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the label has the region and where it is to be ignored, both (Z, rows, columns) bool."""
+    truth, ignored = np.zeros(case.shape, bool), np.zeros(case.shape, bool)
+    truth[case.box.index] = roi_mask(case.labels, roi)
+    ignored[case.box.index] = case.labels == IGNORED
+    return truth, ignored
+
+
+def _example(case: CachedCase, z: int, truth: np.ndarray, predicted: np.ndarray) -> Example:
+    return Example(f"{case.case.id}, slice {z}", case.read(z, z + 1)[0][0], truth, predicted)
 
 
 def save_example(path: Path, example: Example, channels: Channels) -> None:

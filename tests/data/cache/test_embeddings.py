@@ -13,9 +13,9 @@ from samjax.data.cache import embeddings
 from samjax.data.cache.cases import build_cache
 from samjax.data.cache.embeddings import EmbeddingRecipe, EmbeddingStore, bytes_below
 from samjax.data.formats.layouts import find_cases
-from samjax.data.samples import TrainingWindows, VariantWindows, covering_set, training_set
+from samjax.data.samples import TrainingWindows, VariantWindows, training_set
 from samjax.errors import UserError
-from samjax.weights.digest import digest
+from samjax.weights.base import digest
 from tests.data.trees import example, save_brats
 
 SHAPE = (2, 3, 5)
@@ -237,14 +237,6 @@ def test_training_samples_hold_the_embedding_of_their_variant_in_place_of_images
                 number, z = int(one["case"][sample]), int(one["start"][sample])
                 place = source.shown()[number].tolist().index(z)
                 np.testing.assert_array_equal(one["embeddings"][sample, 0], values[number, epoch % 2][place])
-
-
-def test_scored_samples_hold_both(store, cases):
-    every = [np.arange(case.shape[0]) for case in cases]
-    values = [fill(store, case, 0, slices, seed) for seed, (case, slices) in enumerate(zip(cases, every, strict=True))]
-    batch = covering_set(cases, 1, 24, 4, embeddings=store).get(0, 1)
-    np.testing.assert_array_equal(batch["images"], covering_set(cases, 1, 24, 4).get(0, 1)["images"])
-    np.testing.assert_array_equal(batch["embeddings"][:, 0], values[0][4:8])
 
 
 def test_worker_processes_read_embeddings_and_import_no_jax(store, cases):

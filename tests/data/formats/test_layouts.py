@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samjax.data.formats.layouts import MODALITIES, find_cases, shared_patients, survey
+from samjax.data.formats.layouts import MODALITIES, find_cases, survey
 from samjax.data.formats.nifti import read_nifti
 from samjax.data.imaging.volumes import read_case
 from samjax.errors import UserError
@@ -286,19 +286,6 @@ def test_several_datasets_in_one_folder(tmp_path, scan):
     save_msd(tmp_path / "B", {"x": scan})
     with pytest.raises(UserError, match=r"several datasets \(A, B\)"):
         find_cases(tmp_path)
-
-
-def test_patients_shared_between_collections(tmp_path, scan):
-    msd = find_cases(save_msd(tmp_path / "Task01", {"BRATS_001": scan}))
-    old = find_cases(touch_case(tmp_path / "old", "Brats18_2013_20_1"))
-    new = find_cases(touch_case(tmp_path / "2023", "BraTS-GLI-00001-000", NEW))
-    men = find_cases(touch_case(tmp_path / "men", "BraTS-MEN-00001-000", NEW))
-    later = find_cases(touch_case(tmp_path / "2024", "BraTS-GLI-00001-000", NEW))
-    assert "Decathlon Task01 (training) and BraTS 2018 (evaluation)" in shared_patients(msd, old)
-    assert "BraTS-GLI 2023" in shared_patients(msd, men + new)
-    assert shared_patients(msd, msd) is None
-    assert shared_patients(msd, men + later) is None
-    assert shared_patients(men, old) is None
 
 
 def test_every_file_of_a_case_is_listed_once(tmp_path, scan):

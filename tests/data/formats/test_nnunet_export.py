@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from samjax.data.cases import MODALITIES, Case
-from samjax.data.formats import nnunet_export
 from samjax.data.formats.layouts import find_cases
 from samjax.data.formats.nnunet_export import Exported, export_nnunet
 from samjax.data.imaging.volumes import read_case
@@ -129,15 +128,3 @@ def test_an_export_is_not_overwritten(brats, tmp_path):
     exported(brats, tmp_path / "out")
     with pytest.raises(UserError, match="Dataset501_my-run-1: exists already"):
         exported(brats, tmp_path / "out")
-
-
-def test_the_command_takes_a_run(brats, tmp_path, monkeypatch, capsys):
-    from tests.made_runs import write_run
-
-    folder = write_run(tmp_path / "my-run", tmp_path, tmp_path / "data", strategy="unet", lora_rank=8)
-    (folder / "split.json").write_text(json.dumps(split_cases(brats, 3).to_json()))
-    monkeypatch.setattr("sys.argv", ["nnunet_export", str(tmp_path / "out"), "--run", str(folder), "--number", "7"])
-    nnunet_export.main()
-    raw = tmp_path / "out/nnUNet_raw/Dataset007_my-run"
-    assert {case.patient for case in find_cases(raw / "imagesTs")} == set(split_cases(brats, 3).domains["demo"].test)
-    assert "3 training, 1 validation, 1 test cases" in capsys.readouterr().out

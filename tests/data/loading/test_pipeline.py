@@ -28,6 +28,7 @@ from tests.data.loading.pipeline_parts import (
     stumble,
     who,
 )
+from tests.processes import gone, running
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -256,9 +257,10 @@ def test_a_failing_worker_tells_all_and_a_dead_one_is_noticed():
         begin = time.perf_counter()
         for index, told in ((3, "was killed by SIGKILL: if memory ran out"), (4, "ended with exit code 3")):
             batches.set_state({"epoch": 0, "index": index})
-            with pytest.raises(WorkerError, match=told) as failure:
+            with pytest.raises(UserError, match=told) as failure:
                 next(batches)
             assert f"(0, {index})" in str(failure.value)
+            assert "\n" not in str(failure.value)
         assert time.perf_counter() - begin < 5
 
         batches.set_state({"epoch": 0, "index": 5})
@@ -336,24 +338,6 @@ def test_mistakes_are_named_with_their_remedy(mistake, message):
 
 
 # Ending
-
-
-def running(pid):
-    """Whether a process exists and is more than an entry that nobody has asked after."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:  # gone in between, or not Linux
-        return not Path("/proc").exists()
-
-
-def gone(pids, seconds=5):
-    deadline = time.perf_counter() + seconds
-    while any(running(pid) for pid in pids) and time.perf_counter() < deadline:
-        time.sleep(0.02)
-    return not any(running(pid) for pid in pids)
 
 
 def test_closing_and_forgetting_an_iterator_end_its_processes():

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from scipy import ndimage
 
+from samjax.data.on_device.keys import sample_keys
 from samjax.data.on_device.prompts import (
     KINDS,
     PromptMix,
@@ -28,9 +28,9 @@ from samjax.models.prompt_encoder import (
     NEGATIVE,
     NOT_A_POINT,
     POSITIVE,
+    Buffer,
     RandomPositions,
 )
-from samjax.training.tasks.objective import sample_keys
 
 SIZE = 40
 EXTENT = np.array([32, 36], np.int32)  # rows and columns that are not padding
@@ -149,6 +149,13 @@ class TestBox:
         one[5, 9] = True
         np.testing.assert_array_equal(tight_box(jnp.asarray(one)), [9, 5, 9, 5])
 
+    def test_tight_boxes_of_several_masks_are_those_of_each(self):
+        masks = jnp.stack([blobs(seed, share=0.01) for seed in range(6)]).reshape(2, 3, SIZE, SIZE)
+        boxes = tight_box(masks)
+        assert boxes.shape == (2, 3, 4)
+        for index in np.ndindex(2, 3):
+            np.testing.assert_array_equal(boxes[index], tight_box(masks[index]))
+
     @pytest.mark.parametrize("box", [(10, 5, 29, 14), (0, 0, 3, 3), (30, 25, 35, 31), (7, 7, 7, 7)])
     def test_jitter_stays_in_the_slice_in_order_and_within_its_bound(self, box):
         keys = jax.random.split(jax.random.key(1), 300)
@@ -183,7 +190,8 @@ class TestFirstClick:
     def test_pixel_centres_count_the_half_pixel_once(self):
         """The encoder's grid of N positions over its input has them where native pixels 0 to N - 1 come out."""
         native, size = 10, 64
-        positions = RandomPositions(8, rngs=nnx.Rngs(0))
+        positions = RandomPositions(8)
+        positions.positional_encoding_gaussian_matrix = Buffer(jax.random.normal(jax.random.key(0), (2, 4)))
         pixels = to_input_pixels(jnp.stack([jnp.arange(10.0)] * 2, axis=-1), native, size)
         np.testing.assert_allclose((pixels[:, 0] + 0.5), (np.arange(10) + 0.5) * 6.4, rtol=1e-6)
         diagonal = positions.grid(native, native)[np.arange(10), np.arange(10)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from sklearn.metrics import silhouette_score
 
 from samjax.data.cache.cases import CachedCase
@@ -24,9 +25,8 @@ from samjax.evaluation.analysis.embeddings import (
     project,
     separation_of,
 )
-from samjax.inference.volumes import Segmenter
+from samjax.inference.model import SegmentationModel
 from samjax.models.resizing import to_input
-from samjax.models.unet import UNetConfig, random_unet
 from tests.training import small
 
 
@@ -46,10 +46,10 @@ def scan(domain: str, patient: str, brightness: int, shape=(6, 32, 24), tumour=(
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(
-        name="small", model=small.lora4ch(), rois=("whole-tumor",), channels=parse_channels("all"),
-        depth=small.DEPTH, image_size=small.CONFIG.image_size, prompt="box",
+def model() -> SegmentationModel:
+    return SegmentationModel.on_local_devices(
+        *nnx.split(small.lora4ch()), name="small", rois=("whole-tumor",), channels=parse_channels("all"),
+        depth=small.DEPTH, image_size=small.CONFIG.image_size,
     )  # fmt: skip
 
 
@@ -165,31 +165,31 @@ def test_domains_that_cannot_be_compared_are_refused(cases):
         choose_slices(cases, "whole-tumor", 0, 2)
 
 
-def test_an_embedding_is_the_mean_of_the_tokens_inside_the_slice(segmenter, cases):
+def test_an_embedding_is_the_mean_of_the_tokens_inside_the_slice(model, cases):
     chosen = [np.zeros(case.shape[0], bool) for case in cases]
     chosen[1][3] = chosen[3][[2, 5]] = True
-    points = embed(segmenter, cases, chosen, slices=4)
+    points = embed(model, cases, chosen, slices=4)
     assert points.cases == ("b-1", "d-1", "d-1")
     assert points.domains == ("dark", "bright", "bright")
     assert points.slices == (3, 2, 5)
     assert points.embeddings.dtype == np.float32
     # Slice 3 of b is the second of its window; of its 32 x 24 pixels, three quarters of the columns are no padding.
     images, _ = cases[1].read(2, 4, 32)
-    grid = segmenter.model.encode(to_input(jnp.asarray(images, jnp.float32), 64)[None], jnp.ones((1, 2), bool))
+    grid = model.network().encode(to_input(jnp.asarray(images, jnp.float32), 64)[None], jnp.ones((1, 2), bool))
     expected = np.asarray(grid)[0, 1, :, :3].mean((0, 1))
     assert points.embeddings[0] == pytest.approx(expected, abs=2e-5)
     assert not np.allclose(np.asarray(grid)[0, 1].mean((0, 1)), expected, atol=1e-3)
 
 
-def test_other_models_are_refused(segmenter, cases):
-    unet = replace(segmenter, name="baseline", model=random_unet(UNetConfig(4)))
+def test_other_models_are_refused(model, cases):
+    unet = replace(model, name="baseline", image_size=None)
     with pytest.raises(UserError, match="baseline: not a SAM"):
         embed(unet, cases, choose_slices(cases, "whole-tumor", 0, 4))
 
 
-def test_an_analysis_writes_points_numbers_and_pictures(segmenter, cases, tmp_path):
+def test_an_analysis_writes_points_numbers_and_pictures(model, cases, tmp_path):
     chosen = choose_slices(cases, "whole-tumor", 0)
-    found = analyse(segmenter, cases, chosen, tmp_path, roi="whole-tumor", slices=4)
+    found = analyse(model, cases, chosen, tmp_path, roi="whole-tumor", slices=4)
     assert found.accuracy == 1.0
     assert found.silhouette > 0.5
     with open(tmp_path / "embeddings.csv") as file:

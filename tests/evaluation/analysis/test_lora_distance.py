@@ -1,6 +1,7 @@
 """Distances of LoRA updates: singular values against the full matrices, the bound, and finished runs compared."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import CONFIG, write_text
 from samjax.runs.trained import load_trained, save_final
-from samjax.weights.files import load_weights, save_weights
+from samjax.strategies import STRATEGIES
+from samjax.weights.base import load_weights, save_weights
 from tests.training import small
 
 
@@ -81,8 +83,9 @@ def folder(tmp_path_factory) -> Path:
 
 def trained(model: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    lora = {path: array for path, array in model.items() if "/lora/" in path}
-    return {path: array + rng.normal(0, 0.1, array.shape).astype(np.float32) for path, array in lora.items()}
+    chosen = re.compile("|".join(STRATEGIES["lora4ch"].stages[0]))
+    found = {path: array for path, array in model.items() if chosen.fullmatch(path)}
+    return {path: array + rng.normal(0, 0.1, array.shape).astype(np.float32) for path, array in found.items()}
 
 
 def save_run(run: Path, weights: dict[str, np.ndarray], **changes) -> None:

@@ -7,18 +7,18 @@ import pytest
 
 from samjax.evaluation.baselines import DISK, ELLIPSE, FILLED_BOX
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.summary_json import all_tables, main_tables, summary_of
 from samjax.evaluation.reporting.summary_json import tests_of as paired_tests_of
 from samjax.evaluation.scoring import SliceRule
-from samjax.inference.volumes import Answers, CasePrediction, Segmenter
-from tests.evaluation.cases import collect_one, made_case, square
+from tests.evaluation.cases import collect_one, made_case, made_model, no_rounds, predicted, square
 
 SHAPE = (4, 12, 12)
 RULE = SliceRule(min_pixels=5)
 
 
-def model(name: str, prompt: str, roi: str = "whole-tumor", clicks: int = 1) -> Segmenter:
-    return Segmenter(name, None, (roi,), None, 1, 64, prompt, clicks)
+def model(name: str, prompt: str, roi: str = "whole-tumor", clicks: int = 1) -> PromptedModel:
+    return made_model(name, prompt, (roi,), clicks)
 
 
 def cases(count: int = 2, domain: str = "demo"):
@@ -28,15 +28,15 @@ def cases(count: int = 2, domain: str = "demo"):
     return [made_case(labels, f"{domain}-{number}", domain) for number in range(count)]
 
 
-def collected(segmenter: Segmenter, chosen=None) -> Collected:
+def collected(model: PromptedModel, chosen=None) -> Collected:
     """A model that misses the last row of every region."""
-    found = Collected(segmenter)
+    found = Collected(model)
     for case in cases() if chosen is None else chosen:
-        predicted = (case.labels > 0) & np.roll(case.labels > 0, -1, axis=1)
-        answers = Answers.of(SHAPE[0], segmenter.clicks)
-        answers.asked[1:3], answers.click[1:3] = True, (4, 4)
-        answers.counts[:] = 10, 10, 20
-        collect_one(found, CasePrediction(case, predicted, answers), RULE, 20.0)
+        mask = (case.labels > 0) & np.roll(case.labels > 0, -1, axis=1)
+        rounds = no_rounds(SHAPE[0], model.clicks)
+        rounds.prompted[1:3], rounds.click[1:3] = True, (4, 4)
+        rounds.counts[:] = 10, 10, 20
+        collect_one(found, case, predicted(mask, None if model.prompt == "none" else rounds), RULE, 20.0)
     return found
 
 

@@ -16,7 +16,7 @@ from samjax.models.adapt import random_sam
 from samjax.models.prompt_encoder import BOX_FIRST, BOX_SECOND, EMPTY, NEGATIVE, NOT_A_POINT, POSITIVE, Prompts
 from samjax.models.resizing import to_native
 from samjax.training.step import initial_state, make_train_step, replicate, unreplicate
-from samjax.training.tasks.losses import slice_loss
+from samjax.training.tasks.losses import overlap, slice_loss
 from samjax.training.tasks.objective import SliceResults
 from samjax.training.tasks.pretrain import (
     Pretraining,
@@ -191,7 +191,8 @@ class TestLoss:
         there, back = results(pictures()), results(pictures(order))
         np.testing.assert_array_equal(there.counted[order], back.counted)
         np.testing.assert_allclose(there.loss[order], back.loss, rtol=1e-5)
-        np.testing.assert_array_equal(there.predicted[order], back.predicted)
+        for name, counts in there.overlap.items():
+            np.testing.assert_array_equal(counts[order], back.overlap[name])
 
     def test_another_picture_number_draws_other_prompts(self):
         renamed = pictures()
@@ -212,11 +213,18 @@ class TestLoss:
         for one, other in zip(small.leaves(gradient), small.leaves(again), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
 
-    def test_counts_are_of_the_single_mask_at_the_resolution_of_the_logits(self):
-        batch = pictures()
-        found = results(batch)
+    def test_counts_are_of_the_single_mask_at_the_resolution_of_the_logits(self, monkeypatch: pytest.MonkeyPatch):
+        def with_mask(logits: jax.Array, target: jax.Array, pixels: jax.Array) -> dict[str, jax.Array]:
+            return {**overlap(logits, target, pixels), "mask": logits > 0}
+
+        monkeypatch.setattr("samjax.training.tasks.pretrain.overlap", with_mask)
+        batch, (graphdef, state, buffers) = pictures(), split_model()
+        objective = Pretraining(MIX, SIZE, ROUNDS)
+        found = jax.jit(lambda batch: picture_results(nnx.merge(graphdef, state, buffers), batch, KEY, objective))(
+            batch
+        )
         true = np.asarray(targets_of(batch).coverage) > 0.5
-        predicted = np.asarray(found.predicted)
+        predicted = np.asarray(found.overlap["mask"])
         assert predicted.shape == true.shape == (PICTURES, TARGETS, SIZE // 4, SIZE // 4)
         expected = {"both": predicted & true, "pred": predicted, "true": true, "pixels": np.ones_like(true)}
         for name, mask in expected.items():
@@ -376,6 +384,9 @@ class TestMeasure:
             filled[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
             np.testing.assert_array_equal(boxes[index], filled)
             assert scores["filled_box"][index] == pytest.approx(iou(filled, masks[index]), rel=1e-6)
+
+    def test_the_filled_box_of_an_empty_mask_is_empty(self):
+        assert not np.asarray(filled_boxes(np.zeros((2, 5, 6), bool))).any()
 
     def test_intersection_over_union(self):
         one, other = np.zeros((2, 4, 4), bool), np.zeros((2, 4, 4), bool)

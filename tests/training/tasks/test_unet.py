@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from samjax.data.labels import ROIS
+from samjax.data.labels import IGNORED, ROIS
 from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.channels import parse_channels
 from samjax.models.unet import UNetConfig, random_unet
@@ -70,14 +70,6 @@ def test_every_slice_of_a_scan_counts_whether_it_shows_something_or_not():
     np.testing.assert_array_equal(results(batch()).counted, COUNTED)
 
 
-def test_the_prediction_is_the_likeliest_class_of_what_counts_and_background_in_the_padding():
-    predicted = results(batch()).predicted
-    assert (predicted.shape, predicted.dtype) == ((SAMPLES, 1, small.NATIVE, small.NATIVE), np.uint8)
-    np.testing.assert_array_equal(predicted[:, 0], np.where(INSIDE & COUNTED[..., None], classes(), 0))
-    assert len(np.unique(predicted)) > 2
-    assert classes()[:, ~INSIDE].any()
-
-
 @pytest.mark.parametrize("roi", ["whole-tumor", "tumor-core", "edema"])
 def test_counts_are_of_the_region_within_the_slice(roi):
     found = results(batch(), roi).overlap
@@ -126,3 +118,16 @@ def test_four_devices_make_the_update_of_one():
     assert max(np.abs(a - b).max() for a, b in zip(one, small.leaves(trainable), strict=True)) > 1e-2
     for a, b in zip(one, four, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_ignored_pixels_count_nowhere():
+    made = batch()
+    made["labels"][0, 0, :, 10:] = IGNORED
+    made["labels"][1, 0] = IGNORED
+    changed = {name: x.copy() for name, x in made.items()}
+    changed["extent"][0] = ROWS, 10  # the same pixels are left where the slice ends there
+    model, objective = random_unet(CONFIG, 0), ClassObjective("whole-tumor", CHANNELS)
+    results, cut = (class_results(model, x, jax.random.key(0), objective) for x in (made, changed))
+    assert results.counted[:2, 0].tolist() == [True, False]
+    assert results.overlap["pixels"][:2, 0].tolist() == [ROWS * 10, 0]
+    assert results.overlap["true"][0, 0] == (made["labels"][0, 0, :ROWS, :10] > 0).sum() == cut.overlap["true"][0, 0]

@@ -1,0 +1,9 @@
+"""`samjax completion`: prints what makes a shell complete the commands and their options."""
+
+from samjax.cli.main import parse
+from samjax.options import CompletionOptions
+
+
+def main(options: CompletionOptions) -> None:
+    """Prints the script, as in `samjax completion bash > ~/.local/share/bash-completion/completions/samjax`."""
+    parse(["--tyro-print-completion", options.shell])

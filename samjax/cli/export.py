@@ -1,0 +1,22 @@
+"""`samjax export`: writes a SAM as StableHLO."""
+
+from samjax.inference.export import deploy
+from samjax.inference.loading import model_of_run, model_of_weights
+from samjax.options import ExportOptions
+from samjax.runs.folder import find_run
+
+
+def main(options: ExportOptions) -> None:
+    """Exports a run or base weights, and says how far the loaded programs are from the model."""
+    if options.run is None and options.weights is not None:
+        model = model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2")
+    else:
+        model = model_of_run(find_run(options.run), options.weights)
+    description = deploy(model, options.out, options.platforms)
+    found = description["difference"]
+    compared = (
+        "not compared, as it is for other machines"
+        if found is None
+        else f"largest difference {max(found.values()):.1e}"
+    )
+    print(f"{options.out}: {', '.join(description['programs'])} for {', '.join(description['platforms'])}; {compared}")

@@ -1,0 +1,19 @@
+"""`samjax nnunet`: writes a run's patients and split as a dataset of nnU-Net v2; docs/nnunet.md says how to go on."""
+
+from pathlib import Path
+
+from samjax.data.cohort import list_cases
+from samjax.data.formats.nnunet_export import export_nnunet
+from samjax.options import NnunetOptions
+from samjax.runs.folder import find_run, read_config, read_splits
+
+
+def main(options: NnunetOptions) -> None:
+    """Exports the cases of a run, and says where they are."""
+    run = find_run(options.run)
+    config = read_config(run)
+    folders = {name: Path(path) for name, path in config.data.items()}
+    cases = list_cases(folders, config.options.layout, config.options.labels, config.options.limit)
+    found = export_nnunet(cases, read_splits(run), options.out, run.resolve().name, options.number)
+    print(f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test cases: {found.raw}")
+    print(f"the split, as fold 0: {found.splits}")

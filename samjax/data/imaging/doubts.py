@@ -1,0 +1,198 @@
+"""What makes a scan that can be read unlike the skull-stripped scans that models here are trained on.
+
+A doubt is a sentence for a person to judge; nothing is refused because of it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from samjax.data.cases import MODALITIES, Case
+from samjax.data.formats.nifti import read_header
+from samjax.data.imaging.background import EDGE_SHARE, background_of, commonest, edge
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import Scan
+from samjax.errors import UserError
+
+RANGES = "training_ranges.json"
+"""The file of a run that `Ranges` are kept in."""
+TOLERANCE = {"spacing": 0.1, "thickness": 0.1, "extent": 0.2, "height": 0.2}
+"""By what share each quantity may lie outside of its range."""
+WORDS = {
+    "spacing": "voxel spacing in the slice",
+    "thickness": "slice thickness (distance between slices)",
+    "extent": "field of view in the slice",
+    "height": "field of view across the slices",
+}
+MOST_BRAIN_ML = 2200.0
+"""Millilitres: the largest brains with their fluid have less than 2000."""
+PLATEAU = 0.2
+"""A value other than the background's that so many of the foreground's voxels share."""
+_TOO_FAR = 0.5
+"""Of a voxel: by how much qform and sform may disagree."""
+_STEP = 3
+"""Every so many voxels along each axis are looked at where shares are counted."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The least and largest of what a set of scans has, in millimetres."""
+
+    spacing: tuple[float, float]
+    """Between voxels along rows and columns."""
+    thickness: tuple[float, float]
+    """Between slices."""
+    extent: tuple[float, float]
+    """Length of the longer side of a slice."""
+    height: tuple[float, float]
+    """From the first to the last slice."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+USUAL = Ranges((0.4, 1.6), (0.4, 2.5), (0, np.inf), (0, np.inf))
+"""What to compare with where nothing was trained yet: about the 1 mm of BraTS and the Decathlon."""
+
+
+def ranges_of(geometries: Iterable[Geometry]) -> Ranges:
+    """The ranges of a set of scans, at least one."""
+    each = [_measured(geometry) for geometry in geometries]
+    return Ranges(
+        **{name: (min(min(one[name]) for one in each), max(max(one[name]) for one in each)) for name in WORDS}
+    )
+
+
+def read_ranges(run: Path) -> Ranges | None:
+    """The ranges of what the run in a folder was trained on; None of runs that noted none.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = run / RANGES
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        return Ranges(**{name: (float(content[name][0]), float(content[name][1])) for name in WORDS})
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{path}: not the ranges of a run's training data ({error})") from None
+
+
+def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str) -> list[str]:
+    """What of a scan's grid lies outside of ranges, which are those of `whose` ("the training data")."""
+    doubts = []
+    for name, values in _measured(geometry).items():
+        low, high = getattr(ranges, name)
+        least, most = low / (1 + TOLERANCE[name]), high * (1 + TOLERANCE[name])
+        if min(values) < least or max(values) > most:
+            text = " x ".join(f"{value:.3g}" for value in dict.fromkeys(values))
+            doubts.append(f"{WORDS[name]} {text} mm; {whose} {_range(low, high)}")
+    return doubts
+
+
+def header_doubts(case: Case) -> list[tuple[Path, str]]:
+    """The image files of a case whose header gives two places in space that disagree, and how."""
+    paths = dict.fromkeys(case.images[modality].path for modality in MODALITIES)
+    return [(path, text) for path in paths if (text := _disagreement(path))]
+
+
+def image_doubts(images: Mapping[str, tuple[np.ndarray, float]], geometry: Geometry) -> list[str]:
+    """What speaks against a skull-stripped head on a constant background.
+
+    Args:
+      images: by modality, (slice, row, column) and the value of the background.
+      geometry: of all.
+    """
+    edges = {name: float(np.mean(edge(array) == background)) for name, (array, background) in images.items()}
+    if loose := [name for name, share in edges.items() if share < EDGE_SHARE]:
+        share = min(edges.values())
+        return [
+            f"{', '.join(loose)}: only {100 * share:.0f} % of the voxels at the edge are background; expected a "
+            "constant background around a skull-stripped brain, and what is not background is taken for brain"
+        ]
+    doubts = []
+    sampled = {name: (array[::_STEP, ::_STEP, ::_STEP], background) for name, (array, background) in images.items()}
+    voxel = float(np.prod(geometry.spacing)) / 1000
+    filled = {name: float(np.mean(array != background)) for name, (array, background) in sampled.items()}
+    most = max(filled, key=filled.get)
+    if (volume := filled[most] * np.prod(geometry.shape) * voxel) > MOST_BRAIN_ML:
+        doubts.append(
+            f"{most}: {volume:.0f} ml are not background, a brain has at most {MOST_BRAIN_ML:.0f}; "
+            "is it skull-stripped?"
+        )
+    for name, (array, background) in sampled.items():
+        inside = array[array != background]
+        value, share = commonest(inside) if inside.size else (0.0, 0.0)
+        if share > PLATEAU and inside.size > 100:
+            doubts.append(
+                f"{name}: {100 * share:.0f} % of what is not background ({background:g}) has one and the same value "
+                f"({value:g}), which may be background too"
+            )
+    return doubts
+
+
+def case_doubts(case: Case, prepared: np.ndarray, geometry: Geometry, ranges: Ranges | None) -> list[str]:
+    """All doubts of a case from its prepared images (slices, rows, columns, 4) uint8, whose background is 0.
+
+    Args:
+      ranges: of the training data; None where they are not known.
+    """
+    images = {name: (prepared[..., channel], 0.0) for channel, name in enumerate(MODALITIES)}
+    outside = geometry_doubts(geometry, ranges, "the training data have") if ranges else []
+    headers = [f"{path.name}: {text}" for path, text in header_doubts(case)]
+    return [*outside, *headers, *image_doubts(images, geometry)]
+
+
+def scan_doubts(case: Case, scans: Sequence[Scan], ranges: Ranges | None) -> list[tuple[Path, str]]:
+    """All doubts of a case from its scans as stored, with the file that each is about.
+
+    Args:
+      scans: of all modalities; others are passed over.
+      ranges: of the training data; None: what is usual.
+    """
+    by_source = {scan.source: scan for scan in scans}
+    own = {name: by_source[case.images[name]] for name in MODALITIES}
+    images = {name: (scan.array, background_of(scan.array)) for name, scan in own.items()}
+    geometry = own[MODALITIES[0]].geometry
+    outside = geometry_doubts(geometry, ranges or USUAL, "the training data have" if ranges else "usual is")
+    first = case.images[MODALITIES[0]].path
+    return [*((first, text) for text in [*outside, *image_doubts(images, geometry)]), *header_doubts(case)]
+
+
+def _measured(geometry: Geometry) -> dict[str, tuple[float, ...]]:
+    thickness, *spacing = geometry.spacing
+    slices, *sides = geometry.shape
+    extent = max(side * step for side, step in zip(sides, spacing, strict=True))
+    return {
+        "spacing": tuple(spacing),
+        "thickness": (thickness,),
+        "extent": (extent,),
+        "height": (slices * thickness,),
+    }
+
+
+def _disagreement(path: Path) -> str | None:
+    """What is wrong between the qform and the sform of a file, if it has both."""
+    header = read_header(path)
+    if not header["qform_code"] or not header["sform_code"]:
+        return None
+    sform = header.get_sform()
+    try:
+        qform = header.get_qform()
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        return f"its qform cannot be used ({error}); the sform is"
+    corners = np.array(np.meshgrid(*((0, side - 1) for side in header.get_data_shape()[:3]), [1])).reshape(4, -1)
+    apart = float(np.linalg.norm((qform - sform)[:3] @ corners, axis=0).max())
+    smallest = float(np.linalg.norm(sform[:3, :3], axis=0).min())
+    if apart <= _TOO_FAR * smallest:
+        return None
+    return f"its qform and sform put the voxels up to {apart:.3g} mm apart; the sform is used"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g} mm" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} mm"

@@ -1,0 +1,47 @@
+"""The devices that a model runs on: a batch is split over them, everything else is on each of them."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
+
+AXIS = "batch"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """One device, or several in a row. Static in compiled functions."""
+
+    mesh: Mesh | None = None
+    """None: the default device alone."""
+
+    @classmethod
+    def local(cls) -> "Devices":
+        """All devices of this process."""
+        devices = jax.local_devices()
+        return cls(Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None)
+
+    @property
+    def count(self) -> int:
+        return 1 if self.mesh is None else self.mesh.size
+
+    def place(self, tree: Tree) -> Tree:
+        """Copies arrays to every device."""
+        return jax.device_put(tree, None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec()))
+
+    def split(self, batch: jax.Array) -> jax.Array:
+        """In a compiled function: each device computes its part of the batch; all of it where that does not divide."""
+        return self._laid_out(batch, PartitionSpec(AXIS) if len(batch) % self.count == 0 else PartitionSpec())
+
+    def gather(self, array: jax.Array) -> jax.Array:
+        """In a compiled function: every device gets the whole array."""
+        return self._laid_out(array, PartitionSpec())
+
+    def _laid_out(self, array: jax.Array, spec: PartitionSpec) -> jax.Array:
+        if self.mesh is None:
+            return array
+        return jax.lax.with_sharding_constraint(array, NamedSharding(self.mesh, spec))

@@ -1,0 +1,173 @@
+"""Prompts drawn from a label, for scoring: one source of prompts beside those from a person or a file.
+
+A slice that shows the region gets its tight box, or a click drawn uniformly from the region and then further clicks,
+each in the largest error of the prediction so far. What is drawn depends on the seed, the case and the slice alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from samjax.data.on_device.keys import slice_keys
+from samjax.data.on_device.prompts import first_click, further_key, next_click, tight_box
+from samjax.inference.devices import Devices
+from samjax.inference.encoded import EncodedVolume
+from samjax.inference.predictions import PromptRounds, VolumePrediction
+from samjax.inference.prompts import Slots, click_slots
+from samjax.models.prompt_encoder import EMPTY, POSITIVE
+from samjax.models.resizing import inside
+
+
+@dataclass(frozen=True)
+class GroundTruthPrompts:
+    """How the slices of a labelled scan are prompted."""
+
+    kind: str
+    """box, point, or none: every slice is segmented prompt-free."""
+    clicks: int = 1
+    """Clicks on each slice where the kind is point."""
+    seed: int = 0
+    """The seed of the clicks; the same for models that are to be compared."""
+
+    @property
+    def rounds(self) -> int:
+        """How often each slice is decoded: once for every click, else once."""
+        return self.clicks if self.kind == "point" else 1
+
+    @property
+    def source(self) -> str:
+        """Where the prompts come from, for tables."""
+        return "none" if self.kind == "none" else "ground truth"
+
+    def __str__(self) -> str:
+        return f"point, {self.clicks} clicks" if self.rounds > 1 else self.kind
+
+
+def segment_by_truth(
+    volume: EncodedVolume, truth: np.ndarray, labelled: np.ndarray, prompts: GroundTruthPrompts, identity: int
+) -> VolumePrediction:
+    """Segments the slices that show the region by prompts drawn from it; the others stay background and are not run.
+
+    Args:
+        truth: (Z, rows, columns) bool, the region.
+        labelled: (Z, rows, columns) bool, False where the label is to be ignored: no click answers what is predicted
+            there, and no count holds it.
+        prompts: boxes or points.
+        identity: the case's, which clicks are drawn by.
+    """
+    numbers = np.flatnonzero(truth.any((1, 2))).tolist()
+    volume.encode(numbers)
+    played = [
+        _play(volume, filled, truth[filled], labelled[filled], prompts, identity)
+        for _, filled in volume.groups(numbers)
+    ]
+    return _collected(numbers, jax.device_get(played), prompts, volume.shape)
+
+
+Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
+"""Of n slices: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each, clicks (n, 2)."""
+
+
+def _play(
+    volume: EncodedVolume,
+    slices: Sequence[int],
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    prompts: GroundTruthPrompts,
+    identity: int,
+) -> Played:
+    """All rounds of some slices, without waiting for the device."""
+    devices, truth, labelled = volume.model.devices, volume.padded(truth), volume.padded(labelled)
+    draw = jax.random.key(prompts.seed), np.int32(identity), np.int32(slices), truth
+    slots = first_prompts(*draw, kind=prompts.kind, slots=click_slots(prompts.rounds), devices=devices)
+    click, iou, counts = slots.points[:, 0], [], []
+    for number in range(1, prompts.rounds + 1):
+        decoded = volume.decode(slices, slots)
+        answered = decoded.masks & labelled[:, None]
+        iou.append(decoded.iou)
+        counts.append(pixel_counts(answered, truth, volume.extent, devices=devices))
+        if number < prompts.rounds:
+            slots = with_next_click(slots, np.int32(number), *draw, answered, volume.extent, devices=devices)
+    return decoded.masks, iou, counts, click
+
+
+def _collected(
+    numbers: Sequence[int], played: Sequence[Played], prompts: GroundTruthPrompts, shape: tuple[int, int, int]
+) -> VolumePrediction:
+    """Puts groups of slices into their volume; what fills up the last group falls away."""
+    slices, rows, columns = shape
+    mask, prompted = np.zeros(shape, bool), np.zeros(slices, bool)
+    iou, counts = np.zeros((prompts.rounds, slices), np.float32), np.zeros((prompts.rounds, slices, 3), np.int32)
+    click = np.zeros((slices, 2), np.float32)
+    place = 0
+    for masks, ious, of_rounds, clicks in played:
+        group = numbers[place : place + len(masks)]
+        place, n = place + len(masks), len(group)
+        mask[group] = masks[:n, 0, :rows, :columns]
+        iou[:, group] = np.stack(ious)[:, :n, 0]
+        counts[:, group] = np.stack(of_rounds)[:, :n]
+        click[group] = clicks[:n]
+    prompted[numbers] = True
+    last = np.where(prompted, iou[-1], np.nan).astype(np.float32)
+    return VolumePrediction(mask, last, PromptRounds(prompted, iou, counts, click))
+
+
+@partial(jax.jit, static_argnames=("kind", "slots", "devices"))
+def first_prompts(
+    key: jax.Array,
+    identity: jax.Array,
+    numbers: jax.Array,
+    truth: jax.Array,
+    *,
+    kind: str,
+    slots: int,
+    devices: Devices,
+) -> Slots:
+    """The tight box or the first click of n slices of one case.
+
+    Args:
+        key: PRNG key of the seed; `identity` () int32 is the case's, and `numbers` (n,) int32 are the slices'.
+        truth: (n, N, N) bool; every slice shows the region.
+        slots: for clicks, all but the first of which stay empty.
+    """
+    truth, count = devices.split(truth), len(numbers)
+    points = jnp.zeros((count, slots, 2), jnp.float32)
+    labels = jnp.full((count, slots), EMPTY, jnp.int32)
+    if kind == "box":
+        return Slots(points, labels, jax.vmap(tight_box)(truth), jnp.ones(count, bool))
+    keys = slice_keys(key, identity, numbers)
+    points = points.at[:, 0].set(jax.vmap(first_click)(keys, truth))
+    return Slots(points, labels.at[:, 0].set(POSITIVE), jnp.zeros((count, 4), jnp.float32), jnp.zeros(count, bool))
+
+
+@partial(jax.jit, static_argnames="devices")
+def with_next_click(
+    slots: Slots,
+    slot: jax.Array,
+    key: jax.Array,
+    identity: jax.Array,
+    numbers: jax.Array,
+    truth: jax.Array,
+    masks: jax.Array,
+    extent: jax.Array,
+    *,
+    devices: Devices,
+) -> Slots:
+    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`."""
+    keys = slice_keys(key, identity, numbers)
+    keys = jax.vmap(further_key, in_axes=(0, None))(keys, slot)
+    pixels = inside(extent, truth.shape[1])
+    draw = jax.vmap(next_click, in_axes=(0, 0, 0, None))
+    clicks, labels = draw(keys, devices.split(masks[:, 0]), devices.split(truth), pixels)
+    return slots._replace(points=slots.points.at[:, slot].set(clicks), labels=slots.labels.at[:, slot].set(labels))
+
+
+@partial(jax.jit, static_argnames="devices")
+def pixel_counts(masks: jax.Array, truth: jax.Array, extent: jax.Array, *, devices: Devices) -> jax.Array:
+    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other."""
+    found = devices.split(masks[:, 0]) & inside(extent, truth.shape[1])
+    return jnp.stack([x.sum((1, 2)) for x in (found & truth, found, truth)], axis=1)

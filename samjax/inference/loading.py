@@ -1,0 +1,86 @@
+"""Models for inference from finished runs and from base weights."""
+
+from pathlib import Path
+
+from flax import nnx
+
+from samjax.data.labels import ROIS
+from samjax.data.on_device.channels import PCA2D, parse_channels
+from samjax.errors import UserError
+from samjax.inference.model import SegmentationModel
+from samjax.models.adapt import adapt
+from samjax.models.config import Adaptation, ComputeConfig
+from samjax.models.flat import from_flat
+from samjax.runs.folder import WEIGHTS, channels_of, find_run, read_config
+from samjax.runs.model import build_model
+from samjax.runs.trained import load_trained
+from samjax.strategies import find_strategy
+from samjax.weights.base import load_base
+
+ZEROSHOT = "zeroshot"
+"""What base weights are called."""
+BASE_PROMPTS = ("box", "point", "mask")
+"""Kinds of prompts that base weights were trained with."""
+
+
+def model_of_run(folder: Path | str, weights: str | None = None, average: bool = True) -> SegmentationModel:
+    """The model of a finished run.
+
+    Args:
+        weights: where the base weights are now; None: where they were.
+        average: take the average of the weights, if the run has one, instead of the last ones.
+
+    Raises:
+        UserError: the run is not finished, is one of pictures, or its base weights are missing or others.
+    """
+    folder = find_run(Path(folder))
+    if find_strategy(read_config(folder).options.strategy).family == "pictures":
+        raise UserError(f"{folder}: was trained on pictures and left {WEIGHTS} there; open that with from_weights")
+    config, trained = load_trained(folder, weights, average)
+    network = build_model(config, trained.base)
+    from_flat(network, trained.trained)
+    options = config.options
+    return SegmentationModel.on_local_devices(
+        *nnx.split(network),
+        name=folder.resolve().name,
+        rois=(options.roi,) if config.architecture else tuple(ROIS),
+        channels=channels_of(folder, config),
+        depth=options.depth,
+        image_size=options.image_size if config.architecture else None,
+        native=config.native,
+        compute=config.compute,
+        prompts=trained.prompts,
+    )
+
+
+def model_of_weights(
+    weights: str | Path, roi: str, channels: str, image_size: int | None = None, name: str = ZEROSHOT
+) -> SegmentationModel:
+    """Base weights as they are.
+
+    Args:
+        weights: a shipped name, or a file that the converter reads.
+        roi: the region that its masks are taken for.
+        channels: the modalities that stand in for red, green and blue.
+        image_size: side of the model's input; None: what the weights were trained at.
+
+    Raises:
+        UserError: the weights cannot be read, or take another number of channels or another size.
+    """
+    base = load_base(str(weights))
+    chosen = parse_channels(channels)
+    if chosen.text == PCA2D:
+        raise UserError(f"--channels {PCA2D}: {ZEROSHOT} has no training slices to fit it to; name three modalities")
+    if chosen.count != base.config.in_channels:
+        raise UserError(f"--channels {channels}: {chosen.count} channels; {ZEROSHOT} needs {base.config.in_channels}")
+    size = image_size or base.config.image_size
+    if size % base.config.patch_size:
+        raise UserError(f"image_size {size}: expected a multiple of the patch, {base.config.patch_size}")
+    return SegmentationModel.on_local_devices(
+        *nnx.split(adapt(base.config, base.flat, Adaptation(), ComputeConfig())),
+        name=name,
+        rois=(roi,),
+        channels=chosen,
+        image_size=size,
+        prompts=BASE_PROMPTS,
+    )

@@ -1,0 +1,73 @@
+"""A model as inference takes it: its weights on the devices, and everything that decides what it is shown."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from samjax.data.labels import from_canonical, roi_value
+from samjax.data.on_device.channels import Channels
+from samjax.errors import UserError
+from samjax.inference.devices import Devices
+from samjax.models.config import ComputeConfig
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationModel:
+    """A SAM or a U-Net, taken apart for compiled functions, and how slices are prepared for it."""
+
+    name: str
+    graphdef: nnx.GraphDef
+    states: tuple[nnx.State, ...]
+    """The parameters, in one part or several, which `nnx.merge` takes with `graphdef`."""
+    rois: tuple[str, ...]
+    """The regions that it predicts: one, or all at once."""
+    channels: Channels
+    depth: int = 1
+    """Slices of a window, which the encoder sees together."""
+    image_size: int | None = None
+    """Side of SAM's input in pixels; None for a U-Net, which takes slices as they are."""
+    native: int = 0
+    """Side of the square that slices were padded to in training; 0 for base weights, which saw none. A slice is padded
+    to this square, or to its own where that is larger."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    prompts: tuple[str, ...] = ("none",)
+    """Kinds of prompts (box, point, none, mask) that it was trained with."""
+    devices: Devices = field(default_factory=Devices)
+
+    @classmethod
+    def on_local_devices(cls, graphdef: nnx.GraphDef, *states: nnx.State, **about: Any) -> "SegmentationModel":
+        """A model whose parameters are copied to every device of this process; `about` are the other attributes."""
+        devices = Devices.local()
+        return cls(graphdef=graphdef, states=devices.place(states), devices=devices, **about)
+
+    @property
+    def is_unet(self) -> bool:
+        return self.image_size is None
+
+    def network(self) -> nnx.Module:
+        """The Flax model, put together again."""
+        return nnx.merge(self.graphdef, *self.states)
+
+    def square(self, rows: int, columns: int) -> int:
+        """Side in pixels of the square that a slice is padded to: it depends on the model and the slice alone."""
+        return max(self.native, rows, columns)
+
+    def require(self, kind: str, option: str = "prompt") -> None:
+        """Refuses, by a `UserError` that begins with `option`, a kind of prompt that the model never saw."""
+        if kind not in self.prompts:
+            seen = ", ".join(self.prompts)
+            raise UserError(
+                f"{option} {kind}: {self.name} was trained with {seen} only; ask with one of these or train with it"
+            )
+
+    def label_map(self, mask: np.ndarray, scheme: str) -> np.ndarray:
+        """A predicted volume in the values of a label scheme, uint8.
+
+        Args:
+            mask: the region as bool, which is written with its outermost compartment's value, or canonical codes.
+        """
+        if mask.dtype == bool:
+            return mask.astype(np.uint8) * roi_value(scheme, self.rois[0])
+        return from_canonical(mask, scheme)

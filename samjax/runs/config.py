@@ -1,0 +1,103 @@
+"""The configuration of a run: everything needed to build its model and read its data again."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from samjax import __version__
+from samjax.errors import UserError
+from samjax.models.config import Adaptation, ComputeConfig, SamConfig
+from samjax.models.flat import BlockSpans
+from samjax.models.unet import UNetConfig
+from samjax.options import TrainOptions
+from samjax.strategies import find_strategy
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything needed to build a run's model and read its data again; stored as config.json.
+
+    `options` is resolved: channels, prompt, depth and image_size are set.
+    """
+
+    options: TrainOptions
+    data: dict[str, str]
+    """Folder of each domain, by the domain's name."""
+    base_path: str
+    """Where the base weights were: a path, or the name of weights that samjax makes; empty for the U-Net."""
+    base_sha256: str
+    """The sha256 by which the base weights are known; empty for the U-Net."""
+    architecture: SamConfig | None
+    """Architecture of the base weights; None for the U-Net, which has none."""
+    native: int
+    """Side in pixels of the square that slices are padded to."""
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        content = {"format_version": FORMAT_VERSION, "samjax": __version__, **asdict(self)}
+        return json.dumps(content, indent=2, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> "RunConfig":
+        """Undoes `to_json`. Raises UserError, naming the file `where`, if the text is no run's configuration."""
+        try:
+            content = json.loads(text)
+            if content["format_version"] != FORMAT_VERSION:
+                raise UserError(
+                    f"{where}: format version {content['format_version']}, expected {FORMAT_VERSION}; "
+                    "use the version of samjax that wrote it"
+                )
+            return cls(
+                options=_options(content["options"]),
+                data=content["data"],
+                base_path=content["base_path"],
+                base_sha256=content["base_sha256"],
+                architecture=_architecture(content["architecture"]),
+                native=content["native"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{where}: not a run's configuration ({error})") from error
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """What the run's strategy adds to the encoder."""
+        options, strategy = self.options, find_strategy(self.options.strategy)
+        targets = tuple(part.strip() for part in options.lora_targets.split(","))
+        return Adaptation(
+            lora_rank=options.lora_rank if strategy.lora else 0,
+            lora_alpha=options.lora_alpha,
+            lora_targets=targets,
+            slices=options.depth,
+        )
+
+    @property
+    def block_spans(self) -> BlockSpans:
+        """How the model stacks its encoder's blocks (`SamConfig.block_spans`); a U-Net stacks nothing."""
+        return self.architecture.block_spans if self.architecture else UNetConfig.block_spans
+
+    @property
+    def compute(self) -> ComputeConfig:
+        """How the run computes its model."""
+        return ComputeConfig(self.options.dtype, self.options.remat)
+
+
+def _options(content: dict[str, Any]) -> TrainOptions:
+    paths = {"run", "cache_dir", "patients", "split_file"}
+    known = {field.name for field in fields(TrainOptions)}
+    values = {}
+    for name, value in content.items():
+        if name not in known:
+            raise ValueError(f"unknown option {name}")
+        values[name] = Path(value) if name in paths and value is not None else value
+        if isinstance(value, list):
+            values[name] = tuple(value)
+    return TrainOptions(**values)
+
+
+def _architecture(content: dict[str, Any] | None) -> SamConfig | None:
+    if content is None:
+        return None
+    return SamConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in content.items()})

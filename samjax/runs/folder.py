@@ -1,0 +1,116 @@
+"""The folder of a run: the names of its files, creating it, finding it, and reading what describes it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from samjax.commands import command
+from samjax.data.on_device.channels import PCA2D, Channels, load_pca2d, parse_channels
+from samjax.data.splits import Splits, splits_from_json
+from samjax.errors import UserError
+from samjax.files import replacing
+from samjax.runs.config import RunConfig
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+CONFIG = "config.json"
+SPLIT = "split.json"
+METRICS = "metrics.jsonl"
+FINAL = "final.safetensors"
+CHECKPOINTS = "checkpoints"
+PCA = "pca2d.npz"
+SWEEPS = "lr_finder"
+CURVES = "curves.png"
+WEIGHTS = "weights.safetensors"
+EXAMPLE = "first_validation.png"
+
+
+def new_run_folder(wanted: Path | None, strategy: str) -> Path:
+    """Creates the folder of a new run and points runs/latest at it.
+
+    Raises:
+        UserError: the folder holds a run already.
+    """
+    folder = wanted if wanted is not None else RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
+    if (folder / CONFIG).exists():
+        again = command("train", "--resume", "--run", folder)
+        raise UserError(f"--run {folder}: holds a run already; continue it with {again}, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def point_latest(folder: Path) -> None:
+    """Makes runs/latest a link to `folder`."""
+    RUNS.mkdir(exist_ok=True)
+    link = RUNS / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(folder, RUNS))
+    link.replace(LATEST)
+
+
+def find_run(folder: Path | None) -> Path:
+    """The run folder meant: `folder`, or the newest run.
+
+    Raises:
+        UserError: there is none, or it holds no run.
+    """
+    if folder is None:
+        if not LATEST.exists():
+            raise UserError(f"no run yet: train one with {command('train')}, or name one with --run")
+        folder = LATEST.resolve()
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"--run {folder}: no {CONFIG} there, so it is not a run folder")
+    return folder
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of the run in `folder`."""
+    return RunConfig.from_json((folder / CONFIG).read_text(), folder / CONFIG)
+
+
+def read_splits(folder: Path) -> Splits:
+    """The patient split of the run in `folder`."""
+    path = folder / SPLIT
+    try:
+        return splits_from_json(json.loads(path.read_text()), path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def channels_of(folder: Path, config: RunConfig) -> Channels:
+    """The input channels of the run in `folder`, with the fit that pca2d stored there."""
+    text = config.options.channels
+    return parse_channels(text, load_pca2d(folder / PCA) if text == PCA2D else None)
+
+
+def what_next(folder: Path) -> str:
+    """What to type after a run has ended."""
+    if (folder / WEIGHTS).exists():
+        return f"fine-tune from it: {command('train', '--strategy', 'lora4ch', '--weights', folder / WEIGHTS)}"
+    return f"score it on its test patients: {command('eval', '--run', folder)}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file or none."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    try:
+        held = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise UserError(f"--run {folder}: another process is training there") from None
+    with held:
+        yield

@@ -1,0 +1,82 @@
+"""The model of a run before its first step, what of it trains, and the base weights that it starts from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from samjax.data.on_device.channels import parse_channels
+from samjax.errors import UserError
+from samjax.models.adapt import adapt
+from samjax.models.flat import flat_shapes
+from samjax.models.sam import Sam
+from samjax.models.unet import UNet, UNetConfig, random_unet
+from samjax.runs.config import RunConfig
+from samjax.strategies import find_strategy, trainable_filter
+from samjax.weights.base import Weights, load_base
+
+Shapes = dict[str, tuple[int, ...]]
+"""Shapes of parameters by their stored path."""
+
+
+def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
+    """The model of a run before its first step: the base weights and what the strategy adds, or a U-Net."""
+    options, strategy = config.options, find_strategy(config.options.strategy)
+    if strategy.family == "unet":
+        return random_unet(_unet_config(config), config.compute, options.seed)
+    return adapt(
+        config.architecture,
+        base,
+        config.adaptation,
+        config.compute,
+        patch_channels=_patch_channels(config),
+        patch_init=options.patch_embedding,
+        seed=options.seed,
+    )
+
+
+def abstract_model(config: RunConfig) -> Sam | UNet:
+    """The model of a run with shapes for parameters: nothing is drawn or allocated."""
+    if config.architecture is None:
+        return UNet(_unet_config(config), config.compute)
+    channels = _patch_channels(config) or config.architecture.in_channels
+    return Sam(replace(config.architecture, in_channels=channels), config.adaptation, config.compute)
+
+
+def trained_shapes(config: RunConfig, model: Sam | UNet, stages: int | None = None) -> Shapes:
+    """Every parameter of a run's (abstract) `model` that its first `stages` stages train; None: all stages."""
+    strategy = find_strategy(config.options.strategy)
+    shapes: Shapes = {}
+    for stage in range(len(strategy.stages) if stages is None else stages):
+        shapes |= flat_shapes(model, trainable_filter(strategy, stage))
+    return shapes
+
+
+def _patch_channels(config: RunConfig) -> int | None:
+    """Channels of the run's own patch embedding; None where it keeps the base weights'."""
+    if find_strategy(config.options.strategy).new_patch_embedding:
+        return parse_channels(config.options.channels).count
+    return None
+
+
+def _unet_config(config: RunConfig) -> UNetConfig:
+    return UNetConfig(parse_channels(config.options.channels).count)
+
+
+def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) -> Weights:
+    """The base weights that the run in `folder` was trained on.
+
+    Args:
+        weights: where they are now; None: where they were.
+
+    Raises:
+        UserError: they are missing, or others than those that the run was trained on.
+    """
+    source = weights or config.base_path
+    base = load_base(source)
+    if base.sha256 != config.base_sha256:
+        raise UserError(
+            f"{source}: sha256 {base.sha256[:12]}..., but {folder} was trained on {config.base_sha256[:12]}...; "
+            "name the right base weights with --weights"
+        )
+    return base

@@ -1,0 +1,204 @@
+"""What a run has trained: writing it, and reading it together with the base weights."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from samjax.commands import command
+from samjax.data.on_device.prompts import PromptMix
+from samjax.errors import UserError
+from samjax.models.flat import flat_shapes
+from samjax.runs.config import FORMAT_VERSION, RunConfig
+from samjax.runs.folder import FINAL, WEIGHTS, read_config
+from samjax.runs.model import Shapes, abstract_model, load_base_of, trained_shapes
+from samjax.strategies import find_strategy
+from samjax.weights.base import digest, save_weights
+from samjax.weights.matching import finite_float32, match, plainly_named
+from samjax.weights.safetensors_file import read_safetensors, write_safetensors
+
+Trained = dict[str, dict[str, np.ndarray]]
+"""Trained parameters by stored path: the `last` ones and, where weights were averaged, their `average`."""
+
+LAST, AVERAGE = "last", "average"
+TENSORS = "tensors"
+"""Metadata key of the tensors' checksums: JSON, {name in the file: checksum}."""
+CHECKSUM = "checksum"
+"""Metadata key of the checksum of all other metadata."""
+
+
+def final_of(trained: Trained) -> dict[str, np.ndarray]:
+    """The average if there is one, else the last weights; nothing if nothing is trained."""
+    return trained.get(AVERAGE) or trained.get(LAST) or {}
+
+
+def save_final(folder: Path, trained: Trained, config: RunConfig) -> None:
+    """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`.
+
+    Pretraining also leaves weights.safetensors, mostly in half precision, which `--weights` takes.
+    """
+    metadata = {
+        "format": "samjax-run",
+        "format_version": FORMAT_VERSION,
+        "strategy": config.options.strategy,
+        "channels": str(config.options.channels),
+        "roi": config.options.roi,
+        "prompts": ",".join(PromptMix.parse(config.options.prompt).kinds),
+        "base_sha256": config.base_sha256,
+        "config": config.to_json(),
+    }
+    _write_trained(folder / FINAL, trained, metadata)
+    if find_strategy(config.options.strategy).family == "pictures":
+        flat = load_base_of(config, folder).flat | final_of(trained)
+        save_weights(folder / WEIGHTS, {path: _halved(path, x) for path, x in flat.items()}, config.architecture)
+
+
+def _halved(path: str, x: np.ndarray) -> np.ndarray:
+    """The tensor in float16 where that can hold it.
+
+    The frequencies of positions stay as they are: they make large phases.
+    """
+    if path.endswith("gaussian_matrix") or np.abs(x).max(initial=0) > np.finfo(np.float16).max:
+        return x
+    return x.astype(np.float16)
+
+
+def save_stage(folder: Path, number: int, trained: Trained) -> None:
+    """Writes what the first `number` stages have trained."""
+    _write_trained(_stage_file(folder, number), trained, {"format": "samjax-stage"})
+
+
+def load_stage(folder: Path, number: int) -> Trained:
+    """What the first `number` stages have trained; nothing where that is none.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds other tensors than these stages train.
+    """
+    if not number:
+        return {}
+    path = _stage_file(folder, number)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file, and the run cannot go on without it; copy it back, or train anew")
+    return _read_trained(path, read_config(folder), number)[0]
+
+
+def _stage_file(folder: Path, number: int) -> Path:
+    return folder / f"stage{number}.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Base and trained parameters of a run, by stored path."""
+
+    base: dict[str, np.ndarray]
+    trained: dict[str, np.ndarray]
+    prompts: tuple[str, ...]
+    """Kinds of prompts that the run saw."""
+
+
+def load_trained(folder: Path, weights: str | None = None, average: bool = True) -> tuple[RunConfig, TrainedWeights]:
+    """A finished run's configuration and weights.
+
+    Args:
+        weights: where the base weights are now; None: where they were.
+        average: take the average of the weights, if the run has one, instead of the last ones.
+
+    Raises:
+        UserError: the run is not finished; its final.safetensors is damaged, holds other tensors than the run trains,
+            or was written by another run; or the base weights are missing or others.
+    """
+    config = read_config(folder)
+    final = folder / FINAL
+    if not final.is_file():
+        raise UserError(
+            f"{folder}: no {FINAL}: the run has not finished; continue it with "
+            + command("train", "--resume", "--run", folder)
+        )
+    trained, metadata = _read_trained(final, config)
+    _check_run(final, metadata, config)
+    base = load_base_of(config, folder, weights).flat if config.architecture else {}
+    chosen = final_of(trained) if average else trained[LAST]
+    return config, TrainedWeights(base, chosen, tuple(metadata["prompts"].split(",")))
+
+
+def _check_run(path: Path, metadata: Mapping[str, str], config: RunConfig) -> None:
+    """Raises UserError where the file was written by a run of another kind than `config`, or by no run."""
+    if "prompts" not in metadata:
+        raise UserError(f"{path}: its metadata do not say which prompts the run saw; copy the file anew from the run")
+    options = config.options
+    expected = {
+        "strategy": options.strategy,
+        "channels": str(options.channels),
+        "roi": options.roi,
+        "base_sha256": config.base_sha256,
+    }
+    for key, value in expected.items():
+        if metadata.get(key) != value:
+            raise UserError(
+                f"{path}: was written by a run with {key} {metadata.get(key)}, but config.json beside it has {value}; "
+                "put the files of one run together"
+            )
+
+
+def _write_trained(path: Path, trained: Trained, metadata: dict[str, str]) -> None:
+    tensors = {f"{group}/{name}": x for group, flat in trained.items() for name, x in flat.items()}
+    metadata = metadata | {TENSORS: json.dumps({name: _checksum(name, x) for name, x in tensors.items()})}
+    write_safetensors(path, tensors, metadata | {CHECKSUM: _metadata_checksum(metadata)})
+
+
+def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> tuple[Trained, dict[str, str]]:
+    """What the first `stages` stages (None: all) of a run have trained, and the file's metadata.
+
+    Files written before there were checksums are read without them; they may also hold the whole model.
+
+    Raises:
+        UserError: the file is damaged, lacks a trained parameter or holds another one, in another shape, or with
+            values that are not finite; the line names the file and the tensor.
+    """
+    tensors, metadata = read_safetensors(path)
+    plainly_named(tensors, path)
+    checksummed = bool({CHECKSUM, TENSORS} & metadata.keys())
+    if checksummed and metadata.get(CHECKSUM) != _metadata_checksum(metadata):
+        raise UserError(f"{path}: its metadata are not what was written (checksum); {_COPY_AGAIN}")
+    match(tensors, _expected(tensors, checksummed, config, stages), path, f"that {config.options.strategy} trains")
+    tensors = finite_float32(tensors, path)
+    if checksummed:
+        checksums = json.loads(metadata[TENSORS])
+        for name, x in tensors.items():
+            if checksums.get(name) != _checksum(name, x):
+                raise UserError(f"{path}: {name} is not what was written (checksum); {_COPY_AGAIN}")
+    trained: Trained = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        trained.setdefault(group, {})[name] = tensor
+    return trained, metadata
+
+
+_COPY_AGAIN = "the file was damaged or changed, so copy it again"
+
+
+def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunConfig, stages: int | None) -> Shapes:
+    """The shape of each tensor that a file of this run must hold, by its name in the file."""
+    model = abstract_model(config)
+    groups = (LAST, AVERAGE) if any(name.startswith(f"{AVERAGE}/") for name in tensors) else (LAST,)
+
+    def in_groups(shapes: Shapes) -> Shapes:
+        return {f"{group}/{path}": shape for group in groups for path, shape in shapes.items()}
+
+    whole = in_groups(flat_shapes(model))
+    if not checksummed and tensors.keys() == whole.keys():
+        return whole
+    return in_groups(trained_shapes(config, model, stages))
+
+
+def _checksum(name: str, x: np.ndarray) -> str:
+    """The first 16 digits of a tensor's sha256 with its name, type and shape."""
+    return digest({name: x})[:16]
+
+
+def _metadata_checksum(metadata: Mapping[str, str]) -> str:
+    others = {key: value for key, value in metadata.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

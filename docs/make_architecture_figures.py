@@ -1,6 +1,7 @@
 """Draws images/way_of_a_batch.png and images/way_of_a_request.png: `python docs/make_architecture_figures.py`."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -87,7 +88,7 @@ def draw(rows: tuple[tuple[Station, ...], ...], path: Path) -> None:
             x, y = 0.15 + number * (BOX + GAP), height - 0.15 - HEIGHT - level * LEVEL
             draw_station(axes, station, x, y)
             places.append((x, y))
-    for (x0, y0), (x1, y1) in zip(places, places[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(places):
         draw_arrow(axes, (x0, y0), (x1, y1))
     draw_key(axes)
     with replacing(path) as temporary:
@@ -100,9 +101,10 @@ def draw_station(axes: Axes, station: Station, x: float, y: float) -> None:
     style = "round,pad=0,rounding_size=0.08"
     axes.add_patch(FancyBboxPatch((x, y), BOX, HEIGHT, style, facecolor="white", edgecolor=station.colour, lw=1.4))
     middle = x + BOX / 2
-    axes.text(middle, y + 0.76, station.room, ha="center", va="center", fontsize=9, weight="bold", color=station.colour)
-    axes.text(middle, y + 0.48, station.does, ha="center", va="center", fontsize=6.8)
-    axes.text(middle, y + 0.2, station.gives, ha="center", va="center", fontsize=6.8, family="monospace", color="#444444")
+    centred = {"ha": "center", "va": "center"}
+    axes.text(middle, y + 0.76, station.room, fontsize=9, weight="bold", color=station.colour, **centred)
+    axes.text(middle, y + 0.48, station.does, fontsize=6.8, **centred)
+    axes.text(middle, y + 0.2, station.gives, fontsize=6.8, family="monospace", color="#444444", **centred)
 
 
 def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -115,8 +117,8 @@ def draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float])
         middle = (tail[1] + head[1]) / 2
         axes.plot([tail[0], tail[0], head[0]], [tail[1], middle, middle], color="#444444", lw=1.2)
         tail = (head[0], middle)
-    arrow = FancyArrowPatch(tail, head, arrowstyle="-|>", mutation_scale=10, color="#444444", lw=1.2, shrinkA=0, shrinkB=1)
-    axes.add_patch(arrow)
+    look = {"arrowstyle": "-|>", "mutation_scale": 10, "color": "#444444", "lw": 1.2}
+    axes.add_patch(FancyArrowPatch(tail, head, shrinkA=0, shrinkB=1, **look))
 
 
 def draw_key(axes: Axes) -> None:

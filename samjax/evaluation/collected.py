@@ -61,7 +61,7 @@ class Collected:
         if prediction.rounds is not None:
             prompts = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.rounds.click, area)
         masks = {roi: prediction.region(roi) for roi in model.rois}
-        return ScoringJob(case, masks, model.name, model.asked, rule, prompts)
+        return ScoringJob(case, masks, model.name, model.prompt_text, rule, prompts)
 
     def see(self, case: CachedCase, prediction: VolumePrediction) -> None:
         """Keeps what pictures and the curves of clicks need of a case."""

@@ -37,7 +37,7 @@ class PromptedModel:
         return self.prompts.rounds
 
     @property
-    def asked(self) -> str:
+    def prompt_text(self) -> str:
         """The prompt in words, for rows and tables."""
         return str(self.prompts)
 

@@ -54,7 +54,7 @@ class SavedPredictions:
     rois: tuple[str, ...]
     prompt: str = "none"
     clicks: int = 1
-    asked: str = "none"
+    prompt_text: str = "none"
     prompt_source: str = "none"
 
     def predict(self, cases: Sequence[CachedCase]) -> Iterator[tuple[CachedCase, VolumePrediction]]:

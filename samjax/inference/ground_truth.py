@@ -69,7 +69,8 @@ def segment_by_truth(
 
 
 Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
-"""Of n slices: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each, clicks (n, 2)."""
+"""What n slices gave: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each round, and
+the first clicks (n, 2)."""
 
 
 def _play(
@@ -90,12 +91,12 @@ def _play(
     click, iou, counts, given = slots.points[:, 0], [], [], None
     for number in range(1, prompts.rounds + 1):
         decoded = volume.decode(slices, slots, given)
-        answered = decoded.masks & labelled[:, None]
+        counted = decoded.masks & labelled[:, None]
         iou.append(decoded.iou)
-        counts.append(pixel_counts(answered, truth, volume.extent, devices=devices))
+        counts.append(pixel_counts(counted, truth, volume.extent, devices=devices))
         if number < prompts.rounds:
             given = decoded.logits[:, 0] if "mask" in volume.model.prompts else None
-            slots = with_next_click(slots, np.int32(number), *draw, answered, volume.extent, devices=devices)
+            slots = with_next_click(slots, np.int32(number), *draw, counted, volume.extent, devices=devices)
     return decoded.masks, iou, counts, click
 
 

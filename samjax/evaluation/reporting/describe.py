@@ -28,7 +28,7 @@ def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> S
     channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
-    return ScoredRun(model.name, strategy, channels, trained_on, model.asked, rule.decathlon, tuple(found.scores))
+    return ScoredRun(model.name, strategy, channels, trained_on, model.prompt_text, rule.decathlon, tuple(found.scores))
 
 
 def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
@@ -39,7 +39,7 @@ def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
         config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else str(model.folder)
     )
     return ReportedRun(
-        model.name, strategy, model.asked, model.prompt_source, config.base_sha256 if config else "", options
+        model.name, strategy, model.prompt_text, model.prompt_source, config.base_sha256 if config else "", options
     )
 
 

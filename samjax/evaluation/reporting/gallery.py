@@ -31,7 +31,7 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
         drawn.append((name, caption))
         return folder / f"{name}.png"
 
-    prompts = {found.model.name: found.model.asked for found in collected}
+    prompts = {found.model.name: found.model.prompt_text for found in collected}
     shown = [item for found in collected for item in found.shown]
     regions = ", ".join(dict.fromkeys(found.roi for found in collected))
     text = f"the slice of each case that shows most of the {regions}"
@@ -56,7 +56,7 @@ def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[C
             draw_calibration(
                 np.concatenate(found.predicted_iou), np.concatenate(found.actual_iou),
                 path(f"calibration_{name}", f"Predicted against actual IoU of {name}, slices with the region."),
-                run=name, prompt=found.model.asked,
+                run=name, prompt=found.model.prompt_text,
             )  # fmt: skip
     curves = {f.model.name: f.dice_by_clicks() for f in collected if f.model.clicks > 1 and f.slice_dice}
     if curves:

@@ -42,7 +42,7 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
     model = found.model
     slices = "all" if model.prompt_source == "none" else "oracle"
     content = {
-        "prompt": model.asked,
+        "prompt": model.prompt_text,
         "prompt_source": model.prompt_source,
         "data": _of_scores(found.scores, slices, rule),
     }

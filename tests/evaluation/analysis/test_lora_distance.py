@@ -90,7 +90,14 @@ def trained(model: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
 
 def save_run(run: Path, weights: dict[str, np.ndarray], **changes) -> None:
     base = run.parent / "base.safetensors"
-    options = {"strategy": "lora4ch", "channels": "all", "prompt": "box", "depth": small.DEPTH, "lora_rank": 2}
+    options = {
+        "strategy": "lora4ch",
+        "channels": "all",
+        "prompt": "box",
+        "clicks": 1,
+        "depth": small.DEPTH,
+        "lora_rank": 2,
+    }
     config = RunConfig(
         options=TrainOptions(**options | changes),
         data={},

@@ -70,6 +70,7 @@ def segmented(session: Session, kind: str) -> list[tuple[CachedCase, VolumePredi
         depth=session.options.depth,
         image_size=None if unet else 64,
         native=session.config.native,
+        prompts=session.config.prompts_seen,
     )
     prompts = GroundTruthPrompts(kind, session.options.clicks, VALIDATION_SEED)
     return list(segment_cases(model, session.val, prompts))

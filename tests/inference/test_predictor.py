@@ -44,8 +44,8 @@ def base(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(place: Path, base: Path) -> Path:
-    """Four channels, windows of two slices, every kind of prompt."""
-    return write_run(place / "all-kinds", base, place, depth=2, prompt="mixed")
+    """Four channels, windows of two slices, every kind of prompt, and no weight as it was."""
+    return write_run(place / "all-kinds", base, place, seed=2, strategy="full", depth=2, prompt="mixed")
 
 
 @pytest.fixture(scope="module")

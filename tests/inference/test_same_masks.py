@@ -52,17 +52,19 @@ def cohort(place: Path) -> Path:
 @pytest.fixture(scope="module")
 def sam(place: Path, cohort: Path) -> Path:
     base = write_base(place / "base.safetensors")
-    return write_run(place / "sam", base, cohort, seed=1, native=NATIVE, depth=2, prompt="mixed")
+    return write_run(
+        place / "sam", base, cohort, seed=2, native=NATIVE, strategy="full", depth=2, prompt="mixed", labels="brats2023"
+    )
 
 
 @pytest.fixture(scope="module")
 def unet(place: Path, cohort: Path) -> Path:
-    return write_run(place / "unet", place, cohort, native=NATIVE, strategy="unet")
+    return write_run(place / "unet", place, cohort, native=NATIVE, strategy="unet", labels="brats2023")
 
 
 @pytest.fixture(scope="module")
 def cases(cohort: Path) -> list[CachedCase]:
-    return prepare(list_cases({"demo": cohort}, None, None, None), None)
+    return prepare(list_cases({"demo": cohort}, None, "brats2023", None), None)
 
 
 def saved(folder: Path) -> dict[str, np.ndarray]:
@@ -75,7 +77,7 @@ def evaluated(output: Path, run: Path, data: Path, **options: object) -> dict[st
     evaluate(
         EvalOptions(
             run=(run,), data=(f"demo={data}",), split=("all",), save_predictions=True, output=output, workers=0,
-            cache=False, batch_size=BATCH, **options,
+            cache=False, labels="brats2023", batch_size=BATCH, **options,
         )
     )  # fmt: skip
     return saved(output / "predictions")
@@ -83,7 +85,7 @@ def evaluated(output: Path, run: Path, data: Path, **options: object) -> dict[st
 
 def predicted(output: Path, run: Path, *inputs: Path, **options: object) -> dict[str, np.ndarray]:
     """What `predict.py` writes."""
-    predict(PredictOptions(inputs, output, run=(run,), batch_size=BATCH, **options))
+    predict(PredictOptions(inputs, output, run=(run,), labels="brats2023", batch_size=BATCH, **options))
     return saved(output)
 
 

@@ -3,12 +3,14 @@
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Case
 from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.formats.layouts import survey
 from samjax.data.shared import shared_patients
 from samjax.data.split_files import read_split_file
 from samjax.data.splits import PARTS, split_cases
@@ -247,10 +249,15 @@ def parse_parts(texts: tuple[str, ...], default: dict[str, str]) -> dict[str, st
 
 
 def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
-    """Prints a warning where a run was trained on a collection that holds the same patients as the cases."""
+    """Prints a warning where a run was trained on a collection that holds the same patients as the cases.
+
+    What the run was trained on is not scored, so nothing that is wrong with it by now stops the scoring.
+    """
     for run in runs:
-        config = read_config(run)
-        folders = {name: Path(path) for name, path in config.data.items() if Path(path).exists()}
-        trained = list_cases(folders, config.options.layout, config.options.labels, None)
+        config, trained = read_config(run), []
+        for domain, folder in config.data.items():
+            with suppress(UserError):
+                options = config.options
+                trained += survey(folder, domain, options.layout, options.labels, read_labels=False).cases
         if warning := shared_patients(trained, cases):
             print(f"warning: {run}: {warning}", file=sys.stderr)

@@ -197,3 +197,11 @@ def test_data_that_are_gone_are_named_with_the_remedy(place, base, tmp_path):
 
 def test_a_run_of_training_notes_what_is_needed(run, fingerprints):
     assert {name: member.fingerprint for name, member in read_splits(run).members["demo"].items()} == fingerprints
+
+
+def test_training_data_that_cannot_be_read_by_now_do_not_stop_the_scoring(place, base, cohort, tmp_path):
+    trained_on = write_cohort(tmp_path / "trained", {IDS[0]: 0})
+    run = write_split(write_run(tmp_path / "run", base, trained_on, depth=2), {})
+    (trained_on / IDS[0] / f"{IDS[0]}-t1n.nii.gz").write_bytes(b"")
+    options = EvalOptions(data=(f"other={cohort}",), labels="brats2023", cache=False, split=("all",))
+    assert len(select_cases(options, [run]).cases) == len(IDS)

@@ -13,7 +13,7 @@ import tyro
 from samjax import __version__
 from samjax.cli.given import named_options
 from samjax.cli.process import run_command
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.options import (
     CheckOptions,

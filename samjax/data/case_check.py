@@ -10,13 +10,13 @@ from samjax.data.cases import MODALITIES, Case, Problem, Source
 from samjax.data.formats.nifti import Nifti
 from samjax.data.imaging.doubts import Ranges, scan_doubts
 from samjax.data.imaging.geometry import same_grid
+from samjax.data.imaging.normalise import normalise
 from samjax.data.imaging.volumes import (
     Box,
     Scan,
     background_value,
     canonical_label,
     foreground_box,
-    normalise,
     read_scan,
     verify_grid,
 )
@@ -73,7 +73,7 @@ def _commonest_grid(scans: list[Scan]) -> Scan | None:
 
 def _check_image(scan: Scan, case: Case) -> None:
     background = background_value(scan)
-    normalise(scan, foreground_box(scan, background), background)
+    normalise(scan.array[foreground_box(scan, background).index], background, scan.name)
 
 
 def _check_label(scan: Scan, case: Case) -> None:

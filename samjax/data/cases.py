@@ -1,4 +1,4 @@
-"""What a case is: its files, its patient, and the problems found while looking for it."""
+"""Cases: the files, the patient and the label scheme of each, and the problems found while looking for them."""
 
 import re
 import zlib
@@ -15,25 +15,6 @@ _SPELLINGS = {
     **dict.fromkeys(("t2", "t2w"), "t2"),
     **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
 }
-
-# Names that end in the visit. "~" stands for "-", "_", "/" or a space: data sets that are made of these collections
-# (nnU-Net's raw folders, exports) join the parts by other characters than the collection did, and put words before.
-_VISIT = r"(?:ses|session|visit|time~?point|tp|week|day|fu|follow~?up)~?\d+[a-z]?(?:~\d+)?"
-_FOLLOW_UPS = tuple(
-    re.compile(pattern.replace("~", "[-_/ ]"), re.IGNORECASE)
-    for pattern in (
-        r"(?P<patient>(?:.+~)?brats~[a-z]+~\d{5})(?:~.+)?",  # BraTS 2023 on: -000, -001; post-treatment -100, -101
-        r"(?P<patient>(?:.+~)?brats1[5-9]~.+)~\d+",  # BraTS 2015 to 2019: Brats18_TCIA01_201_1
-        r"(?P<patient>(?:.+~)?upenn~gbm~\d+)(?:~.+)?",  # UPENN-GBM-00001_11, _21
-        r"(?P<patient>(?:.+~)?ucsf~pdgm~\d+)(?:~.+)?",  # UCSF-PDGM-0001_FU003d, folders with _nifti
-        r"(?P<patient>(?:.+~)?ucsd~ptgbm~\d+)(?:~.+)?",  # UCSD-PTGBM-0001_01
-        r"(?P<patient>(?:.+~)?patient~?id~?\d+)~timepoint.+",  # MU-Glioma-Post: PatientID_0003_Timepoint_1
-        r"(?P<patient>(?:.+~)?patient~\d+)~week.+",  # LUMIERE: Patient-001/week-000-1
-        r"(?P<patient>.+-\d{5})-\d{3}",
-        r"(?P<patient>.+?)~ses-[a-z0-9]+.*",  # BIDS sessions
-        rf"(?P<patient>.+?)~(?:{_VISIT}|pre|post|(?:pre|post)~?op|baseline)",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -85,19 +66,6 @@ class Problem:
     message: str
     unusable: bool = True
     ignored: bool = False
-
-
-def patient_of(case_id: str) -> str:
-    """The patient of a case: its id without what names the visit, where the naming is one of those known here."""
-    for pattern in _FOLLOW_UPS:
-        if match := pattern.fullmatch(case_id):
-            return match["patient"]
-    return case_id
-
-
-def patient_key(patient: str) -> str:
-    """A patient's name without the differences that copying makes: upper case, and what joins its parts."""
-    return re.sub(r"[-_/ ]+", "-", patient).lower()
 
 
 def modality_of(text: str) -> str | None:

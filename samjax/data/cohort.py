@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
 from samjax.data.formats.names import folder_name
 from samjax.data.labels import find_scheme
-from samjax.data.patients import read_patients, with_patients
+from samjax.data.patient_lists import read_patients, with_patients
 from samjax.errors import UserError
 
 PHANTOM = "phantom"

@@ -1,58 +1,35 @@
-"""Lists that say which patient each case is of, for names that do not."""
+"""The patient of a case, from its name: follow-up scans of one person are recognised by their naming."""
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+import re
 
-from samjax.data.cases import Case
-from samjax.errors import UserError
-
-COLUMNS = ("case", "patient")
-
-
-def read_patients(path: Path) -> dict[str, str]:
-    """The patient of each case, from a CSV file with the columns case and patient; others are passed over.
-
-    Raises:
-      UserError: the file cannot be read, lacks a column or a value, or gives a case two patients.
-    """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
-        # Spreadsheets write commas, semicolons or tabs, by the country.
-        rows = list(csv.reader(lines, delimiter=max(",;\t", key=lines[0].count) if lines else ","))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--patients {path}: cannot be read as CSV ({error})") from None
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    if any(header.count(name) != 1 for name in COLUMNS):
-        raise UserError(f"--patients {path}: its first line is {', '.join(header) or 'empty'}; expected case,patient")
-    places = [header.index(name) for name in COLUMNS]
-    patients: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        case, patient = (row[place].strip() if place < len(row) else "" for place in places)
-        if not case or not patient:
-            raise UserError(f"--patients {path}: line {number} has no {'patient' if case else 'case'}")
-        if patients.setdefault(case, patient) != patient:
-            raise UserError(f"--patients {path}: line {number}: {case} is of {patient} here, {patients[case]} above")
-    return patients
-
-
-def with_patients(cases: Sequence[Case], patients: Mapping[str, str], path: Path) -> tuple[list[Case], str | None]:
-    """The cases with the patients of a list, and a note on those that it does not name; these keep their own.
-
-    Raises:
-      UserError: the list names none of the cases.
-    """
-    absent = [case.id for case in cases if case.id not in patients]
-    if len(absent) == len(cases):
-        raise UserError(f"--patients {path}: names none of the {len(cases)} cases (such as {cases[0].id})")
-    named = [replace(case, patient=patients.get(case.id, case.patient)) for case in cases]
-    if not absent:
-        return named, None
-    more = ", ..." if len(absent) > 3 else ""
-    return named, (
-        f"--patients {path}: does not name {len(absent)} of {len(cases)} cases ({', '.join(absent[:3])}{more}); "
-        "their patients go by their names"
+# Names of cases that end in the visit. "~" stands for "-", "_", "/" or a space: datasets built from these collections
+# (nnU-Net's raw folders, exports) often join the parts with other characters, or add words in front.
+_VISIT = r"(?:ses|session|visit|time~?point|tp|week|day|fu|follow~?up)~?\d+[a-z]?(?:~\d+)?"
+_FOLLOW_UPS = tuple(
+    re.compile(pattern.replace("~", "[-_/ ]"), re.IGNORECASE)
+    for pattern in (
+        r"(?P<patient>(?:.+~)?brats~[a-z]+~\d{5})(?:~.+)?",  # BraTS 2023 on: -000, -001; post-treatment -100, -101
+        r"(?P<patient>(?:.+~)?brats1[5-9]~.+)~\d+",  # BraTS 2015 to 2019: Brats18_TCIA01_201_1
+        r"(?P<patient>(?:.+~)?upenn~gbm~\d+)(?:~.+)?",  # UPENN-GBM-00001_11, _21
+        r"(?P<patient>(?:.+~)?ucsf~pdgm~\d+)(?:~.+)?",  # UCSF-PDGM-0001_FU003d, folders with _nifti
+        r"(?P<patient>(?:.+~)?ucsd~ptgbm~\d+)(?:~.+)?",  # UCSD-PTGBM-0001_01
+        r"(?P<patient>(?:.+~)?patient~?id~?\d+)~timepoint.+",  # MU-Glioma-Post: PatientID_0003_Timepoint_1
+        r"(?P<patient>(?:.+~)?patient~\d+)~week.+",  # LUMIERE: Patient-001/week-000-1
+        r"(?P<patient>.+-\d{5})-\d{3}",
+        r"(?P<patient>.+?)~ses-[a-z0-9]+.*",  # BIDS sessions
+        rf"(?P<patient>.+?)~(?:{_VISIT}|pre|post|(?:pre|post)~?op|baseline)",
     )
+)
+
+
+def patient_of(case_id: str) -> str:
+    """The patient of a case: the id without its visit; the whole id where the naming is not known here."""
+    for pattern in _FOLLOW_UPS:
+        if match := pattern.fullmatch(case_id):
+            return match["patient"]
+    return case_id
+
+
+def patient_key(patient: str) -> str:
+    """A patient's name in lower case and with one separator, so that names that differ in nothing else are equal."""
+    return re.sub(r"[-_/ ]+", "-", patient).lower()

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from samjax.data.cases import Case, patient_key
+from samjax.data.cases import Case
 from samjax.data.fingerprint import FingerprintIndex
+from samjax.data.patients import patient_key
 
 # Decathlon Task01, BraTS 2016-2021 and BraTS-GLI 2023 hold many of the same patients under new names. Real numbers of
 # BraTS-GLI begin below 9: those from 90000 on are of the generated cohort.

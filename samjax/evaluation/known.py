@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samjax.data.cases import Case, patient_key
+from samjax.data.cases import Case
 from samjax.data.fingerprint import FingerprintIndex
+from samjax.data.patients import patient_key
 from samjax.data.splits import PARTS, Splits
 from samjax.errors import UserError
 from samjax.runs.folder import read_config, read_splits

@@ -9,7 +9,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import Source
-from samjax.data.formats.description import (
+from samjax.data.formats.dataset_json_labels import (
     DESCRIPTION,
     Meanings,
     predicted_meanings,

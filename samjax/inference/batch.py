@@ -18,10 +18,10 @@ from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
 from samjax.errors import UserError
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
+from samjax.inference.prediction_records import PredictionRecipe, already_done, record, target
 from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
 from samjax.inference.reading import read_ahead
-from samjax.inference.records import PredictionRecipe, already_done, record, target
 from samjax.limits import check_numbers
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config

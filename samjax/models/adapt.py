@@ -11,7 +11,6 @@ from samjax.models.initialise import initial_values
 from samjax.models.sam import Sam
 
 PATCH_KERNEL = "image_encoder/patch_embed/proj/kernel"
-PATCH_INITS = ("random", "inflate")
 
 
 def adapt(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.data.on_device.channels import PCA2D, Channels, load_pca2d, parse_channels
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError

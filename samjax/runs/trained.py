@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
 from samjax.runs.config import FORMAT_VERSION, RunConfig

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.data.loading.pipeline import MapDataset
 from samjax.errors import Stopped, UserError
 from samjax.figures.curves import draw_curves

@@ -20,7 +20,7 @@ from flax import nnx
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import RECIPE, EmbeddingStore, bytes_below
 from samjax.data.loading.pipeline import MapDataset

@@ -38,7 +38,7 @@ from samjax.strategies import Strategy, find_strategy
 from samjax.training.distributed import errors_shared, from_writer, is_writer
 from samjax.training.division import Division, check_batch_size, divide
 from samjax.training.moved import check_scans, existing_folders, moved_folders
-from samjax.training.resolve import check_given, continued_options, given_options, resolve
+from samjax.training.run_options import check_given, continued_options, given_options, resolve
 from samjax.weights.base import Weights, load_base
 
 

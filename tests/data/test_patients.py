@@ -1,56 +1,42 @@
-"""Lists of patients."""
-
-from pathlib import Path
+"""Which patient a case is of, by the namings of public collections."""
 
 import pytest
 
-from samjax.data.cases import Case
-from samjax.data.patients import read_patients, with_patients
-from samjax.errors import UserError
-
-
-def listed(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "who.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
+from samjax.data.patients import patient_key, patient_of
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "case,patient\na,1\nb,1\nc,2\n",
-        "\ufeffPatient; Age ;Case\n1;70;a\n1;71;b\n\n2;50;c\n",
-        "patient\tcase\r\n1\ta\r\n1\tb\r\n2\tc",
-    ],
-)
-def test_the_columns_are_found(tmp_path, text):
-    assert read_patients(listed(tmp_path, text)) == {"a": "1", "b": "1", "c": "2"}
+    ("patient", "visits"),
+    {
+        "UPENN-GBM-00001": ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+        "UCSF-PDGM-0001": ("UCSF-PDGM-0001", "UCSF-PDGM-0001_nifti", "UCSF-PDGM-0001_FU003d",
+                           "UCSF-PDGM-0001_FU003d_nifti"),
+        "UCSD-PTGBM-0001": ("UCSD-PTGBM-0001_01", "UCSD-PTGBM-0001_02"),
+        "PatientID_0003": ("PatientID_0003_Timepoint_1", "PatientID_0003_Timepoint_5"),
+        "Patient-001": ("Patient-001/week-000-1", "Patient-001-week-000-2", "Patient-001_week-044"),
+        "BraTS-GLI-00005": ("BraTS-GLI-00005-000", "BraTS-GLI-00005-100", "BraTS-GLI-00005-101"),
+        "Brats18_TCIA01_201": ("Brats18_TCIA01_201_1", "Brats18_TCIA01_201_2"),
+        # Data sets made of these, with other characters or words before.
+        "UPENN_GBM_00001": ("UPENN_GBM_00001_11", "UPENN_GBM_00001_21"),
+        "nn-UCSF_PDGM_0001": ("nn-UCSF_PDGM_0001", "nn-UCSF_PDGM_0001_FU003d"),
+        "BraTS_GLI_00005": ("BraTS_GLI_00005_100", "BraTS_GLI_00005_101"),
+        "MU_PatientID_0003": ("MU_PatientID_0003_Timepoint_1", "MU_PatientID_0003_Timepoint_2"),
+        # Names that people give by themselves.
+        "sub-01": ("sub-01_ses-1", "sub-01_ses-pre_acq-2"),
+        "P1": ("P1/pre", "P1-post", "P1_tp2", "P1_visit-3", "P1_baseline", "P1_FU2"),
+    }.items(),
+)  # fmt: skip
+def test_all_visits_are_of_one_patient(patient, visits):
+    assert {visit: patient_of(visit) for visit in visits} == dict.fromkeys(visits, patient)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "empty; expected case,patient"),
-        ("id,patient\na,1\n", "id, patient; expected case,patient"),
-        ("case,patient\na,1\nb,\n", "line 3 has no patient"),
-        ("case,patient\n,1\n", "line 2 has no case"),
-        ("case,patient\na,1\nb,1\na,2\n", "line 4: a is of 2 here, 1 above"),
-    ],
+    "name",
+    ["BraTS2021_00001", "BraTS20_Training_001", "BRATS_001", "case_001", "postop_001", "patient_7", "week-3", "scan_2"],
 )
-def test_what_cannot_be_used_is_one_line(tmp_path, text, words):
-    path = listed(tmp_path, text)
-    with pytest.raises(UserError, match=words) as caught:
-        read_patients(path)
-    assert str(caught.value).startswith(f"--patients {path}: ")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_patients(tmp_path / "absent.csv")
+def test_numbers_of_patients_are_not_taken_for_visits(name):
+    assert patient_of(name) == name
 
 
-def test_cases_get_their_patients_and_the_others_are_named():
-    cases = [Case(name, name, "demo", {}, None, None, "brats") for name in "abcd"]
-    named, note = with_patients(cases, {"a": "1", "b": "1", "z": "9"}, Path("who.csv"))
-    assert [case.patient for case in named] == ["1", "1", "c", "d"]
-    assert "does not name 2 of 4 cases (c, d)" in note
-    assert with_patients(cases[:2], {"a": "1", "b": "1"}, Path("who.csv"))[1] is None
-    with pytest.raises(UserError, match=r"who.csv: names none of the 4 cases \(such as a\)"):
-        with_patients(cases, {"z": "9"}, Path("who.csv"))
+def test_a_key_leaves_out_what_copying_changes():
+    assert patient_key("UPENN_GBM 00001") == patient_key("upenn-gbm-00001") != patient_key("upenn-gbm-00002")

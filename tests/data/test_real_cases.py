@@ -11,7 +11,8 @@ import pytest
 from samjax.data.cache.cases import build_cache
 from samjax.data.check import check
 from samjax.data.formats.layouts import MODALITIES, find_cases
-from samjax.data.imaging.volumes import PERCENTILES, read_case, write_labels
+from samjax.data.imaging.normalise import PERCENTILES
+from samjax.data.imaging.volumes import read_case, write_labels
 from samjax.data.labels import from_canonical
 
 ROOT = Path(os.environ.get("SAMJAX_REAL_DATA", "."))

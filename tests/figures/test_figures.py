@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from samjax.figures import canvas
-from samjax.figures.boxes import draw_boxes
+from samjax.figures.box_plots import draw_boxes
 from samjax.figures.calibration import draw_calibration
 from samjax.figures.clicks import draw_clicks
 from samjax.figures.extremes import draw_extremes, ranked

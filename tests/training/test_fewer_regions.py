@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from samjax.data.cases import patient_of
+from samjax.data.patients import patient_of
 from samjax.data.splits import Split, split_patients
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
@@ -19,8 +19,8 @@ from samjax.options import TrainOptions
 from samjax.training import loop
 from samjax.training.loop import train
 from samjax.weights.base import save_weights
-from tests.training.test_resolve import one_line
 from tests.training.test_resuming import CONFIG
+from tests.training.test_run_options import one_line
 
 
 def without_region(folder: Path) -> None:

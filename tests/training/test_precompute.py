@@ -25,7 +25,7 @@ from samjax.runs.model import build_model
 from samjax.strategies import STRATEGIES
 from samjax.training.loop import train
 from samjax.training.precompute import compute_embeddings, wanted_embeddings
-from samjax.training.resolve import resolve
+from samjax.training.run_options import resolve
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.stop import StopRequest
 from samjax.training.tasks.objective import Objective, augmented, augmented_labels, slice_results

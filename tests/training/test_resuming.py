@@ -24,7 +24,7 @@ from samjax.weights.base import save_weights
 from samjax.weights.safetensors_file import read_safetensors
 from tests.interrupted import history
 from tests.training import small
-from tests.training.test_resolve import one_line
+from tests.training.test_run_options import one_line
 
 CONFIG = replace(small.CONFIG, depth=1, global_attn_indexes=(0,), decoder_depth=1, iou_head_depth=2)
 STEPS = 6

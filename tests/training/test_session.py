@@ -15,7 +15,7 @@ from samjax.errors import UserError
 from samjax.options import TrainOptions
 from samjax.runs.folder import new_run_folder, read_splits
 from samjax.training.session import Session, new_session, resumed_session
-from tests.training.test_resolve import one_line
+from tests.training.test_run_options import one_line
 
 
 @pytest.fixture(scope="module")

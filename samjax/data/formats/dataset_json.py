@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from samjax.data.cases import Case, Problem, Source, missing_modalities, patient_of
-from samjax.data.formats.description import (
+from samjax.data.cases import MODALITIES, Case, Problem, Source, missing_modalities, modality_of
+from samjax.data.formats.dataset_json_labels import (
     DESCRIPTION,
-    channel_count,
-    channels_of,
     dataset_scheme,
     read_description,
+    whole_number,
 )
 from samjax.data.formats.label_files import ignored_label
 from samjax.data.formats.names import folder_name, image_name, nifti_files, nifti_stem
 from samjax.data.formats.nifti import read_header
 from samjax.data.formats.scan_files import walk
+from samjax.data.patients import patient_of
 from samjax.errors import UserError
 
 _IMAGES = re.compile(r"images(?P<part>Tr|Ts|Te|Val)?")
@@ -63,11 +64,11 @@ def find_described(
     if not files:
         raise UserError(f"{images}: no NIfTI files, though {description} describes some")
     content = read_description(description)
-    channels = channels_of(content, description)
+    channels = _channels_of(content, description)
     _verify_ending(content.get("file_ending"), files, description)
     layout = layout or ("nnunet" if _one_file_a_channel(files) else "msd")
     if layout == "nnunet":
-        found, problems = _split_channels(files, channels, channel_count(content))
+        found, problems = _split_channels(files, channels, _channel_count(content))
     else:
         found, problems = _whole_files(files, channels)
     chosen = _DescribedLabels()
@@ -86,6 +87,38 @@ def find_described(
             source = f"from {description}" if scheme else ""
         cases.append(Case(case_id, patient_of(case_id), domain, sources, label, scheme, layout, source))
     return cases, problems + chosen.ignored
+
+
+def _channels_of(content: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Channel number -> canonical modality; channels that are none of the four are left out.
+
+    Raises:
+      UserError: a modality is missing or named twice, or two lists of channels differ.
+    """
+    lists = [content[key] for key in ("channel_names", "modality") if key in content]
+    if not lists or not all(isinstance(named, dict) for named in lists):
+        raise UserError(f"{path}: no channel_names (or modality), which give the order of the channels")
+    found, *others = ({whole_number(key, path): str(name) for key, name in named.items()} for named in lists)
+    if any(other != found for other in others):
+        raise UserError(f"{path}: channel_names ({lists[0]}) and modality ({lists[1]}) differ; remove one")
+    channels: dict[int, str] = {}
+    for number, name in found.items():
+        modality = modality_of(name)
+        if modality is None:
+            continue
+        if modality in channels.values():
+            raise UserError(f"{path}: two channels are called {modality}; expected each modality once")
+        channels[number] = modality
+    missing = [modality for modality in MODALITIES if modality not in channels.values()]
+    if missing:
+        listed = ", ".join(found.values())
+        raise UserError(f"{path}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed")
+    return channels
+
+
+def _channel_count(content: Mapping[str, Any]) -> int:
+    """The number of channels that are named, those of other modalities included."""
+    return len(content.get("channel_names", content.get("modality", {})))
 
 
 def _has_images(folder: Path) -> bool:

@@ -8,11 +8,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from samjax.commands import command
+from samjax.command_lines import command
 from samjax.data.cases import MODALITIES, Case, Problem, Source
 from samjax.data.formats.brats import find_brats, unread_format
 from samjax.data.formats.dataset_json import description_of, find_described
-from samjax.data.formats.description import DESCRIPTION
+from samjax.data.formats.dataset_json_labels import DESCRIPTION
 from samjax.data.formats.names import image_name, label_name, nifti_stem, other_format_stem
 from samjax.data.formats.scan_files import walk
 from samjax.data.labels import find_scheme

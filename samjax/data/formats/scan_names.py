@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samjax.data.cases import patient_of
 from samjax.data.formats.names import composed, folder_name, image_name, nifti_stem
 from samjax.data.formats.scan_files import ScanFiles
+from samjax.data.patients import patient_of
 
 # Folders named after a visit: the folder above them is the patient's.
 _VISIT = re.compile(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,15 @@ from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
 from samjax.data.imaging.background import background_of
 from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
+from samjax.data.imaging.normalise import normalise
 from samjax.data.labels import IGNORED, to_canonical
 from samjax.errors import UserError
 from samjax.metrics.boxes import bounding_box
 
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
 PREPROCESSING_VERSION = 2
-PERCENTILES = (0.5, 99.5)
 THREADS = 2
 """Threads that read and prepare one case: most of the time goes to zlib and NumPy, which release Python's lock."""
-# Up to this many distinct integers, a histogram costs less than sorting the voxels.
-_MOST_BINS = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,11 @@ class Scan:
     source: Source
     array: np.ndarray
     geometry: Geometry
+
+    @property
+    def name(self) -> str:
+        """The path of the file and, in a 4-D file, the channel; for messages."""
+        return str(self.source.path) + ("" if self.source.channel is None else f" (channel {self.source.channel})")
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def read_case(case: Case) -> Volume:
         box = reduce(Box.union, boxes)
 
         pixels = np.empty((*box.shape, len(MODALITIES)), np.uint8)
-        for channel, prepared in enumerate(pool.map(normalise, images, repeat(box), backgrounds)):
+        cropped = [scan.array[box.index] for scan in images]
+        names = [scan.name for scan in images]
+        for channel, prepared in enumerate(pool.map(normalise, cropped, backgrounds, names)):
             pixels[..., channel] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
@@ -160,29 +164,9 @@ def foreground_box(scan: Scan, background: float) -> Box:
     """The bounding box of all that is not `background`; a `UserError` where nothing is."""
     found = bounding_box(scan.array != background)
     if found is None:
-        raise UserError(f"{_named(scan)}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
+        raise UserError(f"{scan.name}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
     slices, rows, columns = found
     return Box((slices.start, rows.start, columns.start), (slices.stop, rows.stop, columns.stop))
-
-
-def normalise(scan: Scan, box: Box, background: float) -> np.ndarray:
-    """The scan inside `box` as uint8, with percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
-
-    Voxels equal to `background` become 0. The same values give the same bytes whatever type they are stored in.
-
-    Raises:
-      UserError: the foreground has a single value.
-    """
-    array = np.ascontiguousarray(scan.array[box.index])  # many files are flipped views, slow to walk along
-    lowest, highest = array.min(), array.max()
-    if array.dtype.kind in "iu" and int(highest) - int(lowest) < _MOST_BINS:
-        levels = np.arange(int(lowest), int(highest) + 1)
-        counts = sum(np.bincount(_above(lowest, plane).ravel(), minlength=levels.size) for plane in array)
-        low, high = _window_of_counts(levels, counts * (levels != background), scan)
-        table = np.where(levels != background, _to_bytes(levels, low, high), 0).astype(np.uint8)
-        return np.stack([table[_above(lowest, plane)] for plane in array])
-    low, high = _window_of_values(array[array != background], scan)
-    return np.stack([np.where(plane != background, _to_bytes(plane, low, high), np.uint8(0)) for plane in array])
 
 
 def canonical_label(scan: Scan, case: Case, box: Box) -> np.ndarray:
@@ -219,58 +203,6 @@ def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray
     counts[:, 0] = rows * columns - counts[:, 1:].sum(axis=1)
     counts[box.index[0], 0] -= np.count_nonzero(labels == IGNORED, axis=(1, 2)).astype(np.int32)
     return counts
-
-
-def _window_of_values(values: np.ndarray, scan: Scan) -> tuple[float, float]:
-    """The percentiles of the values that become 0 and 255; the extremes where nearly all voxels are alike."""
-    ranks = _ranks(values.size)
-    places = np.concatenate([np.floor(ranks), np.ceil(ranks)]).astype(np.intp)
-    under, over = np.partition(values, places)[places].reshape(2, -1)
-    return _window(ranks, under, over, (values.min(), values.max()), scan)
-
-
-def _window_of_counts(levels: np.ndarray, counts: np.ndarray, scan: Scan) -> tuple[float, float]:
-    """As `_window_of_values`, from how often each level occurs."""
-    below = np.cumsum(counts)
-    ranks = _ranks(below[-1])
-    under, over = (levels[np.searchsorted(below, whole(ranks), side="right")] for whole in (np.floor, np.ceil))
-    present = levels[counts > 0]
-    return _window(ranks, under, over, (present[0], present[-1]), scan)
-
-
-def _ranks(count: int) -> np.ndarray:
-    """Where the percentiles lie among so many sorted values, from 0; between two of them where not whole."""
-    return np.array(PERCENTILES) / 100 * (int(count) - 1)
-
-
-def _window(
-    ranks: np.ndarray, under: np.ndarray, over: np.ndarray, extremes: tuple[float, float], scan: Scan
-) -> tuple[float, float]:
-    """The percentiles between the values just `under` and `over` their ranks, as `np.percentile` interpolates.
-
-    In float64, whatever the values' type: the same values give the same bytes.
-    """
-    under, over = under.astype(np.float64), over.astype(np.float64)
-    low, high = under + (over - under) * (ranks % 1)
-    if low == high:
-        low, high = extremes
-    if low == high:
-        raise UserError(f"{_named(scan)}: constant, all of the brain is {low:g}; repair or leave out the case")
-    return float(low), float(high)
-
-
-def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:
-    """A plane's integers as indices counted from `lowest`; one plane at a time stays in the processor's cache."""
-    return plane.astype(np.intp) - int(lowest)
-
-
-def _to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-
-
-def _named(scan: Scan) -> str:
-    return str(scan.source.path) + ("" if scan.source.channel is None else f" (channel {scan.source.channel})")
 
 
 def _by(shape: tuple[int, ...]) -> str:

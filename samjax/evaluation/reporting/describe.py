@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 
-from samjax.commands import command_typed
+from samjax.command_lines import command_typed
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import MODALITIES
 from samjax.data.labels import ROIS, roi_mask

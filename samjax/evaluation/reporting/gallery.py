@@ -9,7 +9,7 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import roi_mask
 from samjax.evaluation.collected import Collected
 from samjax.evaluation.reporting.report import ReportedFigure
-from samjax.figures.boxes import draw_boxes
+from samjax.figures.box_plots import draw_boxes
 from samjax.figures.calibration import draw_calibration
 from samjax.figures.clicks import draw_clicks
 from samjax.figures.extremes import draw_extremes

@@ -1,15 +1,14 @@
 import gzip
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from samjax.data.cases import Source
 from samjax.data.formats.layouts import find_cases
 from samjax.data.formats.nifti import read_nifti
 from samjax.data.imaging.geometry import geometry_of, points_to_ours, points_to_source, same_grid, to_ours, to_source
-from samjax.data.imaging.volumes import PERCENTILES, Box, Scan, normalise, read_case, write_labels
+from samjax.data.imaging.normalise import PERCENTILES
+from samjax.data.imaging.volumes import read_case, write_labels
 from samjax.errors import UserError
 from tests.data.trees import MODALITIES, affine_of, example, save, save_brats, source_label
 
@@ -110,17 +109,6 @@ def test_the_stored_type_does_not_matter(tmp_path, scan, dtype):
     images, labels = whole(read_case(case_in(tmp_path)))
     np.testing.assert_array_equal(labels, scan.label)
     np.testing.assert_array_equal(images[..., 1], by_definition(small.images["t1gd"]))
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
-def test_equal_values_give_equal_bytes(dtype, seed):
-    """Also where a value lies half-way between two bytes: 510 levels over 255 bytes have many of these."""
-    rng = np.random.default_rng(seed)
-    values = rng.integers(0, 511 + 7 * seed, (6, 40, 40)).astype(np.int16)
-    box = Box((0, 0, 0), values.shape)
-    stored, other = (normalise(Scan(Source(Path("scan")), x, None), box, 0) for x in (values, values.astype(dtype)))
-    np.testing.assert_array_equal(other, stored)
 
 
 def test_wide_integers_go_another_way_to_the_same_result(tmp_path, scan):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samjax.data.cache.cases import build_cache
-from samjax.data.formats.description import predicted_meanings, scheme_of_meanings
+from samjax.data.formats.dataset_json_labels import predicted_meanings, scheme_of_meanings
 from samjax.data.formats.layouts import find_cases, survey
 from samjax.data.labels import BACKGROUND, EDEMA, ENHANCING, IGNORED, NON_ENHANCING, find_scheme
 from samjax.errors import UserError

@@ -17,7 +17,7 @@ from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.strategies import STRATEGIES
 from samjax.training.optimizers import make_transform
-from samjax.training.resolve import BOUND, FREE, MOVED, PHANTOM_STEPS, check_given, continued_options, resolve
+from samjax.training.run_options import BOUND, FREE, MOVED, PHANTOM_STEPS, check_given, continued_options, resolve
 
 TINY = PRESETS["tiny"]
 OTHER: dict[str, Any] = {

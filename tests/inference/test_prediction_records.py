@@ -11,7 +11,7 @@ import pytest
 from samjax.data.cases import Case
 from samjax.data.formats.layouts import find_cases
 from samjax.errors import UserError
-from samjax.inference.records import RECORDS, PredictionRecipe, already_done, read_records, record, target
+from samjax.inference.prediction_records import RECORDS, PredictionRecipe, already_done, read_records, record, target
 from tests.data.trees import example, save_brats
 
 ID = "BraTS2021_00001"

@@ -1,4 +1,4 @@
-"""The channels and labels that a dataset.json of Decathlon or nnU-Net describes; contradictions in it are refused.
+"""The label values that a dataset.json of Decathlon or nnU-Net describes; contradictions in it are refused.
 
 nnU-Net's predictions hold the values of `labels` or, where the labels are overlapping regions, those of
 `regions_class_order`: the regions are written in the order of their entries, each over the ones before it.
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samjax.data.cases import MODALITIES, modality_of
 from samjax.data.labels import (
     BACKGROUND,
     EDEMA,
@@ -66,36 +65,14 @@ def read_description(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def channels_of(content: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Channel number -> canonical modality; channels that are none of the four are left out.
-
-    Raises:
-      UserError: a modality is missing or named twice, or two lists of channels differ.
-    """
-    lists = [content[key] for key in ("channel_names", "modality") if key in content]
-    if not lists or not all(isinstance(named, dict) for named in lists):
-        raise UserError(f"{path}: no channel_names (or modality), which give the order of the channels")
-    found, *others = ({_whole_number(key, path): str(name) for key, name in named.items()} for named in lists)
-    if any(other != found for other in others):
-        raise UserError(f"{path}: channel_names ({lists[0]}) and modality ({lists[1]}) differ; remove one")
-    channels: dict[int, str] = {}
-    for number, name in found.items():
-        modality = modality_of(name)
-        if modality is None:
-            continue
-        if modality in channels.values():
-            raise UserError(f"{path}: two channels are called {modality}; expected each modality once")
-        channels[number] = modality
-    missing = [modality for modality in MODALITIES if modality not in channels.values()]
-    if missing:
-        listed = ", ".join(found.values())
-        raise UserError(f"{path}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed")
-    return channels
-
-
-def channel_count(content: Mapping[str, Any]) -> int:
-    """How many channels are named, those of other modalities included."""
-    return len(content.get("channel_names", content.get("modality", {})))
+def whole_number(text: Any, path: Path) -> int:
+    """The number of a channel or label, which a dataset.json may spell as text; a `UserError` where it is none."""
+    try:
+        if isinstance(text, bool) or float(text) != int(float(text)):
+            raise ValueError
+        return int(float(text))
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{path}: {text!r} is not the number of a channel or label") from None
 
 
 def dataset_scheme(content: Mapping[str, Any], path: Path, *, required: bool) -> str | None:
@@ -167,7 +144,7 @@ def _entries(content: Mapping[str, Any], path: Path) -> list[_Entry]:
     entries: list[_Entry] = []
     for key, value in (named if isinstance(named, dict) else {}).items():
         name, values = (str(value), [key]) if key.isdigit() else (key, value)
-        numbers = [_whole_number(number, path) for number in (values if isinstance(values, list) else [values])]
+        numbers = [whole_number(number, path) for number in (values if isinstance(values, list) else [values])]
         words = re.sub(r"[-_/]", " ", name)
         entries.append((name, numbers, next((codes for pattern, codes in _LABEL_NAMES if pattern.search(words)), None)))
     _verify(entries, path)
@@ -229,12 +206,3 @@ def _stored_meanings(entries: list[_Entry], path: Path) -> Meanings | None:
 
 def _listed(values: list[int]) -> str:
     return ", ".join(map(str, values))
-
-
-def _whole_number(text: Any, path: Path) -> int:
-    try:
-        if isinstance(text, bool) or float(text) != int(float(text)):
-            raise ValueError
-        return int(float(text))
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{path}: {text!r} is not the number of a channel or label") from None

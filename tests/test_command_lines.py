@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from samjax.commands import command, command_typed
+from samjax.command_lines import command, command_typed
 
 ROOT = Path(__file__).parents[1]
-SAYS = "from samjax.commands import command, command_typed; print(command('eval', '--run', 'my run'), command_typed())"
+SAYS = (
+    "from samjax.command_lines import command, command_typed; "
+    "print(command('eval', '--run', 'my run'), command_typed())"
+)
 
 
 def printed(where: Path, *arguments: object, **settings: str) -> str:

@@ -219,7 +219,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 continue
             images, geometry = found
             for doubt in case_doubts(case, images, geometry, ranges):
-                print(f"doubt: {case.id}: {doubt}", file=sys.stderr)
+                print(f"warning: {case.id}: {doubt}", file=sys.stderr)
             scan = scan_digest(images, geometry)
             values = writer.segment(case, images)
             if writing is not None:

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jax import export
 
+from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.inference.model import SegmentationModel
@@ -116,7 +117,7 @@ def load(folder: Path | str) -> Deployed:
     """
     folder = Path(folder)
     if not (folder / DESCRIPTION).is_file():
-        raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that samjax.inference.export wrote")
+        raise UserError(f"{folder}: no {DESCRIPTION} there; name a folder that `{command('export')}` wrote")
     description = json.loads((folder / DESCRIPTION).read_text())
     programs = {
         name: jax.jit(export.deserialize(bytearray((folder / program["file"]).read_bytes())).call)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.models.adapt import PATCH_KERNEL
@@ -83,7 +84,7 @@ def plain_sam(
     if crossing:
         raise UserError(
             f"{where}: its {len(crossing)} blocks attend across {adaptation.slices} slices (cross_slice), which Meta's "
-            "architecture has no place for; train with --depth 1, or export it with samjax.inference.export"
+            f"architecture has no place for; train with --depth 1, or export it with `{command('export')}`"
         )
     config = replace(config, in_channels=flat[PATCH_KERNEL].shape[2], image_size=image_size)
     merged = merge_lora(flat, adaptation)

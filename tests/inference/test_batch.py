@@ -299,7 +299,7 @@ def test_the_mask_of_another_scan_of_that_name_is_not_taken(run: Path, scans: di
         predicted("first")
 
 
-def test_a_scan_unlike_the_training_data_is_predicted_with_a_doubt(
+def test_a_scan_unlike_the_training_data_is_predicted_with_a_warning(
     run: Path, scans: dict[str, Path], phantom: Example, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     trained = shutil.copytree(run, tmp_path / "run")
@@ -307,10 +307,10 @@ def test_a_scan_unlike_the_training_data_is_predicted_with_a_doubt(
     (trained / RANGES).write_text(ranges_of([read_images(case)[1]]).to_json())
     save_brats(tmp_path / "thick" / ID, ID, phantom, None, spacing=(6.0, 1.0, 1.0))
     assert predict(PredictOptions((tmp_path / "thick",), tmp_path / "out", run=(trained,))).written == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("doubt: ")]
-    assert f"doubt: {ID}: slice thickness (distance between slices) 6 mm; the training data have 1 mm" in said
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert f"warning: {ID}: slice thickness (distance between slices) 6 mm; the training data have 1 mm" in said
     predict(PredictOptions((scans["plain"],), tmp_path / "plain", run=(trained,)))
-    assert "doubt" not in capsys.readouterr().err
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_raised_background_gives_the_mask_of_the_plain_scan(run: Path, phantom: Example, tmp_path: Path):

@@ -88,5 +88,5 @@ def test_a_run_becomes_a_plain_sam_that_gives_the_same_masks(tmp_path, strategy,
 def test_what_attends_across_slices_is_refused(tmp_path):
     base = write_base(tmp_path / "base.safetensors")
     config, trained = load_trained(write_run(tmp_path / "run", base, tmp_path, depth=2))
-    with pytest.raises(UserError, match="run: its 2 blocks attend across 2 slices"):
+    with pytest.raises(UserError, match=r"run: its 2 blocks attend across 2 slices.*with `samjax export`"):
         plain_sam("run", trained.base | trained.trained, config.architecture, config.adaptation, 64)

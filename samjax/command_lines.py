@@ -1,7 +1,7 @@
-"""How the commands are called, for messages that name one.
+"""Command lines for messages, in the form in which the running command was started.
 
 The same commands run as `samjax train` where samjax is installed, as `python -m samjax train`, and as `python train.py`
-in a copy of the repository. A message that says what to type next names the way that the running one was called.
+in a copy of the repository. A message that gives the next command uses the form of the running one.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The exceptions that are no faults of the program, and how the commands show them."""
+"""Exceptions that are not faults of the program; the commands show them without a traceback."""
 
 
 class UserError(Exception):

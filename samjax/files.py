@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees all of one or none of it."""
+"""Writing files atomically: a reader sees a whole file or none."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Which numbers the options of the commands may have; an option means the same in each command that has it."""
+"""The numbers allowed in the options of the commands; an option has one range in all commands that have it."""
 
 import math
 from dataclasses import dataclass, fields
@@ -47,11 +47,11 @@ LIMITS: dict[str, Limit] = {
     "empty_share": Limit(0, 1, below=True),
     "swa_start": Limit(0, 1),
 }  # fmt: skip
-"""For each numeric option by its field's name."""
+"""The range of each numeric option, by its field's name."""
 
 
 def check_numbers(options: object) -> None:
-    """Refuses, by a `UserError`, numbers of a dataclass of options that nothing could be done with."""
+    """Raises a `UserError` for a number in a dataclass of options that is outside its range."""
     for name in (field.name for field in fields(options)):
         value, limit = getattr(options, name), LIMITS.get(name)
         if limit is None or value is None or isinstance(value, str) or limit.allows(value):

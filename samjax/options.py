@@ -11,11 +11,11 @@ from samjax.weights.download import BASE_URL
 
 DEFAULT_CACHE = Path("~/.cache/samjax")
 PHANTOM_STEPS = 300
-"""Steps of a run on the phantom cohort where none are given."""
+"""Updates of a run on the phantom where --max-steps is not given."""
 
 
 def _default(text: str) -> Any:
-    """What `--help` shows as the default of an option that is None until something else decides."""
+    """The default that `--help` shows for an option that is None until something else decides."""
     return arg(help_behavior_hint=f"(default: {text})")
 
 
@@ -31,20 +31,20 @@ _STRATEGIES = ", ".join(f"{row.name} ({row.source})" for row in STRATEGIES.value
 class TrainOptions:
     """Fine-tune SAM on brain-tumour MRI."""
 
-    strategy: Annotated[str, arg(help=f"How to train: {_STRATEGIES}.")] = "lora4ch"
+    strategy: Annotated[str, arg(help=f"Training strategy: {_STRATEGIES}.")] = "lora4ch"
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
     weights: Annotated[str | None, _by_strategy("weights")] = None
-    """Base weights: what the command convert reads or writes, "tiny", or "random" for the same small model without
-    training."""
+    """Base weights: a file that the command convert reads or writes, "tiny", or "random" for the same small model
+    without training."""
     run: Annotated[Path | None, _default("runs/<time>-<strategy>")] = None
     """Folder of this run."""
     resume: bool = False
     """Continue the run in --run (or the newest run) where it stopped."""
     allow_changes: bool = False
-    """Let --resume take other options than the run began with, where the model stays the same."""
+    """Let --resume change options of the run, such as the learning rate, that do not define its model or data."""
     overfit: str | None = None
-    """Train on this one case and report its own Dice: whether a model can learn at all. Without augmentation."""
+    """Train on this one case and report its own Dice, to check that a model can learn. Turns augmentation off."""
 
     roi: str = "whole-tumor"
     """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor."""
@@ -55,27 +55,27 @@ class TrainOptions:
     box_jitter: Annotated[float | None, _by_strategy("box_jitter")] = None
     """Sides of a training box move by up to this share of its width or height."""
     clicks: Annotated[int | None, _by_strategy("clicks")] = None
-    """Rounds of clicks on a sample prompted by points; each further one answers the largest error."""
+    """Clicks on a sample prompted by points; each further click is placed in the largest error region."""
     depth: Annotated[int | None, _by_strategy("depth")] = None
-    """Contiguous slices a sample holds; above 1 the encoder attends across them."""
+    """Contiguous slices per sample; above 1 the encoder attends across them."""
     min_pixels: int = 1
-    """A training window is used if one of its slices holds at least so many pixels of the ROI."""
+    """A training window is used if one of its slices holds at least this many pixels of the ROI."""
 
     empty_share: Annotated[float | None, _by_strategy("empty_share")] = None
     """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
 
     epochs: Annotated[int | None, _by_strategy("epochs")] = None
-    """Passes over the training data; of lora4ch-2step in each of its stages."""
+    """Passes over the training data; lora4ch-2step takes them in each of its stages."""
     max_steps: Annotated[int | None, _default(f"{PHANTOM_STEPS} on the phantom, else no limit")] = None
-    """Stop after so many steps, whatever --epochs says."""
+    """Stop after this many updates, whatever --epochs is; one update is --accumulate micro-batches."""
     batch_size: Annotated[int | None, _by_strategy("batch_size")] = None
     """Samples (of --depth slices) on each device."""
     lr: Annotated[float | Literal["auto"] | None, _by_strategy("lr")] = None
     """Learning rate, or auto: the finder's suggestion before the first step."""
     lr_finder_every: Annotated[int | None, _default("never")] = None
-    """Ask the learning-rate finder anew after so many epochs, up to the averaging (paper A: 5)."""
+    """Run the learning-rate finder every this many epochs, up to the averaging (paper A: 5)."""
     optimizer: Annotated[Literal["adam", "adamw", "muon"] | None, _by_strategy("optimizer")] = None
-    """Optimizer of what trains."""
+    """Optimizer of the trainable parameters."""
     weight_decay: float = 0.01
     """Weight decay of adamw; parameters that no loss reaches are left alone."""
     schedule: Annotated[Literal["constant", "cosine"] | None, _by_strategy("schedule")] = None
@@ -86,8 +86,8 @@ class TrainOptions:
     clip_norm: Annotated[float | None, _by_strategy("clip_norm")] = None
     """Clip gradients to this global norm."""
     accumulate: int = 1
-    """Micro-batches of each step: a step takes so many times --batch-size samples on each device, one batch after the
-    other, and weighs their slices as one batch would."""
+    """Gradient accumulation: micro-batches of --batch-size samples that each device takes one after the other for one
+    update. Their slices are weighted as in one batch."""
     swa: bool = True
     """Average the weights over the last part of the run (SWA); both the average and the last weights are kept."""
     swa_start: float = 0.75
@@ -95,7 +95,7 @@ class TrainOptions:
     swa_lr: Annotated[float | None, _default("--lr; after a cosine a tenth of it")] = None
     """Learning rate while averaging, the highest of each cycle."""
     swa_cycle: int = 0
-    """Steps in which the rate falls to a tenth on a half cosine while averaging, over and over; 0: constant."""
+    """Steps in which the rate falls to a tenth on a half cosine while averaging, repeatedly; 0: constant."""
     image_size: Annotated[int | None, _default("what the weights were trained at")] = None
     """Side of the model's input in pixels."""
     augment: bool = True
@@ -114,23 +114,23 @@ class TrainOptions:
     lora_targets: str = "q,k,v,mlp"
     """Layers that LoRA adapts: any of q, k, v, mlp."""
     patch_embedding: Literal["random", "inflate"] = "random"
-    """How the new patch embedding starts: random as paper B, or the RGB one spread over the channels."""
+    """Initial values of the new patch embedding: random as in paper B, or the RGB one spread over the channels."""
 
     seed: int = 0
-    """What the patients' split and all that a run draws depend on."""
+    """Seed of the patients' split and of all random draws of a run."""
     limit: int | None = None
-    """Use only the first so many cases of each domain."""
+    """Use only this many cases of each domain, the first ones."""
     fold: str | None = None
     """K/N: cross-validation fold instead of the 80/20 split. With --split-file the number of its fold, from 0."""
     patients: Path | None = None
-    """CSV file with the columns case and patient, for cases whose names do not tell the patient: all scans of a patient
+    """CSV file with the columns case and patient, for cases whose names do not give the patient: all scans of a patient
     go into one part of the split."""
     split_file: Path | None = None
     """JSON file with the split to use: a run's split.json, or nnU-Net's splits_final.json (with --fold)."""
     layout: Annotated[str | None, _default("recognised")] = None
     """Layout of --data: brats, msd or nnunet."""
     labels: str | None = None
-    """Label scheme where file names do not tell it: brats2023, ped2024, gli2024, ..."""
+    """Label scheme where file names do not give it: brats2023, ped2024, gli2024, ..."""
     workers: int = 1
     """Processes that read slices; 0 reads in the training process."""
     cache: bool = True
@@ -138,7 +138,7 @@ class TrainOptions:
     cache_dir: Path = DEFAULT_CACHE
     """Folder of prepared slices, embeddings and compiled programs, and of the phantom cohort."""
     cache_embeddings: int | None = None
-    """Run the frozen encoder once: keep the embeddings of so many augmented variants of each slice in --cache-dir;
+    """Run the frozen encoder once: keep the embeddings of this many augmented variants of each slice in --cache-dir;
     epochs show them in turn. 1 with --no-augment. Only for --strategy decoder."""
     embeddings_budget: float = 50.0
     """GB that all embeddings in --cache-dir may take."""
@@ -150,33 +150,33 @@ class TrainOptions:
     """Steps between checkpoints; the end of an epoch saves one too."""
 
     coordinator: str | None = None
-    """HOST:PORT of process 0, where several processes train together and no launcher (SLURM, mpirun, Kubernetes) says
-    so. They share --run, --data and --cache-dir."""
+    """HOST:PORT of process 0, where several processes train together and were not started by a launcher (SLURM,
+    mpirun, Kubernetes). They share --run, --data and --cache-dir."""
     processes: Annotated[int | None, _default("what the launcher says; 1 trains alone")] = None
-    """How many processes train together."""
+    """Number of processes that train together."""
     process_index: int | None = None
-    """Which of them this one is, from 0."""
+    """Index of this process among them, from 0."""
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """Score runs, or base weights as they are, against labels."""
+    """Score runs or base weights against labels."""
 
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """Run folder; repeat to compare. Default: runs/latest."""
     strategy: Literal["zeroshot"] | None = None
-    """zeroshot scores --weights without any training; beside runs, for each region and channels that they have."""
+    """zeroshot scores --weights without fine-tuning; next to runs, for each of their regions and channels."""
     predictions: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """Folder of NIfTI predictions of any method, one <case>.nii.gz a case, as DIR or NAME=DIR; repeat to compare."""
+    """Folder of NIfTI predictions of any method, one <case>.nii.gz per case, as DIR or NAME=DIR; repeat to compare."""
     weights: str | None = None
-    """Base weights for zeroshot, or where a run's base weights have moved to."""
+    """Base weights for zeroshot, or the new place of a run's base weights."""
     data: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: the run's own."""
     split: Annotated[tuple[str, ...], UseAppendAction] = ()
-    """Which patients: test, val, train or all; NAME=PART for one domain. Default: test where a run was trained on
+    """Patients to score: test, val, train or all; NAME=PART for one domain. Default: test where a run was trained on
     patients of the data, wherever these lie now and whatever they are called; all for other data."""
     patients: Path | None = None
-    """CSV file with the columns case and patient, for cases whose names do not tell the patient."""
+    """CSV file with the columns case and patient, for cases whose names do not give the patient."""
     split_file: Path | None = None
     """JSON file with the split to score by, where no run has one: a run's split.json, or nnU-Net's splits_final.json,
     whose validation cases are scored."""
@@ -185,39 +185,39 @@ class EvalOptions:
     prompt: Annotated[Literal["box", "point", "none"] | None, _default("the run's first kind; box for zeroshot")] = None
     """Prompt to score with."""
     roi: Annotated[str | None, _default("whole-tumor")] = None
-    """Region for zeroshot and --predictions (all: every region); a run knows its own."""
+    """Region for zeroshot and --predictions (all: every region); a run has its own."""
     channels: Annotated[str | None, _default("flair,t1gd,t2")] = None
-    """Channels for zeroshot; a run knows its own."""
+    """Channels for zeroshot; a run has its own."""
     image_size: Annotated[int | None, _default("what the weights were trained at")] = None
     """Side of the model's input for zeroshot."""
     protocol: Literal["decathlon"] | None = None
     """decathlon: score only slices where every region of paper A has 250 pixels."""
     min_pixels: int = 1
-    """The scope "slice" holds slices with at least so many pixels of the region."""
+    """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
     output: Annotated[Path | None, _default("eval/ in the first run's folder")] = None
-    """Where tables, figures and the report go."""
+    """Folder for tables, figures and the report."""
     lora_distance: bool = False
-    """Compare the LoRA updates of the two runs that have some, layer by layer (paper B, fig. 8)."""
+    """Compare the LoRA updates of the two runs that have them, layer by layer (paper B, fig. 8)."""
     embeddings: bool = False
     """Map the first model's image embeddings by domain (paper B, fig. 9)."""
     save_predictions: bool = False
     """Write predictions/<case>.nii.gz in the space of the source."""
     batch_size: int = 8
-    """Slices that go through the model together on each device, where a scan has so many."""
+    """Slices that go through the model together on each device."""
     seed: int = 0
-    """What is drawn at random depends on it."""
+    """Seed of all random draws."""
     clicks: int = 1
-    """Clicks on each slice where the prompt is point; each further one answers the largest error."""
+    """Clicks on each slice where the prompt is point; each further click is placed in the largest error region."""
     limit: int | None = None
-    """Use only the first so many cases of each domain."""
+    """Use only this many cases of each domain, the first ones."""
     layout: Annotated[str | None, _default("recognised")] = None
     """Layout of --data: brats, msd or nnunet."""
     labels: str | None = None
-    """Label scheme where file names do not tell it."""
+    """Label scheme where file names do not give it."""
     workers: int = 1
-    """Threads that read the next cases, and as many processes that compute metrics; 0: all happens in one."""
+    """Threads that read the next cases, and as many processes that compute metrics; 0: everything runs in one."""
     cache: bool = True
     """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
@@ -234,36 +234,36 @@ class PredictOptions:
     input: tuple[Path, ...]
     """A folder of cases, a case's folder, or files of cases."""
     output: Path
-    """Folder for <case>.nii.gz, in the space of the source, uint8. Cases that it holds already are skipped."""
+    """Folder for <case>.nii.gz, in the space of the source, uint8. Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """Run folder; repeat to merge regions into one label map: whole-tumor first, then tumor-core, edema, non-enhancing
     and enhancing over it. Default: runs/latest."""
     weights: str | None = None
-    """Where the run's base weights have moved to."""
+    """New place of the run's base weights."""
     prompt: Literal["none"] | None = None
     """none: every slice, without prompts. The default where neither --boxes nor --points is given."""
     boxes: Path | None = None
     """JSON {"CASE": [[i0, j0, k0, i1, j1, k1], ...]}: first and last voxel of each box in the source array. A box
     prompts every axial slice that it spans; the others stay background."""
     points: Path | None = None
-    """JSON {"CASE": [[i, j, k, label], ...]}: voxels of the source array, label 1 inside, 0 outside. All of an axial
-    slice are one prompt; slices without any stay background."""
+    """JSON {"CASE": [[i, j, k, label], ...]}: voxels of the source array, label 1 inside, 0 outside. All clicks on an
+    axial slice are one prompt; slices without any stay background."""
     propagate: bool = False
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
     mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
     overwrite: bool = False
-    """Predict anew what --output holds already."""
+    """Replace predictions that are already in --output."""
     layout: Annotated[str | None, _default("recognised")] = None
     """Layout of --input: brats, msd or nnunet."""
     labels: Annotated[str | None, _default("that of the input's names, else of the run's first domain")] = None
     """Scheme of the values written: brats2021, brats2023, ..."""
     workers: int = 1
-    """Threads that read the next cases; 0 reads each when its turn comes."""
+    """Threads that read the next cases; 0 reads each case when it is predicted."""
     batch_size: int = 8
-    """Slices that go through the model together on each device, where a scan has so many."""
+    """Slices that go through the model together on each device."""
     cache_dir: Path = DEFAULT_CACHE
-    """Compiled programs are kept here."""
+    """Folder of compiled programs."""
 
 
 @dataclass(frozen=True)
@@ -284,14 +284,14 @@ class CheckOptions:
     """File to write all findings to."""
     run: Annotated[Path | None, _default("none")] = None
     """Run whose training data the scans are compared with: spacing, slice thickness and field of view."""
-    workers: Annotated[int | None, _default("one a core")] = None
-    """Processes that read."""
+    workers: Annotated[int | None, _default("one per core")] = None
+    """Processes that read cases."""
 
 
 @dataclass(frozen=True)
 class _Conversion:
     src: Annotated[Positional[Path], arg(metavar="SRC")]
-    """What to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the
+    """Weights to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the
     index of a model in shards (model.safetensors.index.json), a folder of transformers, the folder of a finished run,
     or the final.safetensors in it."""
     dst: Annotated[Positional[Path], arg(metavar="DST")]
@@ -304,31 +304,31 @@ class ToFlaxOptions(_Conversion):
     """Convert a SAM checkpoint (Meta's, MedSAM's or Hugging Face's) to samjax's safetensors; needs no PyTorch."""
 
     download: Literal["vit_b", "vit_l", "vit_h"] | None = None
-    """Fetch this model of Meta's first, into SRC (a file or a folder); it goes on where an earlier try was cut off."""
+    """First download this model of Meta's to SRC (a file or a folder); an interrupted download is continued."""
     url: str = BASE_URL
-    """Where the files of --download lie."""
+    """Address of the folder with the files of --download."""
 
 
 @dataclass(frozen=True)
 class ToTorchOptions(_Conversion):
     """Convert samjax's weights, or a finished run, for Meta's code or for transformers; needs no PyTorch.
 
-    LoRA is merged into the base weights, and averaged weights are taken where a run has some. A run with a depth
+    LoRA is merged into the base weights, and averaged weights are taken where a run has them. A run with a depth
     above 1 cannot be written.
     """
 
     format: Annotated[Literal["meta", "transformers"] | None, _default("meta")] = None
-    """Whose names to write."""
+    """Naming of the tensors that are written."""
     weights: str | None = None
-    """Where a run's base weights have moved to."""
+    """New place of a run's base weights."""
 
 
 @dataclass(frozen=True)
 class ConvertOptions(ToTorchOptions, ToFlaxOptions):
     """Convert weights from PyTorch to samjax, or back.
 
-    What samjax wrote, a file or a run, is converted for PyTorch, and so is any SRC with --format or with a DST that
-    is no .safetensors file. All else is converted to samjax's safetensors. PyTorch is not needed.
+    A file or run that samjax wrote is converted for PyTorch, and so is any SRC with --format or with a DST that is
+    no .safetensors file. Everything else is converted to samjax's safetensors. PyTorch is not needed.
     """
 
 
@@ -336,8 +336,8 @@ class ConvertOptions(ToTorchOptions, ToFlaxOptions):
 class ExportOptions:
     """Write a SAM as StableHLO, which runs without samjax.
 
-    The image encoder and the mask decoder become one program each, with the parameters and deployment.json, which says
-    how to use them, beside.
+    The image encoder and the mask decoder become one program each. The parameters and deployment.json, which describes
+    the programs' use, are written next to them.
     """
 
     out: Positional[Path]
@@ -345,9 +345,9 @@ class ExportOptions:
     run: Annotated[Path | None, _default("runs/latest, unless --weights names base weights")] = None
     """Folder of a finished run."""
     weights: str | None = None
-    """Base weights to export as they are or, with --run, where the run's have moved to."""
+    """Base weights to export as they are or, with --run, the new place of the run's base weights."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
-    """What the programs shall run on."""
+    """Platforms that the programs run on."""
 
 
 @dataclass(frozen=True)
@@ -367,4 +367,4 @@ class CompletionOptions:
     """Print the completion script of a shell."""
 
     shell: Positional[Literal["bash", "zsh"]]
-    """Which shell."""
+    """Shell that the script is for."""

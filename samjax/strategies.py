@@ -1,6 +1,6 @@
-"""One row for each way of training: what it adds to the model, what trains, and its defaults.
+"""One row for each way of training: the modules it adds, the parameters that train, and its defaults.
 
-This table alone says what trains. Patterns are matched against the whole stored path of a parameter
+Only this table decides what trains. Patterns are matched against the whole stored path of a parameter
 (`image_encoder/blocks/0/attn/lora/q/a`).
 """
 
@@ -39,7 +39,7 @@ COMMON: Mapping[str, Any] = MappingProxyType(
         "empty_share": 0.0,
     }
 )
-"""Options that a strategy may give another default."""
+"""Defaults of options that a strategy may override."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Strategy:
 
     name: str
     source: str
-    """Where it comes from: a paper and its section or table."""
+    """The source: a paper and its section or table."""
     stages: tuple[tuple[str, ...], ...]
-    """For each stage in turn, the patterns of the parameters that train."""
+    """Patterns of the parameters that train, for each stage in turn."""
     options: Mapping[str, Any]
     """Defaults of options, where they differ from `COMMON`."""
     family: Literal["sam", "unet", "pictures"] = "sam"
     """SAM on scans, the U-Net on scans, or SAM on dead-leaves pictures."""
     lora: bool = False
-    """Adds LoRA to the encoder's blocks."""
+    """Whether LoRA is added to the encoder's blocks."""
     new_patch_embedding: bool = False
-    """Replaces the RGB patch embedding by one for the run's channels."""
+    """Whether the RGB patch embedding is replaced by one for the run's channels."""
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Strategy:
         return {**COMMON, **self.options}
 
     def new_patch(self, channels: int) -> bool:
-        """Whether a model of so many channels gets a new patch embedding: where all trains, RGB's serves any three."""
+        """Whether a model of this many channels gets a new patch embedding; not for three where everything trains."""
         return self.new_patch_embedding and not (channels == 3 and self.stages == ((EVERYTHING,),))
 
     @property
@@ -151,7 +151,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def find_strategy(name: str) -> Strategy:
-    """The row called `name`; UserError if there is none."""
+    """The row called `name`; a `UserError` if there is none."""
     if name not in STRATEGIES:
         raise UserError(f"--strategy: unknown '{name}'; expected one of {', '.join(STRATEGIES)}")
     return STRATEGIES[name]

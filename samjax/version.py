@@ -1,3 +1,3 @@
-"""The version of samjax, for whatever writes it down; the package's own `__init__` offers it as `__version__`."""
+"""The version of samjax, in a module without imports; the package's `__init__` offers it as `__version__`."""
 
 __version__ = "0.1.0"

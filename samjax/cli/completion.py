@@ -1,4 +1,4 @@
-"""`samjax completion`: prints what makes a shell complete the commands and their options."""
+"""`samjax completion`: prints the script that completes the commands and their options in a shell."""
 
 from samjax.cli.main import parse
 from samjax.options import CompletionOptions

@@ -15,7 +15,7 @@ from samjax.weights.hugging_face import is_model_folder, weights_file
 from samjax.weights.safetensors_file import read_safetensors
 
 USERS = {"meta": "Meta's code", "transformers": "transformers"}
-"""Who reads which names."""
+"""The reader of each kind of names, for messages."""
 
 
 def main(options: ConvertOptions) -> None:
@@ -55,7 +55,7 @@ def to_torch(options: ToTorchOptions) -> None:
 
 
 def _is_for_torch(options: ConvertOptions) -> bool:
-    """Whether PyTorch's names are to be written: for what samjax wrote itself, or where the options ask for them."""
+    """Whether PyTorch's names are to be written: for files that samjax wrote, or where the options ask for them."""
     if options.format is not None or options.weights is not None or options.dst.suffix != ".safetensors":
         return True
     return _run_folder(options.src) is not None or _is_ours(options.src)
@@ -67,7 +67,7 @@ def _is_ours(src: Path) -> bool:
 
 
 def _run_folder(src: Path) -> Path | None:
-    """The folder of the run that `src` is, or is the final.safetensors of."""
+    """The folder of the run if `src` is one, or is the final.safetensors in one; else None."""
     folder = src.parent if src.name == FINAL else src
     return folder if (folder / CONFIG).is_file() and not is_model_folder(folder) else None
 
@@ -86,7 +86,7 @@ def _fetch(model: str, path: Path, url: str) -> Path:
 
 
 def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
-    """The weights of a file or a run, with the sha256 of the file read, and what to know about a run's."""
+    """The weights of a file or a run, with the sha256 of the file read, and notes on the weights of a run."""
     folder = _run_folder(src)
     if folder is None:
         return load_weights(src)._replace(sha256=file_sha256(weights_file(src))), []

@@ -11,7 +11,7 @@ from samjax.options import EvalOptions
 
 
 def main(options: EvalOptions) -> None:
-    """Scores, and says where the results are."""
+    """Scores, and prints where the results are."""
     use_compilation_cache(options.cache_dir)
     evaluation = evaluate(options)
     print(f"tables, CSV files and summary.json: {evaluation.folder}")

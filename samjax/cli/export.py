@@ -7,7 +7,7 @@ from samjax.runs.folder import find_run
 
 
 def main(options: ExportOptions) -> None:
-    """Exports a run or base weights, and says how far the loaded programs are from the model."""
+    """Exports a run or base weights, and prints the largest difference between the loaded programs and the model."""
     if options.run is None and options.weights is not None:
         model = model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2")
     else:

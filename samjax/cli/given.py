@@ -1,4 +1,4 @@
-"""Which options a command line names, also where their value is the default."""
+"""The options that a command line names, also where their value is the default."""
 
 from collections.abc import Sequence
 

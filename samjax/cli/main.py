@@ -38,19 +38,19 @@ class Command:
 
     options: type
     function: str
-    """MODULE:NAME. It is imported when the command runs, so that --help and wrong options need not wait for JAX."""
+    """MODULE:NAME of the function. It is imported when the command runs, so that --help does not wait for JAX."""
     asks_what_was_given: bool = False
     """Whether the function also takes the names of the options that were typed, also where they equal the default."""
 
     def run(self, arguments: Sequence[str], prog: str | None = None) -> None:
-        """Parses the arguments and runs the command; `prog` is what its help calls it."""
+        """Parses the arguments and runs the command; `prog` is the command's name in its help."""
         options = tyro.cli(self.options, args=arguments, prog=prog)
         given = (named_options(arguments),) if self.asks_what_was_given else ()
         resolve_name(self.function)(options, *given)
 
     @property
     def summary(self) -> str:
-        """The first line of its help."""
+        """The first line of the command's help."""
         return (self.options.__doc__ or "").splitlines()[0]
 
 
@@ -69,7 +69,7 @@ SCRIPTS = {
     "torch_to_flax": Command(ToFlaxOptions, "samjax.cli.convert:to_flax"),
     "flax_to_torch": Command(ToTorchOptions, "samjax.cli.convert:to_torch"),
 }
-"""What the scripts of the repository run."""
+"""The commands of the scripts of the repository, by script."""
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def run(name: str) -> None:
-    """One of `SCRIPTS`, with the arguments of the script that runs."""
+    """Runs one of `SCRIPTS` with the arguments of the running script."""
     run_command(lambda: SCRIPTS[name].run(sys.argv[1:]))
 
 
@@ -100,7 +100,7 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    """The options of whichever command the arguments name; shows the help and the completion of all of them."""
+    """Parses the options of the command that the arguments name; shows help and completion for all commands."""
     kinds = (
         Annotated[each.options, tyro.conf.subcommand(name, description=each.summary)] for name, each in COMMANDS.items()
     )

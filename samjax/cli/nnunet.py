@@ -1,4 +1,4 @@
-"""`samjax nnunet`: writes a run's patients and split as a dataset of nnU-Net v2; docs/nnunet.md says how to go on."""
+"""`samjax nnunet`: writes a run's patients and split as a dataset of nnU-Net v2; docs/nnunet.md has the next steps."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from samjax.runs.folder import find_run, read_config, read_splits
 
 
 def main(options: NnunetOptions) -> None:
-    """Exports the cases of a run, and says where they are."""
+    """Exports the cases of a run, and prints where they are."""
     run = find_run(options.run)
     config = read_config(run)
     folders = {name: Path(path) for name, path in config.data.items()}

@@ -11,7 +11,7 @@ from samjax.options import PredictOptions
 
 
 def main(options: PredictOptions) -> None:
-    """Predicts, and says where the label maps are."""
+    """Predicts, and prints where the label maps are."""
     use_compilation_cache(options.cache_dir)
     outcome = predict(options)
     print(f"predictions: {outcome.folder} ({outcome})")

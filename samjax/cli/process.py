@@ -1,4 +1,4 @@
-"""What the commands set for their whole process, and how they show errors. No other module sets such things."""
+"""The settings of a command's whole process, and the display of errors. No other module changes such settings."""
 
 import gc
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from samjax.errors import Stopped, UserError
 
 TRACING_THRESHOLD = 50_000
-"""New objects between two searches for garbage. At Python's 700 to 2,000 a sixth of the time from start to first step
-goes into looking at what JAX's tracing still holds."""
+"""New objects between two garbage collections. At Python's 700 to 2,000, a sixth of the time from start to first step
+goes into scanning objects that JAX's tracing still holds."""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -34,7 +34,7 @@ def run_command(main: Callable[[], None]) -> None:
 def use_compilation_cache(cache_dir: Path) -> None:
     """Keeps compiled programs under `cache_dir`, so that the next run of the same shapes starts at once.
 
-    Not with several processes: one that finds a program while another compiles it could wait for it in vain.
+    It is not used with several processes: one that finds a program while another compiles it could wait forever.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""`samjax train`: fine-tunes SAM, or goes on with a run."""
+"""`samjax train`: fine-tunes SAM, or resumes a run."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from samjax.training.loop import train
 
 
 def main(options: TrainOptions, given: Collection[str]) -> None:
-    """Trains, and says where the run is and what to type next; `given` names the options that were typed."""
+    """Trains, and prints where the run is and the next command; `given` holds the options that were typed."""
     start(options.coordinator, options.processes, options.process_index)
     use_compilation_cache(options.cache_dir)
     folder = train(options, given)

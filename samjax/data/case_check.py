@@ -28,7 +28,7 @@ def check_case(case: Case, ranges: Ranges | None = None) -> list[Problem]:
 
     Args:
       case: the case.
-      ranges: of the training data that it is to be compared with; None: what is usual.
+      ranges: ranges of the training data to compare the case with; None: usual ranges.
     """
     problems: list[Problem] = []
 
@@ -81,7 +81,7 @@ def _check_label(scan: Scan, case: Case) -> None:
 
 
 def _doubts(case: Case, opened: dict[Path, Nifti]) -> list[Problem]:
-    """What can be read but may not be what was meant."""
+    """Problems of files that can be read but may not hold what was meant."""
     doubts = []
     unplaced = [
         path for path, image in opened.items() if not image.header["qform_code"] and not image.header["sform_code"]

@@ -19,7 +19,7 @@ _SPELLINGS = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where one modality lies: a NIfTI file and, in a 4-D file, the index along its last axis."""
+    """The place of one modality: a NIfTI file and, in a 4-D file, the index along its last axis."""
 
     path: Path
     channel: int | None = None
@@ -29,8 +29,8 @@ class Source:
 class Case:
     """One scan. `label` and `scheme` are None where there is no label or its scheme is not known.
 
-    `images` has every one of `MODALITIES`. `scheme` is what `labels.find_scheme` takes, `scheme_source` says in words
-    where it is known from. `patient` is shared by the follow-up scans of one person.
+    `images` has every one of `MODALITIES`. `scheme` is an argument for `labels.find_scheme`, and `scheme_source` its
+    source in words. `patient` is shared by the follow-up scans of one person.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def identity(self) -> int:
-        """A number below 2**31 made of the domain and the id: what is drawn at random for a case depends on it."""
+        """A number below 2**31 made of the domain and the id, on which the random draws for a case depend."""
         return zlib.crc32(f"{self.domain}/{self.id}".encode()) >> 1
 
 
@@ -58,7 +58,7 @@ class Case:
 class Problem:
     """One thing wrong with a case, in one line; `unusable` when the case cannot be read because of it.
 
-    `ignored` where it is a file that no case has anything to do with; `case` is then the name of the file.
+    `ignored` is True for a file that belongs to no case; `case` is then the name of the file.
     """
 
     case: str

@@ -1,4 +1,4 @@
-"""Reads every file of every case of a folder and lists what is wrong with which (`samjax check`)."""
+"""Reads every file of every case of a folder and lists the problems of each (`samjax check`)."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from samjax.data.loading.progress import map_with_progress
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found: the cases that could be looked at, and all problems, sorted by case and file."""
+    """Result of a check: the cases that could be read, and all problems, sorted by case and file."""
 
     root: Path
     cases: list[Case]
@@ -28,17 +28,17 @@ class CheckReport:
 
     @property
     def total(self) -> int:
-        """How many cases there are, usable or not."""
+        """The number of cases, usable or not."""
         return len({case.id for case in self.cases} | set(self.unusable))
 
     @property
     def ignored(self) -> list[Problem]:
-        """The files that look like labels and are no case's; nothing is unusable because of them."""
+        """The files that look like labels but belong to no case; they make no case unusable."""
         return [problem for problem in self.problems if problem.ignored]
 
     @property
     def schemes(self) -> list[str]:
-        """What the label values mean and where that is known from, in lines."""
+        """Lines with the label scheme of each domain and its source."""
         return scheme_lines(self.cases)
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def check(
     """Checks all cases under `root`; arguments as for `layouts.find_cases`, `cache.build_cache` and `check_case`.
 
     Raises:
-      UserError: no cases are found, or it is open what their labels mean.
+      UserError: no cases are found, or their label scheme is not known.
     """
     found = survey(root, layout=layout, labels=labels)
     problems = list(found.problems)

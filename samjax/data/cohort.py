@@ -1,4 +1,4 @@
-"""From the folders that `--data` names to prepared cases, domain by domain."""
+"""Prepares the cases of the folders that `--data` names, domain by domain."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from samjax.data.patient_lists import read_patients, with_patients
 from samjax.errors import UserError
 
 PHANTOM = "phantom"
-"""The domain of the generated cohort."""
+"""The domain of the phantom."""
 PHANTOM_CASES = 12
-"""How many cases the generated cohort has that is used where no data is named."""
+"""Number of cases of the phantom, which is used without --data."""
 
 
 def named_folders(data: tuple[str, ...]) -> dict[str, Path]:
-    """Domain names and folders of `--data` values, each DIR or NAME=DIR; an unnamed folder lends its own name."""
+    """Domain names and folders of `--data` values, each DIR or NAME=DIR; DIR alone is named after the folder."""
     folders: dict[str, Path] = {}
     for text in data:
         name, folder = split_name(text, "--data")
@@ -78,12 +78,12 @@ def list_cases(
     patients: Path | None = None,
     left_out: list[str] | None = None,
 ) -> list[Case]:
-    """The cases of all domains; of each the first `limit`.
+    """The cases of all domains, the first `limit` of each.
 
-    Cases that cannot be used are named on stderr and left out.
+    Cases that cannot be used are reported on stderr and skipped.
 
     Args:
-        patients: a CSV file that says which patient each case is of; see `patients`.
+        patients: a CSV file with the patient of each case; see `patient_lists`.
         left_out: takes the reasons why cases are left out, one for each.
 
     Raises:
@@ -104,7 +104,7 @@ def list_cases(
 
 
 def _tell_of_ignored(found: Survey) -> None:
-    """Says on stderr, in one line, which files look like labels and are none."""
+    """Reports on stderr, in one line, the files that look like labels but belong to no case."""
     ignored = [problem for problem in found.problems if problem.ignored]
     if ignored:
         more = f", and {len(ignored) - 1} more files like it" if len(ignored) > 1 else ""
@@ -112,7 +112,7 @@ def _tell_of_ignored(found: Survey) -> None:
 
 
 def scheme_lines(cases: Sequence[Case]) -> list[str]:
-    """For each domain and label scheme one line: the scheme, where it is known from, and how many cases have it."""
+    """One line for each domain and label scheme: the scheme, its source, and the number of cases with it."""
     labelled = [case for case in cases if case.label is not None]
     times = Counter((case.domain, case.scheme, case.scheme_source) for case in labelled)
     lines = []
@@ -129,7 +129,7 @@ def prepare(
 ) -> list[CachedCase]:
     """Prepares cases through the slice cache, or in memory if `cache_dir` is None.
 
-    Cases that cannot be used are named on stderr and left out.
+    Cases that cannot be used are reported on stderr and skipped.
 
     Raises:
         UserError: none can be used.
@@ -141,7 +141,7 @@ def prepare(
 
 
 def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None) -> None:
-    """Names on stderr why cases are left out; a UserError where no case is left."""
+    """Reports on stderr why cases are skipped; raises a `UserError` if no case is left."""
     if everything and reasons:
         more = f" (and {len(reasons) - 1} more cases like it)" if len(reasons) > 1 else ""
         raise UserError(reasons[0] + more)
@@ -152,7 +152,7 @@ def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None)
 
 
 def require_labels(cases: list[CachedCase], left_out: list[str] | None = None) -> list[CachedCase]:
-    """The labelled cases; the others, and each domain's label scheme, are named on stderr.
+    """The labelled cases; the others, and each domain's label scheme, are reported on stderr.
 
     Raises:
         UserError: none has a label.

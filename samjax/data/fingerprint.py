@@ -1,4 +1,4 @@
-"""What is in a scan, whatever its files are called and wherever they lie.
+"""Fingerprints of the content of scans, by which they are known whatever their files are called and wherever they are.
 
 A fingerprint is made of the prepared voxels (see `imaging.volumes`), so that it does not depend on names, folders,
 compression, the type the numbers are stored in, the order of the axes, or background around the head.
@@ -22,7 +22,7 @@ class Prepared(Protocol):
 
     @property
     def images(self) -> np.ndarray:
-        """(z, h, w, 4) uint8, t1, t1gd, t2, flair; background is 0."""
+        """The images, (z, h, w, 4) uint8, t1, t1gd, t2, flair; background is 0."""
         ...
 
 
@@ -37,14 +37,14 @@ class FingerprintIndex:
     def __init__(self, fingerprints: Mapping[str, str]):
         """
         Args:
-          fingerprints: by whatever names the cases are to be found as; "" where there is none.
+          fingerprints: fingerprint of each case by the name under which it is to be found; "" if there is none.
         """
         self._names: dict[tuple[int, str], str] = {}
         for name, fingerprint in fingerprints.items():
             self.add(name, fingerprint)
 
     def add(self, name: str, fingerprint: str) -> None:
-        """Adds a case; where it shares a scan with one that is there already, that one stays."""
+        """Adds a case; if it shares a scan with a case added before, that one stays."""
         for part in _parts(fingerprint):
             self._names.setdefault(part, name)
 
@@ -54,7 +54,7 @@ class FingerprintIndex:
 
 
 def _parts(fingerprint: str) -> list[tuple[int, str]]:
-    """Each modality's own digest with its place, since a T1 that is the other case's T2 tells nothing."""
+    """Each modality's own digest with its place, since a T1 that equals another case's T2 proves nothing."""
     return list(enumerate(fingerprint.split("-"))) if fingerprint else []
 
 
@@ -71,7 +71,7 @@ def scan_digest(images: np.ndarray, geometry: Geometry) -> str:
 
 
 def _digest(image: np.ndarray) -> str:
-    """The hash of an image (z, h, w) inside the bounding box of what is not background."""
+    """The hash of an image (z, h, w) inside the bounding box of its foreground."""
     inside = image[bounding_box(image != 0) or (slice(0),) * 3]
     digest = hashlib.blake2b(repr(inside.shape).encode(), digest_size=_BYTES)
     digest.update(np.ascontiguousarray(inside).data)

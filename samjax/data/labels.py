@@ -15,7 +15,7 @@ from samjax.errors import UserError
 
 BACKGROUND, EDEMA, NON_ENHANCING, ENHANCING = 0, 1, 2, 3
 IGNORED = 4
-"""The code of voxels that nobody has labelled: they are in no region, and count in no loss and no score."""
+"""The code of voxels that nobody has labelled; they are in no region, and count in no loss and no score."""
 COMPARTMENTS: dict[str, int] = {"edema": EDEMA, "non-enhancing": NON_ENHANCING, "enhancing": ENHANCING}
 
 # Each region's canonical codes, outermost compartment first.
@@ -38,7 +38,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """What the values of a label file mean.
+    """The meaning of the values of a label file.
 
     `codes` maps each allowed source value to its canonical code, background's 0 included. Where
     several values share a code, predictions are written with the one listed first.
@@ -53,7 +53,7 @@ class LabelScheme:
         return tuple(value for value, code in self.codes.items() if code == IGNORED)
 
     def value(self, code: int) -> int:
-        """The source value that the canonical `code` is written with."""
+        """The source value in which the canonical `code` is written."""
         return next(value for value, known in self.codes.items() if known == code)
 
 
@@ -164,7 +164,7 @@ def roi_mask(codes: Any, roi: str) -> Any:
 
 
 def roi_value(scheme: str, roi: str) -> int:
-    """The source value that a single-region prediction is written with: that of its outermost compartment."""
+    """The source value in which a single-region prediction is written: that of its outermost compartment."""
     return find_scheme(scheme).value(roi_codes(roi)[0])
 
 

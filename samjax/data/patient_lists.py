@@ -1,4 +1,4 @@
-"""Lists that say which patient each case is of, for names that do not."""
+"""Lists of the patient of each case (`--patients`), for cases whose names do not give the patient."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ COLUMNS = ("case", "patient")
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """The patient of each case, from a CSV file with the columns case and patient; others are passed over.
+    """The patient of each case, from a CSV file with the columns case and patient; other columns are passed over.
 
     Raises:
       UserError: the file cannot be read, lacks a column or a value, or gives a case two patients.
@@ -40,7 +40,7 @@ def read_patients(path: Path) -> dict[str, str]:
 
 
 def with_patients(cases: Sequence[Case], patients: Mapping[str, str], path: Path) -> tuple[list[Case], str | None]:
-    """The cases with the patients of a list, and a note on those that it does not name; these keep their own.
+    """The cases with the patients of a list, and a note on cases that it does not name, which keep their own.
 
     Raises:
       UserError: the list names none of the cases.

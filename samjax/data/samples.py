@@ -1,4 +1,4 @@
-"""Samples as the compiled step takes them: windows of contiguous slices, read and padded to one square."""
+"""Samples for the compiled step: windows of contiguous slices, read and padded to one square."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class TrainingWindows:
     seed: int
 
     def epoch(self, epoch: int) -> list[Window]:
-        """(case, first slice) of each window, in the order of the cases."""
+        """The (case, first slice) of each window, in the order of the cases."""
         self.check()  # else there would be no end
         rng = np.random.default_rng((self.seed, _OFFSETS, epoch))
         drawn: list[Window] = []
@@ -56,7 +56,7 @@ class TrainingWindows:
             )
 
     def shown(self) -> list[np.ndarray]:
-        """Of each case, the slices int64 (n,) that any epoch can show; for windows of one slice."""
+        """The slices of each case, int64 (n,), that any epoch can show; for windows of one slice."""
         return [np.flatnonzero(self._can_show(case)) for case in self.cases]
 
     def _can_show(self, case: CachedCase) -> np.ndarray:
@@ -106,7 +106,7 @@ class ReadWindow:
 
 @dataclass(frozen=True)
 class VariantWindows:
-    """The windows of each epoch, with the variant of their augmentation that it shows; the variants take turns."""
+    """The windows of each epoch with the variant of their augmentation in that epoch; the variants take turns."""
 
     windows: TrainingWindows
     variants: int
@@ -117,7 +117,7 @@ class VariantWindows:
 
 @dataclass(frozen=True)
 class ReadVariant:
-    """Reads a window as `ReadWindow`, with its variant: a number that its augmentation is drawn from."""
+    """Reads a window as `ReadWindow` does, with its variant, a number from which its augmentation is drawn."""
 
     read: ReadWindow
 
@@ -142,7 +142,7 @@ class ReadEmbedding:
 
 @dataclass(frozen=True)
 class RegionSlices:
-    """Of each case in turn, the slices that show enough of the ROI: (n, N, N, 4) uint8. Can be gone over again."""
+    """The slices of each case in turn that show enough of the ROI, (n, N, N, 4) uint8; can be iterated repeatedly."""
 
     cases: tuple[CachedCase, ...]
     roi: str
@@ -179,5 +179,5 @@ def training_set(
 
 
 def scored_slices(cases: Sequence[CachedCase], roi: str, kind: str) -> list[np.ndarray]:
-    """Of each case, bool (Z,), the slices that a prompt of this kind can be scored on: those with ROI, or all."""
+    """The slices of each case, bool (Z,), on which a prompt of this kind can be scored: those with ROI, or all."""
     return [np.ones(len(case.counts), bool) if kind == "none" else enough_pixels(case.counts, roi, 1) for case in cases]

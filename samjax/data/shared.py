@@ -18,7 +18,7 @@ _SAME_POOL = (
 
 
 def shared_patients(train: Iterable[Case], test: Iterable[Case]) -> str | None:
-    """A one-line warning where `test` comes from another collection of the same patients as `train`'s."""
+    """A one-line warning if `test` is another collection of the same patients as `train`."""
     if pair := _same_pool(train, test):
         return (
             f"{pair[0]} (training) and {pair[1]} (evaluation) hold many of the same patients "
@@ -28,13 +28,13 @@ def shared_patients(train: Iterable[Case], test: Iterable[Case]) -> str | None:
 
 
 def overlapping_domains(cases: Sequence[Case], fingerprints: Mapping[tuple[str, str], str]) -> list[str]:
-    """A one-line warning for every two domains that share patients, and for scans that lie there twice.
+    """One-line warnings for every two domains that share patients, and for scans that occur twice.
 
     Each domain is divided by itself, so that a patient of two domains may be trained on in one and tested in the other.
 
     Args:
-      cases: of all domains.
-      fingerprints: by (domain, case id); cases without one are compared by their names.
+      cases: the cases of all domains.
+      fingerprints: fingerprints by (domain, case id); cases without one are compared by their names.
     """
     by_domain: dict[str, list[Case]] = {}
     for case in cases:
@@ -51,7 +51,7 @@ def overlapping_domains(cases: Sequence[Case], fingerprints: Mapping[tuple[str, 
 
 
 def _overlap(first: Sequence[Case], second: Sequence[Case], prints: Mapping[tuple[str, str], str]) -> str | None:
-    """What two domains have in common, in a few words."""
+    """The patients and scans that two domains have in common, in words."""
     index = FingerprintIndex({case.id: prints.get((case.domain, case.id), "") for case in first})
     equal = [(other, case.id) for case in second if (other := index.find(prints.get((case.domain, case.id), "")))]
     if equal:
@@ -66,7 +66,7 @@ def _overlap(first: Sequence[Case], second: Sequence[Case], prints: Mapping[tupl
 
 
 def _twice(domain: str, cases: Sequence[Case], prints: Mapping[tuple[str, str], str]) -> str | None:
-    """A warning where one scan is there under the names of two patients."""
+    """A warning if one scan occurs under the names of two patients."""
     index = FingerprintIndex({})
     patients: dict[str, str] = {}
     for case in cases:

@@ -1,4 +1,4 @@
-"""Which slices of a volume are used: windows for training, and the test protocols.
+"""Selection of the slices of a volume: windows for training, and the test protocols.
 
 All functions use `counts` (Z, 4), the pixels of background and of each compartment in every slice (`volumes.Volume`).
 """
@@ -45,7 +45,7 @@ def empty_windows(
 ) -> np.ndarray:
     """Windows without the region, drawn so that they make up a `share` of all windows of a volume.
 
-    A window of which nothing is labelled, since all its pixels are ignored, is not among them.
+    A window whose pixels are all ignored is not among them.
 
     Args:
       counts, depth, roi, offset, min_pixels: as for `windows`, whose result these are added to.

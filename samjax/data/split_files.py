@@ -1,4 +1,4 @@
-"""Splits that a file gives: a run's split.json, nnU-Net's splits_final.json, or lists of the parts."""
+"""Reads splits from files: a run's split.json, nnU-Net's splits_final.json, or lists of the parts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Names = Mapping[str, Sequence[str]]
 def read_split_file(
     path: Path, fold: str | None, cases: Sequence[Case], needed: Sequence[str] = ("train", "val")
 ) -> tuple[Splits, list[str]]:
-    """The split of the labelled cases by a file, and notes on what it does not cover.
+    """The split of the labelled cases by a file, and notes on names and cases that it does not cover.
 
     The file is a run's split.json; a list of {"train": [...], "val": [...]}, as nnU-Net's splits_final.json, of which
     `fold` chooses one, counted from 0 as nnU-Net does; or one such object. A "test" list is taken where there is one.
@@ -122,5 +122,5 @@ def _split(
 
 
 def _some(names: Sequence[str]) -> str:
-    """How many names, and the first of them."""
+    """The number of names, and the first of them."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

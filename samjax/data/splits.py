@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Member:
-    """A case as a run knew it: its patient, and the fingerprint of its images ("" where it was not taken)."""
+    """A case as a run recorded it: its patient, and the fingerprint of its images ("" if there is none)."""
 
     patient: str
     fingerprint: str = ""
@@ -48,7 +48,7 @@ class Splits:
     """"K/N", the K of a split file, or None."""
     domains: Mapping[str, Split]
     members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
-    """Of each domain, its cases by id; nothing in runs of before these were noted."""
+    """The cases of each domain by id; empty in runs of versions that did not record them."""
 
     def to_json(self) -> dict[str, Any]:
         """A dict for JSON, with the hash of its other content under "sha256"."""
@@ -69,7 +69,7 @@ class Splits:
     def select(self, cases: Iterable[Case], part: str) -> list[Case]:
         """The cases whose patient is of `part` ("train", "val", "test"; "all": any part) of its domain.
 
-        A case that the split notes by its id is of the patient noted there, whatever its name says.
+        A case that the split lists by its id belongs to the patient listed there, whatever its name.
         """
         if part not in (*PARTS, "all"):
             raise UserError(f"--split {part}: expected one of {', '.join(PARTS)}, all")
@@ -82,7 +82,7 @@ class Splits:
         return [case for case in cases if (case.domain, self.patient_of(case)) in wanted]
 
     def patient_of(self, case: Case) -> str:
-        """The patient that the split notes for a case of one of its domains, else the case's own."""
+        """The patient that the split lists for a case of one of its domains, else the case's own."""
         member = self.members.get(case.domain, {}).get(case.id)
         return member.patient if member else case.patient
 
@@ -130,7 +130,7 @@ def split_cases(cases: Iterable[Case], seed: int, fold: str | None = None) -> Sp
 
 
 def only_patient(case: Case) -> Splits:
-    """One case's patient in every part, to see whether a model can learn it at all."""
+    """A split with one case's patient in every part, to check that a model can learn it."""
     part = (case.patient,)
     return Splits(0, None, {case.domain: Split(part, part, part)})
 
@@ -143,7 +143,7 @@ def split_patients(patients: Iterable[str], seed: int, fold: str | None = None, 
       seed: the seed of the order that they are drawn in.
       fold: None takes a fifth as test; "K/N" takes part K (from 1) of N. A tenth of the others validates. Each part
         has at least one patient.
-      domain: the name that errors give.
+      domain: name of the domain, for errors.
 
     Raises:
       UserError: too few patients for three parts, or `fold` is no K/N.

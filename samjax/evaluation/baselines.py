@@ -1,4 +1,4 @@
-"""Baselines of prompted results: the masks that a prompt alone gives, without looking at the image."""
+"""Prompt-only baselines of prompted results: masks made from the prompt without the image."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FILLED_BOX, ELLIPSE, DISK = "filled box", "inscribed ellipse", "disk at the clic
 
 
 def median_area(cases: Sequence[CachedCase], roi: str) -> float:
-    """The pixels of the ROI in the median slice that shows it; 0 where no slice does."""
+    """The pixels of the ROI in the median slice that shows it; 0 if no slice does."""
     areas = np.concatenate([case.counts[:, list(roi_codes(roi))].sum(axis=1) for case in cases])
     return float(np.median(areas[areas > 0])) if areas.any() else 0.0
 

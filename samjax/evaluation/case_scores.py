@@ -1,4 +1,4 @@
-"""All scores of one prediction of one case, computed in this process or in another one.
+"""Computes all scores of one prediction of one case, in this process or in another one.
 
 Nothing here imports JAX: a worker process starts in half a second and leaves the devices alone.
 """
@@ -22,7 +22,7 @@ from samjax.metrics.scores import score, score_slices
 from samjax.metrics.surfaces import surface_dice
 
 MOST_PENDING = 8
-"""The number of predictions that may wait in memory to be scored, with up to so many workers."""
+"""The number of predictions that may wait in memory to be scored, divided among the workers."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class OraclePrompts:
 
     roi: str
     click: np.ndarray | None
-    """(Z, 2) the first click's pixel (x, y); None where the prompts are boxes."""
+    """The first click's pixel (x, y), (Z, 2); None if the prompts are boxes."""
     area: float = 0.0
     """The size of the disk at the click in pixels."""
 
@@ -47,12 +47,12 @@ class ScoringJob:
     prompt: str
     rule: SliceRule
     oracle: OraclePrompts | None
-    """The prompts; None where none came from the ground truth."""
+    """The prompts; None if none came from the ground truth."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores that a `ScoringJob` comes to."""
+    """The result of a `ScoringJob`."""
 
     scores: list[CaseScores]
     """The prediction's scores, region by region."""
@@ -92,7 +92,7 @@ def score_labels(
 ) -> CaseScores:
     """Scores one region of a prediction against a label.
 
-    Voxels that the label ignores are background in both, and slices of which nothing else is labelled have no row.
+    Voxels that the label ignores are background in both, and slices in which all voxels are ignored have no row.
 
     Args:
         predicted: (Z, rows, columns) bool.
@@ -124,12 +124,12 @@ def score_labels(
 
 
 def challenge_of(case: str) -> str:
-    """The BraTS 2023 challenge whose lesion-wise rules apply to a case: its name's, or GLI where the name has none."""
+    """The BraTS 2023 challenge whose lesion-wise rules apply to a case: that in its name, or GLI if there is none."""
     found = re.search(r"BraTS-(GLI|SSA|PED|MEN|MET)\b", case)
     return found[1] if found else "GLI"
 
 
 def scoring_pool(workers: int) -> Pool:
-    """A pool that calls `score_job` in so many processes, or in this one where `workers` is 0. To be closed."""
+    """A pool that calls `score_job` in `workers` processes, or in this one for 0. It must be closed."""
     wording = Wording(lambda job: f"case {job.case.case.id}", "scoring worker", "score with --workers 0")
     return make_pool(score_job, workers, max(1, MOST_PENDING // workers) if workers else 0, wording)

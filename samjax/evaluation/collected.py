@@ -1,4 +1,4 @@
-"""Scoring one model on all cases: its rows, and what figures and the report need of its predictions."""
+"""Scores one model on all cases, and collects its rows and the parts of its predictions for figures and the report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ from samjax.metrics.summary import Summary, summarise
 
 Model = PromptedModel | SavedPredictions
 Predicted = tuple[CachedCase, VolumePrediction]
-"""A case and what a model predicts of it."""
+"""A case and a model's prediction of it."""
 WHOLE = "whole-tumor"
 VIEWED = 3
-"""Cases that the report shows slice by slice."""
+"""Number of cases that the report shows slice by slice."""
 GOALS = (0.85, 0.90)
-"""Dice for which clicks are counted."""
+"""Dice goals for which clicks are counted."""
 
 
 @dataclass
 class Collected:
-    """What is kept of one model's predictions: their scores, and what figures and the report need."""
+    """The collected scores of one model's predictions, and the data for figures and the report."""
 
     model: Model
     scores: list[CaseScores] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Collected:
     predicted_iou: list[np.ndarray] = field(default_factory=list)
     """The IoU that the model predicts after the last click, for each case (prompted slices,)."""
     actual_iou: list[np.ndarray] = field(default_factory=list)
-    """The IoU that the masks have, in the shape of `predicted_iou`."""
+    """The true IoU of the masks, in the shape of `predicted_iou`."""
     slice_dice: list[np.ndarray] = field(default_factory=list)
     """Dice after each of K clicks, for each case (K, prompted slices)."""
     patients: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Collected:
         return ScoringJob(case, masks, model.name, model.prompt_text, rule, prompts)
 
     def see(self, case: CachedCase, prediction: VolumePrediction) -> None:
-        """Keeps what pictures and the curves of clicks need of a case."""
+        """Keeps the data of a case for pictures and the curves of clicks."""
         model = self.model
         self.shown.append(largest_slice(case, prediction.region(self.roi), model.name, self.roi))
         if len(self.viewed) < VIEWED:
@@ -109,7 +109,7 @@ class Collected:
 def collect(
     model: Model, predictions: Iterator[Predicted], cases: Sequence[CachedCase], rule: SliceRule, pool: Pool
 ) -> Iterator[tuple[Predicted, Collected]]:
-    """Yields each case and prediction with all that is collected so far; all scores are there when it ends.
+    """Yields each case and prediction with everything collected so far; all scores are complete when it ends.
 
     `pool` calls `score_job`: it may score cases while the next ones are predicted.
     """

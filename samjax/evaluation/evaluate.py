@@ -1,4 +1,4 @@
-"""Scoring from start to end, top to bottom."""
+"""Scoring from start to end; read it from top to bottom."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -25,12 +25,12 @@ from samjax.options import EvalOptions
 from samjax.runs.folder import find_run, read_config
 
 Analysis = Callable[[Path], None]
-"""An analysis beside the scores, which writes its figures and numbers into a folder."""
+"""An additional analysis, which writes its figures and numbers into a folder."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Where the results are, and how many cases were left out."""
+    """The folder of the results, and the number of cases left out."""
 
     folder: Path
     left_out: int
@@ -73,7 +73,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
 def _choose_analyses(
     options: EvalOptions, runs: list[Path], models: list[Model], cases: list[CachedCase]
 ) -> list[Analysis]:
-    """The analyses that the options ask for; a UserError where the models or cases do not fit one."""
+    """The analyses of the options; a `UserError` if the models or cases do not fit one."""
     chosen: list[Analysis] = []
     if options.lora_distance:
         pair = lora_distance.comparable_pair(runs)
@@ -100,7 +100,7 @@ def _score(
     output: Path,
     models: int,
 ) -> Collected:
-    """Scores one model on all cases, and saves its predictions where that is asked for."""
+    """Scores one model on all cases, and saves its predictions if the options ask for it."""
     from rich.progress import track
 
     folder = output / "predictions" if models == 1 else output / "predictions" / model.name

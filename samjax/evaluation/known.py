@@ -1,4 +1,4 @@
-"""What runs were trained on: finding their patients again wherever the data lie now and whatever they are called."""
+"""The patients of runs: finds them again in data that were moved or renamed since."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from samjax.runs.folder import read_config, read_splits
 
 @dataclass(frozen=True)
 class Known:
-    """Which part of a run's split a case is of, and its patient there."""
+    """The part of a run's split to which a case belongs, and its patient there."""
 
     part: str
     patient: str
@@ -36,7 +36,7 @@ class TrainedRun:
 
     @classmethod
     def of(cls, run: Path) -> "TrainedRun":
-        """What the run in a folder was trained on."""
+        """Reads the data and splits of the run in a folder."""
         return cls(run, read_config(run).data, read_splits(run))
 
     def lies_at(self, folder: Path) -> str | None:
@@ -45,7 +45,7 @@ class TrainedRun:
         return next((name for name in at if name in self._parts), None)
 
     def by_name(self, case: Case, domain: str | None) -> Known | None:
-        """A case by its id or patient: in a domain of the run or, where it is not there, in any."""
+        """Finds a case by its id or patient, in a domain of the run or, if it is not there, in any."""
         others = [name for name in self._parts if name != domain]
         for names in ([domain] if domain in self._parts else [], others):
             found = [known for name in names if (known := self._in_domain(case, name))]
@@ -54,7 +54,7 @@ class TrainedRun:
         return None
 
     def by_fingerprint(self, fingerprint: str) -> Known | None:
-        """A case by what is in its images; None also of runs that noted no fingerprints."""
+        """Finds a case by the content of its images; None also for runs that recorded no fingerprints."""
         found = self._index.find(fingerprint)
         if found is None:
             return None
@@ -71,15 +71,15 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class Findings:
-    """Which cases of one domain runs know, by case id, and which of the runs do."""
+    """The cases of one domain that runs know, by case id, and these runs."""
 
     known: Mapping[str, Known]
     runs: tuple[Path, ...]
     held_out: str
-    """The part that nothing was trained on: test or, where the splits have no such part, val."""
+    """The part that no run was trained on: test or, if the splits have no such part, val."""
 
     def part(self, case: Case) -> str | None:
-        """The part of a case, None where no run knows it."""
+        """The part of a case; None if no run knows it."""
         found = self.known.get(case.id)
         return found.part if found else None
 
@@ -87,17 +87,17 @@ class Findings:
 def find_known(
     runs: Sequence[TrainedRun], domain: str, folder: Path, cases: Sequence[Case], prints: Mapping[str, str]
 ) -> Findings:
-    """The cases of one domain that runs were divided with, by fingerprint where one is given, else by name.
+    """The cases of one domain that are in the splits of runs, by fingerprint if one is given, else by name.
 
     Args:
-        runs: which must agree on every case.
-        domain: the domain's name.
-        folder: where it lies.
-        cases: its cases.
+        runs: the runs, which must agree on every case.
+        domain: name of the domain.
+        folder: folder of the domain.
+        cases: cases of the domain.
         prints: fingerprints by case id, as far as they are known.
 
     Raises:
-        UserError: a case is of different parts in two runs, so that one would be scored on its training patients.
+        UserError: a case is in different parts in two runs, so that one would be scored on its training patients.
     """
     known: dict[str, Known] = {}
     knowing: list[TrainedRun] = []

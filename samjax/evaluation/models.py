@@ -1,4 +1,4 @@
-"""Which models are scored, and with which prompts: runs, base weights as they are, and saved predictions."""
+"""Chooses the models to score and their prompts: runs, base weights, and saved predictions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
     """A run with the prompt of the options, or else with the first kind that it was trained with.
 
     Raises:
-        UserError: the run cannot be used, or it never saw such a prompt.
+        UserError: the run cannot be used, or was not trained with such a prompt.
     """
     model = model_of_run(run, options.weights, options.average)
     # A U-Net takes no prompt, whatever the models beside it get.
@@ -55,7 +55,7 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
 def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[PromptedModel]:
     """The base weights once for each region and channels of the runs, or for those that the options name.
 
-    Of a run whose channels do not fit the base weights the default channels are taken.
+    If a run's channels do not fit the base weights, the default channels are taken.
     """
     weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
     channels = options.channels or DEFAULT_CHANNELS
@@ -74,7 +74,7 @@ def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[Promp
 
 
 def _fits_base(run: TrainOptions) -> bool:
-    """Whether base weights take the run's channels."""
+    """Whether base weights accept the run's channels."""
     return run.channels != PCA2D and parse_channels(run.channels).count == 3
 
 

@@ -1,4 +1,4 @@
-"""A model with the prompts that it is scored with."""
+"""A model that is scored with prompts from the labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class PromptedModel:
 
     @property
     def clicks(self) -> int:
-        """Clicks on each slice; 1 where the prompt is no click."""
+        """Clicks on each slice; 1 if the prompt is not a click."""
         return self.prompts.rounds
 
     @property

@@ -28,7 +28,7 @@ _BINARY = ({0, 1}, {0, 255})
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the values of a folder's files are read.
+    """The interpretation of the values of a folder's files.
 
     Either as a label scheme, that of each case where `scheme` is None, or, where there are `inside` values, as masks
     of one region; `outside` are then the other values that files may hold.
@@ -43,10 +43,9 @@ class _Reading:
 class SavedPredictions:
     """A folder that holds <case>.nii.gz for every case, in the case's space.
 
-    Their values are those that a dataset.json beside them describes, as nnU-Net leaves one there. Without one they are
-    those of each case's own scheme or, where a single region is scored and all files hold just 0 and 1, or 0 and 255,
-    they are masks of that region. Which prompts they were made with is not known; they are scored as prompt-free, on
-    every slice.
+    A dataset.json next to them, such as nnU-Net writes, describes their values. Without one they are the values of each
+    case's own scheme or, if a single region is scored and all files hold only 0 and 1, or 0 and 255, masks of that
+    region. The prompts that they were made with are not known; they are scored as prompt-free, on every slice.
     """
 
     name: str
@@ -76,7 +75,7 @@ class SavedPredictions:
         """The file of each case.
 
         Raises:
-            UserError: a case has none, or several.
+            UserError: a case has no file, or several.
         """
         files = nifti_files(self.folder)
         found = []
@@ -96,7 +95,7 @@ class SavedPredictions:
         return found
 
     def _reading(self, paths: Sequence[Path]) -> _Reading:
-        """How to read the files; what is not plain from their dataset.json or their cases is said on stderr."""
+        """The interpretation of the files' values, reported on stderr unless dataset.json or the cases decide it."""
         description = self.folder / DESCRIPTION
         if description.is_file():
             return self._described(description)
@@ -107,7 +106,7 @@ class SavedPredictions:
         return _Reading(inside=frozenset(values - {0}))
 
     def _described(self, description: Path) -> _Reading:
-        """How a dataset.json says that the files are to be read."""
+        """The interpretation of the files' values by a dataset.json."""
         meanings = predicted_meanings(description)
         if scheme := scheme_of_meanings(meanings):
             return _Reading(scheme)
@@ -148,7 +147,7 @@ def _values(scan: Scan, reading: _Reading, case: CachedCase) -> np.ndarray:
 
 
 def _binary_values(paths: Sequence[Path]) -> set[int] | None:
-    """The two values of files that hold no others, all together; None where there are others or only zeros."""
+    """The only two values in all files together; None if there are others or only zeros."""
     seen: set[float] = set()
     for path in paths:
         seen |= set(np.unique(_read(path).array).tolist())
@@ -158,7 +157,7 @@ def _binary_values(paths: Sequence[Path]) -> set[int] | None:
 
 
 def _mask_of(meanings: Meanings, roi: str) -> _Reading | None:
-    """The values that make up a region exactly; None where some are partly of it, or it is not all there."""
+    """The values that make up a region exactly; None if a value is partly outside it, or the region is not complete."""
     wanted = frozenset(roi_codes(roi))
     inside = {value for value, meaning in meanings.items() if meaning <= wanted}
     others = {value: meaning for value, meaning in meanings.items() if value not in inside}

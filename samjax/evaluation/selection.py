@@ -1,4 +1,4 @@
-"""Which cases are scored: data, domains, parts of the split."""
+"""Selects the cases to score: data, domains, and parts of the split."""
 
 import sys
 from collections import Counter
@@ -25,20 +25,20 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Selection:
-    """The prepared, labelled cases to score, and how many that were meant are left out."""
+    """The prepared, labelled cases to score, and the number of selected cases that are left out."""
 
     cases: list[CachedCase]
     left_out: int
 
 
 def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
-    """The cases to score: what runs were trained on only in its test part, other data whole.
+    """The cases to score: the test part of data that runs were trained on, and all of other data.
 
-    A run's patients are found by their names and by the fingerprints of their scans, so that it does not matter where
-    the data lie now or what they are called. Only an explicit --split has patients scored that a run was trained on.
+    A run's patients are found by their names and by the fingerprints of their scans, even if the data were moved or
+    renamed. Patients that a run was trained on are scored only with an explicit --split.
 
     Raises:
-        UserError: nothing is to be scored, the data cannot be used, or two runs were divided differently.
+        UserError: there is nothing to score, the data cannot be used, or two runs have different splits.
     """
     left_out: list[str] = []
     folders, layout, labels = _data_of(options, runs)
@@ -59,7 +59,7 @@ def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
 
 
 def _data_of(options: EvalOptions, runs: list[Path]) -> tuple[dict[str, Path], str | None, str | None]:
-    """The folder of each domain, their layout and label scheme: as the options say, else of the first run."""
+    """The folder of each domain, their layout and label scheme: from the options, else from the first run."""
     if options.data:
         return named_folders(options.data), options.layout, options.labels
     if not runs:
@@ -88,7 +88,7 @@ def _fingerprints(cases: Sequence[Case], domain: str, options: EvalOptions) -> d
 
 
 class _Choice:
-    """Chooses the cases of each domain from what is listed, by what is known of them."""
+    """Chooses the cases of each domain from those listed, by the knowledge of the runs."""
 
     def __init__(self, options: EvalOptions, folders: Mapping[str, Path], listed: list[Case], runs: list[TrainedRun]):
         self._options, self._folders, self._listed, self._runs = options, folders, listed, runs
@@ -105,21 +105,21 @@ class _Choice:
         return [case for case in self._listed if case.domain == domain and case.label is not None]
 
     def known(self, domain: str, fingerprints: Mapping[str, str]) -> Findings:
-        """The cases of a domain that runs were divided with."""
+        """The cases of a domain that are in the splits of runs."""
         return find_known(self._runs, domain, self._folders[domain], self.of(domain), fingerprints)
 
     def read(self, domains: Sequence[str]) -> dict[str, Findings]:
-        """What is known of domains once all their labelled cases are read and their fingerprints taken."""
+        """The cases that runs know in domains, by the fingerprints of all their labelled cases."""
         return {name: self.known(name, _fingerprints(self.of(name), name, self._options)) for name in domains}
 
     def divided_by_nobody(self, findings: Mapping[str, Findings]) -> list[str]:
-        """The domains of which --split names a part, though no run knows them by name: one may by their scans."""
+        """The domains of which --split names a part, but which no run knows by name; a run may know their scans."""
         noted = any(run.splits.members for run in self._runs)
         parts = self._asked(findings)
         return [name for name, found in findings.items() if noted and not found.known and parts[name] != "all"]
 
     def contradicted(self, findings: Mapping[str, Findings], prepared: Sequence[CachedCase]) -> list[str]:
-        """The domains with a scan that a run knows by its fingerprint to be of another part than its name tells."""
+        """The domains with a scan whose fingerprint belongs to another part of a run's split than its name."""
         noting = [run for run in self._runs if run.splits.members]
         by_place = {(case.domain, case.files): case for case in self._listed}
         domains = {}
@@ -131,7 +131,7 @@ class _Choice:
         return list(domains)
 
     def cases(self, findings: Mapping[str, Findings]) -> list[Case]:
-        """The cases of the part of each domain that is asked for, with the patients that runs know them as."""
+        """The cases of the requested part of each domain, with their patients' names in the runs."""
         parts = self._asked(findings)
         cases = [case for domain in self._folders for case in self._part(domain, parts[domain], findings[domain])]
         if not cases:
@@ -143,7 +143,7 @@ class _Choice:
         return _first(cases, self._options.limit)
 
     def tell(self, findings: Mapping[str, Findings], chosen: Sequence[Case]) -> None:
-        """Says what is not scored, and what is though a run was trained on it."""
+        """Reports cases that are not scored, and cases that are scored although a run was trained on them."""
         parts = self._asked(findings)
         for domain, found in findings.items():
             if not found.known or self._file_parts is not None:
@@ -167,7 +167,7 @@ class _Choice:
             )
 
     def _asked(self, findings: Mapping[str, Findings]) -> dict[str, str]:
-        """The part of each domain: as --split says; else what was held out, and all of data that no run knows."""
+        """The part of each domain: from --split, else the held-out part, or all for data that no run knows."""
         default = {}
         for domain, found in findings.items():
             if self._file_parts is not None:
@@ -180,7 +180,7 @@ class _Choice:
         return parse_parts(self._options.split, default)
 
     def _part(self, domain: str, part: str, found: Findings) -> list[Case]:
-        """The cases of a part of one domain; it is divided by the seed where neither a file nor a run divided it."""
+        """The cases of a part of one domain, which is divided by the seed if neither a file nor a run divides it."""
         within = [case for case in self._listed if case.domain == domain]
         if part == "all":
             return within
@@ -200,7 +200,7 @@ class _Choice:
                 )
 
     def _nothing(self, findings: Mapping[str, Findings], parts: Mapping[str, str]) -> UserError:
-        """Why there is nothing to score."""
+        """The reason why there is nothing to score."""
         asked = " ".join(self._options.split) or " ".join(f"{name}={part}" for name, part in parts.items())
         known = [(domain, found) for domain, found in findings.items() if found.known]
         if known and not self._options.split:
@@ -218,13 +218,13 @@ def _named(case: Case, found: Findings) -> Case:
 
 
 def _distinct(cases: list[Case]) -> list[Case]:
-    """The cases, with the domain before the id where another domain has the same id, since results are named by it."""
+    """The cases, with the domain before the id if another domain has the same id, since ids name the results."""
     times = Counter(case.id for case in cases)
     return [replace(case, id=f"{case.domain}-{case.id}") if times[case.id] > 1 else case for case in cases]
 
 
 def _first(cases: list[Case], limit: int | None) -> list[Case]:
-    """The first `limit` cases of each domain; all where it is None."""
+    """The first `limit` cases of each domain; all if it is None."""
     domains = dict.fromkeys(case.domain for case in cases)
     return [case for name in domains for case in [case for case in cases if case.domain == name][:limit]]
 
@@ -249,9 +249,9 @@ def parse_parts(texts: tuple[str, ...], default: dict[str, str]) -> dict[str, st
 
 
 def _warn_of_shared_patients(runs: list[Path], cases: list[Case]) -> None:
-    """Prints a warning where a run was trained on a collection that holds the same patients as the cases.
+    """Prints a warning if a run was trained on a collection that holds the same patients as the cases.
 
-    What the run was trained on is not scored, so nothing that is wrong with it by now stops the scoring.
+    The run's own training data are not scored, so faults in them do not stop the scoring.
     """
     for run in runs:
         config, trained = read_config(run), []

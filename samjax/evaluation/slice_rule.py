@@ -1,4 +1,4 @@
-"""Which slices the scope `slice` holds."""
+"""The rule for the slices of the scope `slice`."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from samjax.data.slices import decathlon_slices, enough_pixels
 
 @dataclass(frozen=True)
 class SliceRule:
-    """Slices with enough pixels of the ROI, or those that paper A's rule for all its regions keeps."""
+    """Chooses slices with enough pixels of the ROI, or by paper A's rule for all its regions."""
 
     min_pixels: int = 1
     decathlon: bool = False

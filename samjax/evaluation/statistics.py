@@ -2,7 +2,7 @@
 
 Wilcoxon's signed-rank test, two-sided, with these choices:
   - a pair is a patient, with the mean of all that was scored of that patient, since follow-up scans and neighbouring
-    slices are not independent. Pairs of slices, as paper A took them, are tested too, and their table says so;
+    slices are not independent. Pairs of slices, as in paper A, are tested too, in a table with that title;
   - zero differences are ranked, then left out (Pratt 1959, "Remarks on zeros and ties in the Wilcoxon signed rank
     procedures"): where they are dropped first, a case that moves in a run's favour can weaken the evidence for it;
   - p is exact up to 50 pairs without ties or zeros, and up to 13 with them, by going over all signs; beyond that it
@@ -25,11 +25,11 @@ from samjax.metrics.rows import CaseScores, Metric, Row, of_scope, prompt_source
 Unit = Literal["patient", "slice"]
 
 DECIMALS = 9
-"""Decimals to which differences are rounded, so that rounding errors break no ties."""
+"""Number of decimals to which differences are rounded, so that rounding errors break no ties."""
 MOST_EXACT = 50
-"""Pairs up to which p is exact where there are neither ties nor zeros."""
+"""Largest number of pairs for an exact p without ties and zeros."""
 MOST_PERMUTED = 13
-"""Pairs up to which p is exact where there are ties or zeros."""
+"""Largest number of pairs for an exact p with ties or zeros."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SignedRank:
 
     n: int
     n_zero: int
-    """Pairs without a difference."""
+    """Number of pairs without a difference."""
     median_difference: float
     rank_biserial: float
     """Matched-pairs rank-biserial correlation in [-1, 1], the share of the rank sum in favour of a larger first value
@@ -50,7 +50,7 @@ class SignedRank:
     """The smaller of the two rank sums."""
     p: float
     method: str
-    """How p was computed: exact, exact by permutation, or normal approximation."""
+    """Computation of p: exact, exact by permutation, or normal approximation."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def paired_tests(
     Args:
         rows: the rows of all runs in one scope.
         scope: the name of that scope.
-        unit: what makes a pair.
+        unit: the unit of a pair, patient or slice.
 
     Raises:
         UserError: runs were not scored on the same cases.

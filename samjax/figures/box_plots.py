@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 NAMES: dict[Metric, str] = {"dice": "Dice", "hd95": "HD95 (mm)"}
 LONG = 28
-"""Characters of a name; three columns of longer ones are wider than the page."""
+"""Longest name in characters that fits three columns into the page's width."""
 MOST_POINTS = 30
-"""Values in a box up to which each is shown; of more, only those beyond the whiskers are."""
+"""Largest number of values in a box of which each is shown; of more, only those beyond the whiskers are."""
 LINEAR_MM = 1.0
-"""HD95 is drawn linearly up to here and logarithmically beyond: a missed region costs the image's diagonal, which
-would squeeze all others."""
+"""HD95 in mm up to which its axis is linear. It is logarithmic beyond, since a missed region costs the image's
+diagonal, which would squeeze all others."""
 TICKS_MM = (0, 1, 3, 10, 30, 100, 300, 1000)
 
 

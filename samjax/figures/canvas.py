@@ -1,4 +1,4 @@
-"""What all figures share: size and type for print, how runs are told apart, and how a figure is written."""
+"""Shared parts of all figures: size and type for print, colours and marks of runs, and writing a figure."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.0
-"""Inches: the text width of a page, so that the type sizes below are what is read in print."""
+"""The text width of a page in inches, so that the type sizes below hold in print."""
 PRINT, SCREEN = (".png", ".pdf"), (".png",)
-"""The files of a figure: those of an evaluation go into papers, those of training are looked at while it runs."""
+"""Suffixes of a figure's files: `PRINT` for evaluations, whose figures go into papers, and `SCREEN` for training."""
 HATCHES = ("", "///", "...", "xxx")
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":", "-.")
@@ -54,7 +54,7 @@ def drawn(
         path: the file without regard to its suffix.
         height, width: inches.
         suffixes: the kinds of file, `PRINT` or `SCREEN`.
-        dark: whether the ground is black, as suits slices.
+        dark: whether the ground is black, for slices.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -78,7 +78,7 @@ def save(figure: "Figure", path: Path, suffixes: Sequence[str]) -> None:
 
 
 def colour(number: int) -> str:
-    """The colour of a run by its number; after the last it begins anew, hence `hatch` and `marker`."""
+    """The colour of a run by its number; colours repeat, and `hatch` and `marker` tell those runs apart."""
     return COLOURS[number % len(COLOURS)]
 
 
@@ -88,7 +88,7 @@ def hatch(number: int) -> str:
 
 
 def marker(number: int) -> str:
-    """The marker of a run by its number, another one where the colour comes again."""
+    """The marker of a run by its number, different for runs of one colour."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 

@@ -1,4 +1,4 @@
-"""The wording of titles and legends: where prompts came from, and how much was scored."""
+"""The wording of titles and legends: the source of prompts, and the numbers scored."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from samjax.metrics.rows import Row, prompt_source
 
 
 def prompts_text(prompts: Iterable[str]) -> str:
-    """The source of prompts that all have one, in words: "prompts from ground truth (box)", or "no prompts"."""
+    """The common source of prompts in words: "prompts from ground truth (box)", or "no prompts"."""
     kinds = list(dict.fromkeys(prompts))
     (source,) = {prompt_source(kind) for kind in kinds}
     return "no prompts" if source == "none" else f"prompts from {source} ({' / '.join(kinds)})"

@@ -35,5 +35,5 @@ def draw_clicks(curves: Mapping[str, Sequence[Summary]], path: Path) -> None:
 
 
 def _counts(curve: Sequence[Summary]) -> str:
-    """The n of a curve's summaries, which is usually one."""
+    """The values of n of a curve's summaries, usually a single one."""
     return " to ".join(str(n) for n in sorted({summary.n for summary in curve}))

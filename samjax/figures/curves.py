@@ -17,17 +17,17 @@ STYLES = {"last": "-", "average": "--"}
 """The line style of the scores of each kind of weights."""
 NAMES = {"dice": "Dice by volume", "dice_slice": "Dice by slice"}
 MOST_EPOCHS = 60
-"""Epochs from which on they are not marked: their lines would be a grey ground."""
+"""Number of epochs from which on they are not marked, since their lines would merge."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A number over the steps."""
+    """Values of one quantity over the steps."""
 
     steps: np.ndarray
-    """(S,) int64, rising."""
+    """Steps, (S,) int64, rising."""
     values: np.ndarray
-    """(S,) float64, NaN where not finite."""
+    """Values, (S,) float64, NaN where not finite."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Image embeddings in two dimensions, by domain (paper B, fig. 9)."""
+"""Draws image embeddings in two dimensions, by domain (paper B, fig. 9)."""
 
 from collections.abc import Sequence
 from pathlib import Path

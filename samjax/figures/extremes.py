@@ -1,4 +1,4 @@
-"""Each run's worst, median and best slice."""
+"""Draws each run's worst, median and best slice."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from samjax.figures.overlays import PredictedSlice, brain_box, clear, draw_overl
 
 
 def draw_extremes(shown: Sequence[PredictedSlice], prompts: Mapping[str, str], path: Path) -> None:
-    """Writes each run's worst, median and best slice by Dice, one row a run, in the colours of paper A.
+    """Writes each run's worst, median and best slice by Dice, one row per run, in the colours of paper A.
 
-    Of an even number the median is the lower of the two in the middle; of fewer than three slices all are shown.
+    The median of an even number is the lower of the two in the middle; fewer than three slices are all shown.
 
     Args:
-        shown: slices of all runs, usually one a case.
+        shown: slices of all runs, usually one per case.
         prompts: the prompt of each run, as in its rows.
         path: the PNG; the PDF is written beside it.
     """
@@ -37,7 +37,7 @@ def draw_extremes(shown: Sequence[PredictedSlice], prompts: Mapping[str, str], p
 
 
 def ranked(shown: Sequence[PredictedSlice]) -> dict[str, PredictedSlice]:
-    """The worst, median and best of one run by Dice; of two slices the worst and the best, of one that slice."""
+    """The worst, median and best slice of one run by Dice; the worst and the best of two, or the only one."""
     order = sorted(shown, key=lambda item: item.dice)
     if len(order) < 3:
         return dict(zip(("worst", "best") if len(order) == 2 else ("the only one",), order, strict=True))

@@ -17,7 +17,7 @@ def draw_first_validation(
 
     Args:
         path: the PNG.
-        title: which slice it is.
+        title: name of the slice.
         channels: (rows, columns, C) float32 in [0, 255], as they enter the model.
         names: the name of each channel.
         label, predicted: (rows, columns) bool.

@@ -1,4 +1,4 @@
-"""How far the LoRA updates of two runs lie apart, over the encoder's blocks (paper B, fig. 8)."""
+"""Draws the distance between the LoRA updates of two runs over the encoder's blocks (paper B, fig. 8)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMN = 1.6
-"""Inches that a module's column is wide at least; fewer columns fill the page."""
+"""Least width of a module's column in inches; fewer columns fill the page."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class DistanceColumn:
 
     title: str
     blocks: np.ndarray
-    """(n,) int, from 0."""
+    """Block numbers, (n,) int, from 0."""
     gaps: np.ndarray
-    """(n, r) the gaps between the singular values of the two updates, the largest value's first."""
+    """Gaps between the singular values of the two updates, (n, r), the largest value's first."""
     norms: np.ndarray
-    """(n,) the spectral norm of the difference of the updates."""
+    """Spectral norms of the difference of the updates, (n,)."""
     bounds: np.ndarray
-    """(n,) the lower bound of `norms` by eq. 8."""
+    """Lower bounds of `norms` by eq. 8, (n,)."""
 
 
 def draw_lora_distance(path: Path, runs: tuple[str, str], columns: Sequence[DistanceColumn]) -> None:
-    """Writes one column a module: above the gap of each singular value, below the norm and its bound.
+    """Writes one column per module: the gap of each singular value above, the norm and its bound below.
 
     Args:
         path: the PNG; the PDF is written beside it.

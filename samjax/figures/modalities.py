@@ -1,4 +1,4 @@
-"""The four modalities of a slice beside the predictions of several runs (paper B, fig. 7)."""
+"""Draws the four modalities of a slice and the predictions of several runs (paper B, fig. 7)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TITLES = {"t1": "T1", "t1gd": "T1-Gd", "t2": "T2", "flair": "FLAIR"}
 COLUMN = 1.15
-"""Inches that a picture is wide at least; fewer columns fill the page."""
+"""Least width of a picture in inches; fewer columns fill the page."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class ComparedSlice:
     case: str
     slice: int
     images: np.ndarray
-    """(rows, columns, 4) uint8: t1, t1gd, t2, flair."""
+    """The image, (rows, columns, 4) uint8: t1, t1gd, t2, flair."""
     truth: np.ndarray
-    """(rows, columns) bool."""
+    """The label's region, (rows, columns) bool."""
     predicted: Mapping[str, np.ndarray]
     """The prediction of each run, (rows, columns) bool."""
 
 
 def draw_modalities(slices: Sequence[ComparedSlice], prompts: Mapping[str, str], path: Path) -> None:
-    """Writes the four modalities, the label and each run's prediction, a row a slice.
+    """Writes the four modalities, the label and each run's prediction, one row per slice.
 
     Args:
         slices: slices that all have predictions of the same runs.
@@ -68,7 +68,7 @@ def draw_modalities(slices: Sequence[ComparedSlice], prompts: Mapping[str, str],
 
 
 def _sources(runs: Sequence[str], prompts: Mapping[str, str]) -> str:
-    """Which runs had which source of prompts."""
+    """The runs of each source of prompts, in words."""
     by_source: dict[str, list[str]] = {}
     for run in runs:
         by_source.setdefault(prompts_text([prompts[run]]), []).append(run)

@@ -1,4 +1,4 @@
-"""Predictions over their slices, in the colours of paper A (fig. 5-8), several runs side by side."""
+"""Draws predictions over their slices, in the colours of paper A (fig. 5-8), several runs side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CASES = 4
-"""Cases that the figure shows; they are the first ones."""
+"""Number of cases that the figure shows, the first ones."""
 SHOWN = "flair"
-"""The modality beneath a prediction."""
+"""The modality shown beneath a prediction."""
 MARGIN = 4
-"""Pixels left around the brain."""
+"""Margin around the brain in pixels."""
 COLUMN = 1.9
-"""Inches that a slice is wide."""
+"""Width of a slice in inches."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class PredictedSlice:
     case: str
     slice: int
     picture: np.ndarray
-    """(rows, columns) uint8, one modality."""
+    """The image, (rows, columns) uint8, one modality."""
     truth: np.ndarray
-    """(rows, columns) bool."""
+    """The label's region, (rows, columns) bool."""
     predicted: np.ndarray
-    """(rows, columns) bool."""
+    """The predicted region, (rows, columns) bool."""
 
     @property
     def dice(self) -> float:
@@ -45,11 +45,11 @@ class PredictedSlice:
 
 
 def draw_overlays(path: Path, shown: Sequence[PredictedSlice]) -> None:
-    """Writes one row a case (the first few), one column a run, after the slice itself.
+    """Writes one row per case (the first few), one column per run, after the slice itself.
 
     Args:
         path: the PNG; the PDF is written beside it.
-        shown: slices of all runs, one a case.
+        shown: slices of all runs, one per case.
     """
     runs = list(dict.fromkeys(item.run for item in shown))
     cases = list(dict.fromkeys(item.case for item in shown))[:MOST_CASES]
@@ -72,7 +72,7 @@ def draw_overlays(path: Path, shown: Sequence[PredictedSlice]) -> None:
 
 
 def overlay(shown: PredictedSlice) -> np.ndarray:
-    """(rows, columns, 3) uint8: the dimmed slice with true positives, false positives and false negatives."""
+    """The dimmed slice with true positives, false positives and false negatives, (rows, columns, 3) uint8."""
     picture = np.repeat(shown.picture[..., None] * DIMMED, 3, axis=-1)
     for mask, colour in (
         (shown.predicted & shown.truth, TRUE_POSITIVE),
@@ -106,14 +106,14 @@ def overlay_legend() -> list:
 
 
 def clear(axis: "Axes") -> None:
-    """Takes ticks, frame and ground away; titles and labels stay."""
+    """Removes ticks, frame and ground; titles and labels stay."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.patch.set_visible(False)
 
 
 def brain_box(picture: np.ndarray) -> tuple[slice, slice]:
-    """The bounding box of what is not background, with a margin; all of an empty picture."""
+    """The bounding box of the foreground with a margin; the whole of an empty picture."""
     box = bounding_box(picture != 0)
     if box is None:
         return tuple(slice(0, size) for size in picture.shape)

@@ -1,4 +1,4 @@
-"""Rows of scores divided among the axes of a figure: never two sources of prompts on one."""
+"""Divides rows of scores among the axes of a figure; no axes show two sources of prompts."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from samjax.metrics.rows import Row, prompt_source
 
 
 def checked(rows: Iterable[Row]) -> list[Row]:
-    """The rows; ValueError where there are none, or slices and volumes together."""
+    """Returns the rows; a ValueError if there are none, or slices and volumes together."""
     rows = list(rows)
     if len({row.slice is None for row in rows}) != 1:
         raise ValueError(f"a figure of {len(rows)} rows: expected at least one, all of slices or all of volumes")
@@ -15,7 +15,7 @@ def checked(rows: Iterable[Row]) -> list[Row]:
 
 
 def by_source(rows: Iterable[Row], *names: str) -> list[list[Row]]:
-    """Rows in groups of one source of prompts and one value of each field named, in the order of their appearance."""
+    """Groups of rows with one source of prompts and one value of each field named, in the order of their appearance."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault((prompt_source(row.prompt), *(getattr(row, name) for name in names)), []).append(row)

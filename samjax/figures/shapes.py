@@ -1,4 +1,4 @@
-"""Pictures of pretraining with the outlines of the shapes that are asked for."""
+"""Draws pictures of pretraining with the outlines of the target shapes."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def draw_shapes(path: Path, pictures: np.ndarray, ids: np.ndarray, targets: np.n
         path: the PNG.
         pictures: (n, S, S, 3) uint8.
         ids: (n, S, S) the number of the shape at each pixel.
-        targets: (n, T) the numbers of the shapes asked for; 0 stands for none.
+        targets: (n, T) the numbers of the target shapes; 0 stands for none.
     """
     rows = -(-len(pictures) // COLUMNS)
     with drawn(path, WIDTH / COLUMNS * rows, suffixes=SCREEN) as figure:

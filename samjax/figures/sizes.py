@@ -1,4 +1,4 @@
-"""Tumour size against Dice (paper A, fig. 9)."""
+"""Draws tumour size against Dice (paper A, fig. 9)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 2
 MANY = 500
-"""Points of a run above which they are small and pale, and a picture within the PDF."""
+"""Number of points of a run above which they are small and pale, and rasterised in the PDF."""
 
 
 def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     """Writes Dice over the true size (logarithmic), with Spearman's rho of each run.
 
-    An axis for each domain, region and source of prompts. Rows without the region have no place on a logarithmic
-    axis; the titles say how many were left out.
+    There is an axis for each domain, region and source of prompts. Rows without the region have no place on a
+    logarithmic axis; the titles give the number of rows left out.
 
     Args:
         rows: rows of one scope and any number of runs, regions and domains.
@@ -64,7 +64,7 @@ def _panel(axis: "Axes", rows: list[Row], runs: list[tuple[str, str]]) -> None:
 
 
 def _decades(axis: "Axes", sizes: list[int]) -> None:
-    """Whole powers of ten, at least two, so that ticks are few and never in between."""
+    """Makes the axis logarithmic between whole powers of ten, at least two of them, so that ticks are few."""
     from matplotlib.ticker import NullFormatter
 
     first, last = int(np.log10(min(sizes, default=1))), int(np.ceil(np.log10(max(sizes, default=1))))
@@ -74,7 +74,7 @@ def _decades(axis: "Axes", sizes: list[int]) -> None:
 
 
 def _legend(axis: "Axes") -> None:
-    """Beneath the axis and its label, at a distance that does not depend on the axis' height."""
+    """Draws the legend beneath the axis and its label, at a distance that does not depend on the axis' height."""
     from matplotlib.transforms import ScaledTranslation
 
     beneath = axis.transAxes + ScaledTranslation(0, -0.4, axis.figure.dpi_scale_trans)

@@ -1,4 +1,4 @@
-"""The sweep of the learning-rate finder."""
+"""Draws the sweep of the learning-rate finder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ def draw_sweep(
 
     Args:
         rates, losses, smoothed: (S,) float64; S may be 0.
-        suggestion: the rate suggested; None where there is none.
+        suggestion: the suggested rate; None if there is none.
     """
     with drawn(path, 3.6, suffixes=SCREEN) as figure:
         axis = figure.subplots()
@@ -37,7 +37,7 @@ def draw_sweep(
 
 
 def _limit(axis: "Axes", losses: np.ndarray, smoothed: np.ndarray) -> None:
-    """Limits the axis to the losses down to the lowest one; of the divergence after it only the beginning shows."""
+    """Limits the axis to the losses down to the lowest one and to the beginning of the divergence after it."""
     shown = losses[: smoothed.argmin() + 1]
     low, high = losses.min(), max(shown.max(), smoothed.max())
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0

@@ -1,4 +1,4 @@
-"""Segmenting scans without labels: which runs, which cases, their prompts, and the files written."""
+"""Segments scans without labels: chooses the runs and cases, reads the prompts, and writes the files."""
 
 import hashlib
 import sys
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 _ARGUMENTS = {"box": "boxes", "point": "points"}
 
 MERGE_ORDER = ("whole-tumor", "tumor-core", *COMPARTMENTS)
-"""Later regions are written over earlier ones."""
+"""Order in which regions are written; later ones go over earlier ones."""
 
 Images = tuple[np.ndarray, Geometry]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many cases were written, were there already, and were left out."""
+    """The numbers of cases that were written, were there already, and were left out."""
 
     folder: Path
     written: int
@@ -55,25 +55,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FilePrompts:
-    """The prompts of all cases: of one kind, and where they come from a file, the boxes or clicks of each case."""
+    """The prompts of all cases: their kind and, if they come from a file, the boxes or clicks of each case."""
 
     kind: str
-    """box, point, or none for prompt-free."""
+    """Kind of prompt: box, point, or none for prompt-free."""
     file: Path | None = None
     by_case: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of(self, case: str) -> dict[str, np.ndarray]:
-        """What `Predictor.segment` takes for a case."""
+        """The arguments of `Predictor.segment` for a case."""
         return {_ARGUMENTS[self.kind]: self.by_case[case]} if self.file else {}
 
     def digest(self, case: str) -> str:
-        """sha256 of a case's prompts; empty without any."""
+        """The sha256 of a case's prompts; empty without any."""
         return hashlib.sha256(repr(self.by_case[case].tolist()).encode()).hexdigest() if self.file else ""
 
 
 @dataclass(frozen=True)
 class CaseWriter:
-    """All that is needed to turn a case's images into its file."""
+    """Everything that is needed to turn a case's images into its file."""
 
     options: PredictOptions
     runs: tuple[Path, ...]
@@ -89,7 +89,7 @@ class CaseWriter:
         return from_canonical(codes, self.schemes[case.id])
 
     def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
-        """Writes a case's file, and before it what it is made with and from which scan."""
+        """Writes the record of a case's prediction, with its recipe and scan, and then its file."""
         output = self.options.output
         about = {"runs": [str(run) for run in self.runs], "prompts": str(self.prompts.file or "")}
         recipe = replace(self.recipes[case.id], scan=scan)
@@ -104,7 +104,7 @@ class CaseWriter:
 def predict(options: PredictOptions) -> Outcome:
     """Segments the cases that the options name and writes a label map for each.
 
-    A case that cannot be read, or that the prompt file does not name, is named on stderr and left out.
+    A case that cannot be read, or that the prompt file does not name, is reported on stderr and skipped.
 
     Raises:
         UserError: runs, prompts or the output folder cannot be used, or no case can.
@@ -138,7 +138,7 @@ def predict(options: PredictOptions) -> Outcome:
 
 
 def merge_order(runs: Sequence[Path]) -> list[Path]:
-    """Runs by `MERGE_ORDER`; a UserError if two are of one region, or one predicts all regions by itself."""
+    """Predictors sorted by `MERGE_ORDER`; a `UserError` if two have one region, or one predicts all regions."""
     options = {run: read_config(run).options for run in runs}
     alone = [run for run in runs if find_strategy(options[run].strategy).family == "unet"]
     if alone and len(runs) > 1:
@@ -152,13 +152,13 @@ def merge_order(runs: Sequence[Path]) -> list[Path]:
 def merged(
     predictors: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
 ) -> np.ndarray:
-    """The canonical codes (slices, rows, columns) uint8 that predictors give, later ones over earlier ones.
+    """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, later ones over earlier ones.
 
-    A region is written as its outermost compartment; a U-Net gives all codes by itself.
+    A region is written as its outermost compartment; a U-Net predicts all codes.
 
     Args:
         images: (slices, rows, columns, 4) uint8.
-        prompts: `boxes` or `points` for `Predictor.segment`, the same for all.
+        prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
     """
     codes = np.zeros(images.shape[:3], np.uint8)
     for predictor in predictors:
@@ -184,7 +184,7 @@ def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
 
 
 def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts, list[Case], list[str]]:
-    """The prompts of a file, the cases that have some, and why the others are left out."""
+    """The prompts of a file, the cases that have prompts, and the reasons why others are left out."""
     geometries, reasons = geometries_of(cases)
     prompts = read_prompts(file, kind, [case.id for case in cases], geometries)
     reasons += [f"{case.id}: no prompts in {file}" for case in cases if case.id in geometries.keys() - prompts.keys()]
@@ -192,7 +192,7 @@ def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts
 
 
 def _tell(predictors: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
-    """Says what the values mean, and what is left out."""
+    """Prints the label schemes, and the cases that are left out."""
     rois = COMPARTMENTS if predictors[0].is_unet else [predictor.rois[0] for predictor in predictors]
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
@@ -205,7 +205,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
     """Segments cases one by one while threads read the next ones and write the one before.
 
     Returns:
-        Why cases failed; also said on stderr.
+        The reasons why cases failed, which are also printed on stderr.
     """
     failures = []
     ranges = read_ranges(writer.runs[0])
@@ -231,7 +231,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
 
 
 def _images_of(case: Case) -> Images | UserError:
-    """A case's images, or why they cannot be read."""
+    """A case's images, or the error if they cannot be read."""
     try:
         return read_images(case)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The devices that a model runs on: a batch is split over them, everything else is on each of them."""
+"""The devices of a model: a batch is split over them, everything else is copied to each of them."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,10 +14,10 @@ AXIS = "batch"
 
 @dataclass(frozen=True)
 class Devices:
-    """One device, or several in a row. Static in compiled functions."""
+    """One device, or several in a row; static in compiled functions."""
 
     mesh: Mesh | None = None
-    """None: the default device alone."""
+    """Mesh of the devices; None: only the default device."""
 
     @classmethod
     def local(cls) -> "Devices":
@@ -34,11 +34,11 @@ class Devices:
         return jax.device_put(tree, None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec()))
 
     def split(self, batch: jax.Array) -> jax.Array:
-        """In a compiled function: each device computes its part of the batch; all of it where that does not divide."""
+        """In a compiled function, gives each device its part of the batch, or all of it if it does not divide."""
         return self._laid_out(batch, PartitionSpec(AXIS) if len(batch) % self.count == 0 else PartitionSpec())
 
     def gather(self, array: jax.Array) -> jax.Array:
-        """In a compiled function: every device gets the whole array."""
+        """In a compiled function, gives every device the whole array."""
         return self._laid_out(array, PartitionSpec())
 
     def _laid_out(self, array: jax.Array, spec: PartitionSpec) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A volume or picture before a model: its windows are encoded when they are first needed, and kept."""
+"""A volume or picture with a model: its windows are encoded when they are first needed, and kept."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from samjax.inference.programs import Item, classify, decode, encode, grouped, m
 from samjax.inference.prompts import SlicePrompt, Slots, slots_of
 
 SLICES = 8
-"""Slices that go through the model together on each device, where there are so many."""
+"""Slices that go through the model together on each device."""
 
 ReadEmbedding = Callable[[int], np.ndarray]
-"""From the number of a slice to its stored embedding (h, w, dim)."""
+"""Function from the number of a slice to its stored embedding (h, w, dim)."""
 
 
 class Decoded(NamedTuple):
-    """What n prompts gave, on the device: logits (n, M, h, w) at a quarter of the model's input, predicted IoU (n, M),
+    """Result of n prompts, on the device: logits (n, M, h, w) at a quarter of the model's input, predicted IoU (n, M),
     and masks (n, M, N, N) bool of the padded square."""
 
     logits: jax.Array
@@ -28,10 +28,10 @@ class Decoded(NamedTuple):
 
 
 class EncodedVolume:
-    """Slices, the model that sees them, and the embeddings made so far.
+    """Slices, the model that segments them, and the embeddings computed so far.
 
     Attributes:
-        model: what segments them.
+        model: the model that segments them.
         images: (Z, rows, columns, C) uint8.
         square: side in pixels of the square that slices are padded to, right and below.
     """
@@ -48,8 +48,8 @@ class EncodedVolume:
         """
         Args:
             images: the four modalities of a scan or, if `picture`, one picture of the model's own channels.
-            slices: that go through the model together on each device, where there are so many.
-            picture: take the channels as they are, and no other square than the picture's own.
+            slices: number of slices that go through the model together on each device.
+            picture: whether to take the channels as they are, and the picture's own square.
             stored: reads embeddings that were computed before, in place of encoding; for models of depth 1.
         """
         rows, columns = images.shape[1:3]
@@ -62,16 +62,16 @@ class EncodedVolume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Slices, rows and columns."""
+        """Shape of the volume: slices, rows and columns."""
         return self.images.shape[:3]
 
     @property
     def extent(self) -> np.ndarray:
-        """(2,) int32: rows and columns that are no padding."""
+        """Rows and columns that are not padding, (2,) int32."""
         return self._extent
 
     def groups(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
-        """Cuts prompts or slices into those that go through the decoder together, see `grouped`."""
+        """Cuts prompts or slices into groups that go through the decoder together, see `grouped`."""
         return grouped(items, self._slices * self.model.devices.count)
 
     def padded(self, planes: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ class EncodedVolume:
         return np.concatenate(jax.device_get(found))[:slices, :rows, :columns]
 
     def encode(self, slices: Sequence[int]) -> None:
-        """Makes sure of the embeddings of these slices' windows, several windows at a time."""
+        """Encodes those of these slices' windows that have no embeddings yet, several windows at a time."""
         missing = sorted({int(z) // self.model.depth for z in slices} - self._embeddings.keys())
         if self._stored is not None:
             for z in missing:
@@ -145,7 +145,7 @@ class EncodedVolume:
             self._embeddings |= zip(group, self._encoded(filled), strict=False)
 
     def window(self, number: int) -> jax.Array:
-        """The embeddings (depth, h, w, dim) of window `number`, which is made if need be."""
+        """The embeddings (depth, h, w, dim) of window `number`, which is encoded if necessary."""
         self.encode([number * self.model.depth])
         return self._embeddings[number]
 

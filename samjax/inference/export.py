@@ -2,8 +2,8 @@
 
 Two programs, the image encoder and the prompt encoder with the mask decoder, are serialised with `jax.export`. Their
 first argument is a dict of the parameters, which lie beside them, so that neither file grows with the model.
-deployment.json says all else: what goes in and out, how pictures are made, and how far the loaded programs were from
-the model they came from.
+deployment.json has all else: inputs and outputs, the preparation of pictures, and the largest difference between the
+loaded programs and the model.
 """
 
 import json
@@ -35,14 +35,14 @@ FORMAT, FORMAT_VERSION = "samjax-deployment", 1
 DESCRIPTION, PARAMETERS = "deployment.json", "parameters.safetensors"
 PLATFORMS = ExportOptions.platforms
 TOLERANCE = 1e-5
-"""How far a loaded program may be from the model, as a share of an output's largest value."""
+"""Largest allowed difference between a loaded program and the model, as a share of an output's largest value."""
 
 Parameters = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A function of (parameters, *inputs) and what it takes: (name, shape, dtype, meaning), "b" standing for any size.
+    """A function of (parameters, *inputs) and its inputs as (name, shape, dtype, meaning); "b" stands for any size.
 
     `outputs` are (name, meaning).
     """
@@ -113,7 +113,7 @@ def load(folder: Path | str) -> Deployed:
     """Reads what `deploy` wrote.
 
     Raises:
-        UserError: it is not there.
+        UserError: there is no export in the folder.
     """
     folder = Path(folder)
     if not (folder / DESCRIPTION).is_file():
@@ -177,7 +177,7 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
 
 
 def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple[str, ...]) -> dict[str, Any]:
-    """Serialises a program; returns what deployment.json says about it."""
+    """Serialises a program; returns its entry in deployment.json."""
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in parameters.items()}
     exported = export.export(jax.jit(program.function), platforms=platforms)(shapes, *program.abstract())
     name = f"{program.name}.stablehlo"

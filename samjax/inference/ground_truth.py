@@ -24,10 +24,10 @@ from samjax.models.resizing import inside
 
 @dataclass(frozen=True)
 class GroundTruthPrompts:
-    """How the slices of a labelled scan are prompted."""
+    """The prompts of the slices of a labelled scan."""
 
     kind: str
-    """box, point, or none: every slice is segmented prompt-free."""
+    """Kind of prompt: box, point, or none, with which every slice is segmented prompt-free."""
     clicks: int = 1
     """Clicks on each slice where the kind is point."""
     seed: int = 0
@@ -35,12 +35,12 @@ class GroundTruthPrompts:
 
     @property
     def rounds(self) -> int:
-        """How often each slice is decoded: once for every click, else once."""
+        """Number of times that each slice is decoded: once for every click, else once."""
         return self.clicks if self.kind == "point" else 1
 
     @property
     def source(self) -> str:
-        """Where the prompts come from, for tables."""
+        """The source of the prompts, for tables."""
         return "none" if self.kind == "none" else "ground truth"
 
     def __str__(self) -> str:
@@ -54,10 +54,10 @@ def segment_by_truth(
 
     Args:
         truth: (Z, rows, columns) bool, the region.
-        labelled: (Z, rows, columns) bool, False where the label is to be ignored: no click answers what is predicted
-            there, and no count holds it.
+        labelled: (Z, rows, columns) bool, False where the label is to be ignored: clicks and counts leave these pixels
+            out.
         prompts: boxes or points.
-        identity: the case's, which clicks are drawn by.
+        identity: identity of the case, on which the clicks depend.
     """
     numbers = np.flatnonzero(truth.any((1, 2))).tolist()
     volume.encode(numbers)
@@ -69,7 +69,7 @@ def segment_by_truth(
 
 
 Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
-"""What n slices gave: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each round, and
+"""Results of n slices: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each round, and
 the first clicks (n, 2)."""
 
 
@@ -81,7 +81,7 @@ def _play(
     prompts: GroundTruthPrompts,
     identity: int,
 ) -> Played:
-    """All rounds of some slices, without waiting for the device.
+    """Runs all rounds of some slices, without waiting for the device.
 
     A model that was trained with masks gets the logits of the round before with every further click, as in training.
     """
@@ -103,7 +103,7 @@ def _play(
 def _collected(
     numbers: Sequence[int], played: Sequence[Played], prompts: GroundTruthPrompts, shape: tuple[int, int, int]
 ) -> VolumePrediction:
-    """Puts groups of slices into their volume; what fills up the last group falls away."""
+    """Puts groups of slices into their volume, without the padding of the last group."""
     slices, rows, columns = shape
     mask, prompted = np.zeros(shape, bool), np.zeros(slices, bool)
     iou, counts = np.zeros((prompts.rounds, slices), np.float32), np.zeros((prompts.rounds, slices, 3), np.int32)
@@ -137,7 +137,7 @@ def first_prompts(
     Args:
         key: PRNG key of the seed; `identity` () int32 is the case's, and `numbers` (n,) int32 are the slices'.
         truth: (n, N, N) bool; every slice shows the region.
-        slots: for clicks, all but the first of which stay empty.
+        slots: number of slots for clicks, all but the first of which stay empty.
     """
     truth, count = devices.split(truth), len(numbers)
     points = jnp.zeros((count, slots, 2), jnp.float32)
@@ -162,7 +162,7 @@ def with_next_click(
     *,
     devices: Devices,
 ) -> Slots:
-    """Puts into `slot` the click that answers the prediction `masks` (n, 1, N, N) of each slice, see `next_click`."""
+    """Puts into `slot` a click in the largest error region of the prediction `masks` (n, 1, N, N), see `next_click`."""
     keys = slice_keys(key, identity, numbers)
     keys = jax.vmap(further_key, in_axes=(0, None))(keys, slot)
     pixels = inside(extent, truth.shape[1])
@@ -173,6 +173,6 @@ def with_next_click(
 
 @partial(jax.jit, static_argnames="devices")
 def pixel_counts(masks: jax.Array, truth: jax.Array, extent: jax.Array, *, devices: Devices) -> jax.Array:
-    """(n, 3) int32: pixels of prediction (n, 1, N, N) and label (n, N, N) together, of the one and of the other."""
+    """Pixel counts (n, 3) int32: of the intersection of prediction (n, 1, N, N) and label (n, N, N), and of each."""
     found = devices.split(masks[:, 0]) & inside(extent, truth.shape[1])
     return jnp.stack([x.sum((1, 2)) for x in (found & truth, found, truth)], axis=1)

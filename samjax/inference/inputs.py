@@ -1,4 +1,4 @@
-"""The cases that `--input` names, treated as if none had a label, and the scheme their predictions are written in."""
+"""The cases of `--input`, treated as if none had a label, and the scheme in which their predictions are written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from samjax.runs.folder import read_config
 
 
 def find_inputs(paths: Sequence[Path], layout: str | None, labels: str | None) -> tuple[list[Case], list[str]]:
-    """The cases under folders, and those that single files belong to, by id; and why others cannot be used.
+    """The cases under folders, and those of single files, by id; and the reasons why others cannot be used.
 
-    Files of one folder are looked at together, so that a case's label may be named among its scans.
+    Files of one folder are read together, so that a case's label may be given with its scans.
 
     Raises:
         UserError: no case can be used, or two have the same id.
@@ -43,12 +43,12 @@ def _of_files(paths: Sequence[Path], layout: str | None, labels: str | None) -> 
 
 
 def one_line(reasons: Sequence[str]) -> str:
-    """The first of several reasons, and how many more there are."""
+    """The first of several reasons, and the number of others."""
     return reasons[0] + (f" (and {len(reasons) - 1} more cases left out)" if len(reasons) > 1 else "")
 
 
 def schemes_of(cases: Sequence[Case], run: Path) -> dict[str, str]:
-    """The label scheme of each case: what its names tell, else that of the first domain the run was trained on."""
+    """The label scheme of each case: from its names, else that of the first domain that the run was trained on."""
     fallback = training_scheme(run) if any(case.scheme is None for case in cases) else ""
     return {case.id: case.scheme or fallback for case in cases}
 
@@ -57,7 +57,7 @@ def training_scheme(run: Path) -> str:
     """The label scheme of the first domain that a run was trained on.
 
     Raises:
-        UserError: neither its options nor the names of its data, if these are still there, tell.
+        UserError: neither its options nor the names of its data, if these still exist, give the scheme.
     """
     config = read_config(run)
     if config.options.labels is not None:
@@ -74,7 +74,7 @@ def training_scheme(run: Path) -> str:
 
 
 def geometries_of(cases: Sequence[Case]) -> tuple[dict[str, Geometry], list[str]]:
-    """The geometry of each case by its first scan's header, and why others have none."""
+    """The geometry of each case from its first scan's header, and the reasons why others have none."""
     found, reasons = {}, []
     for case in cases:
         path = case.images[MODALITIES[0]].path

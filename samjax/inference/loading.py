@@ -18,7 +18,7 @@ from samjax.strategies import find_strategy
 from samjax.weights.base import load_base
 
 ZEROSHOT = "zeroshot"
-"""What base weights are called."""
+"""The name of base weights without fine-tuning."""
 BASE_PROMPTS = ("box", "point", "mask")
 """Kinds of prompts that base weights were trained with."""
 
@@ -27,11 +27,11 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
     """The model of a finished run.
 
     Args:
-        weights: where the base weights are now; None: where they were.
+        weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
 
     Raises:
-        UserError: the run is not finished, is one of pictures, or its base weights are missing or others.
+        UserError: the run is not finished, was trained on pictures, or its base weights are missing or not the run's.
     """
     folder = find_run(Path(folder))
     if find_strategy(read_config(folder).options.strategy).family == "pictures":
@@ -56,13 +56,13 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
 def model_of_weights(
     weights: str | Path, roi: str, channels: str, image_size: int | None = None, name: str = ZEROSHOT
 ) -> SegmentationModel:
-    """Base weights as they are.
+    """The model of base weights without fine-tuning.
 
     Args:
         weights: a shipped name, or a file that the converter reads.
-        roi: the region that its masks are taken for.
+        roi: the region for which its masks are taken.
         channels: the modalities that stand in for red, green and blue.
-        image_size: side of the model's input; None: what the weights were trained at.
+        image_size: side of the model's input; None: the side that the weights were trained at.
 
     Raises:
         UserError: the weights cannot be read, or take another number of channels or another size.

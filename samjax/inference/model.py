@@ -1,4 +1,4 @@
-"""A model as inference takes it: its weights on the devices, and everything that decides what it is shown."""
+"""A model for inference: its weights on the devices, and all options that decide how slices are prepared for it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from samjax.models.config import ComputeConfig
 
 @dataclass(frozen=True, eq=False)
 class SegmentationModel:
-    """A SAM or a U-Net, taken apart for compiled functions, and how slices are prepared for it."""
+    """A SAM or a U-Net, split for compiled functions, and the preparation of its slices."""
 
     name: str
     graphdef: nnx.GraphDef
@@ -29,7 +29,7 @@ class SegmentationModel:
     image_size: int | None = None
     """Side of SAM's input in pixels; None for a U-Net, which takes slices as they are."""
     native: int = 0
-    """Side of the square that slices were padded to in training; 0 for base weights, which saw none. A slice is padded
+    """Side of the square that slices were padded to in training; 0 for base weights, which have none. A slice is padded
     to this square, or to its own where that is larger."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     prompts: tuple[str, ...] = ("none",)
@@ -47,7 +47,7 @@ class SegmentationModel:
         return self.image_size is None
 
     def network(self) -> nnx.Module:
-        """The Flax model, put together again."""
+        """The Flax model, merged again."""
         return nnx.merge(self.graphdef, *self.states)
 
     def square(self, rows: int, columns: int) -> int:
@@ -55,7 +55,7 @@ class SegmentationModel:
         return max(self.native, rows, columns)
 
     def require(self, kind: str, option: str = "prompt") -> None:
-        """Refuses, by a `UserError` that begins with `option`, a kind of prompt that the model never saw."""
+        """Raises a `UserError` that begins with `option` for a kind of prompt that the model was not trained with."""
         if kind not in self.prompts:
             seen = ", ".join(self.prompts)
             raise UserError(
@@ -66,7 +66,7 @@ class SegmentationModel:
         """A predicted volume in the values of a label scheme, uint8.
 
         Args:
-            mask: the region as bool, which is written with its outermost compartment's value, or canonical codes.
+            mask: the region as bool, written with its outermost compartment's value, or canonical codes.
         """
         if mask.dtype == bool:
             return mask.astype(np.uint8) * roi_value(scheme, self.rois[0])

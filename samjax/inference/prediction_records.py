@@ -1,4 +1,4 @@
-"""What a folder of predictions holds, and what made each of them: one JSON line a case."""
+"""Records of the predictions in a folder: one JSON line per case with the recipe that made it."""
 
 import hashlib
 import json
@@ -14,31 +14,31 @@ RECORDS = "predictions.jsonl"
 
 @dataclass(frozen=True)
 class PredictionRecipe:
-    """What a prediction is made with; equal recipes give equal predictions."""
+    """Everything that decides a prediction; equal recipes give equal predictions."""
 
     runs: tuple[str, ...]
-    """sha256 of what each run has trained, in the order of merging."""
+    """The sha256 of the trained parameters of each run, in the order of merging."""
     prompt: str
-    """none, box or point."""
+    """Kind of prompt: none, box or point."""
     prompts: str
-    """sha256 of the case's prompts; empty without any."""
+    """The sha256 of the case's prompts; empty without any."""
     propagate: bool
     scheme: str
     """Label scheme of the values written."""
     scan: str = ""
-    """The images and their grid (see `fingerprint.scan_digest`); empty in records of before they were noted."""
+    """Digest of the images and their grid (see `fingerprint.scan_digest`); empty in records of versions without it."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a line of the records says: the recipe, and `files_of` the case when it was read."""
+    """One line of the records: the recipe, and `files_of` the case when it was read."""
 
     recipe: PredictionRecipe
     files: str
 
 
 def target(output: Path, case: str) -> Path:
-    """Where the prediction of a case goes."""
+    """The file of a case's prediction."""
     return output / f"{case}.nii.gz"
 
 
@@ -49,15 +49,15 @@ def already_done(
     overwrite: bool,
     scan_of: Callable[[Case], str],
 ) -> set[str]:
-    """The cases whose prediction is there and would come out the same; none where all are to be made anew.
+    """The cases whose prediction is already there and would come out the same; empty with `overwrite`.
 
     Args:
         output: the folder of predictions.
         cases: the cases to predict.
-        recipes: what each is to be made with; `scan` is not looked at.
-        overwrite: whether all are to be made anew.
-        scan_of: the `scan` of a case's recipe, from its images. Asked only where a prediction is there and its files
-            are not those that were read for it.
+        recipes: the recipe of each case, without its `scan`.
+        overwrite: whether all predictions are to be made anew.
+        scan_of: computes the `scan` of a case's recipe from its images. It is called only if a prediction is there and
+            its files are not those that were read for it.
 
     Raises:
         UserError: a prediction would replace one of the case's own files or, unless `overwrite`, a file that is not
@@ -80,7 +80,7 @@ def already_done(
 def _other(
     found: Recorded | None, recipe: PredictionRecipe, case: Case, scan_of: Callable[[Case], str], output: Path
 ) -> str | None:
-    """Why a prediction that is there cannot be taken for the one asked for; None where it can."""
+    """The reason why an existing prediction cannot be taken for the requested one; None if it can."""
     if found is None:
         return f"is not in {output / RECORDS}"
     if replace(found.recipe, scan="") != recipe:
@@ -93,7 +93,7 @@ def _other(
 
 
 def files_of(case: Case) -> str:
-    """A digest of where a case's images lie and when they last changed: equal only if nothing was written to them."""
+    """A digest of the paths and times of a case's images, equal only if nothing was written to them."""
     digest = hashlib.sha256()
     for modality in MODALITIES:
         path = case.images[modality].path.resolve()
@@ -104,7 +104,7 @@ def files_of(case: Case) -> str:
 
 
 def record(output: Path, case: Case, recipe: PredictionRecipe, about: Mapping[str, object]) -> None:
-    """Notes how the prediction that is about to be written is made; one that is there already is removed first."""
+    """Records the recipe of a prediction that is about to be written; an existing prediction is removed first."""
     target(output, case.id).unlink(missing_ok=True)
     row = {"case": case.id, "recipe": asdict(recipe), "files": files_of(case), **about}
     with (output / RECORDS).open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What the engine predicts of a slice and of a volume."""
+"""The predictions of a slice and of a volume."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ class SlicePrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptRounds:
-    """How predictions of Z slices came out in K rounds of prompts from ground truth."""
+    """Results of Z slices in K rounds of prompts from ground truth."""
 
     prompted: np.ndarray
-    """(Z,) bool: the slices that show the region; the others were not run, and hold zeros below."""
+    """The slices that show the region, (Z,) bool; the others were not run, and hold zeros below."""
     iou: np.ndarray
-    """(K, Z) float32: the IoU that the model predicts."""
+    """The IoU that the model predicts, (K, Z) float32."""
     counts: np.ndarray
-    """(K, Z, 3) int32: pixels of prediction and label together, of the prediction, and of the label."""
+    """Pixel counts, (K, Z, 3) int32: of prediction and label together, of the prediction, and of the label."""
     click: np.ndarray
-    """(Z, 2) float32: the first click's pixel (x, y); zeros where the prompts are boxes."""
+    """The first click's pixel (x, y), (Z, 2) float32; zeros where the prompts are boxes."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class VolumePrediction:
     """A volume's prediction."""
 
     mask: np.ndarray
-    """(Z, rows, columns): the region as bool or, from a U-Net, canonical codes as uint8."""
+    """The mask, (Z, rows, columns): the region as bool or, from a U-Net, canonical codes as uint8."""
     iou: np.ndarray
-    """(Z,) float32: the IoU that the model predicts for each slice, the lowest where several prompts meet; NaN for
+    """The IoU that the model predicts for each slice, (Z,) float32, the lowest if a slice has several prompts; NaN for
     slices that were not run, and everywhere from a U-Net."""
     rounds: PromptRounds | None = None
-    """Only where prompts came from ground truth."""
+    """Results by round; None unless the prompts came from ground truth."""
 
     def region(self, roi: str) -> np.ndarray:
         """One region of the prediction, (Z, rows, columns) bool."""

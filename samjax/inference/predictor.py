@@ -1,4 +1,4 @@
-"""Segmenting a picture or a volume by prompts, again and again, while its image embeddings are computed once."""
+"""Interactive segmentation of a picture or a volume by prompts; its image embeddings are computed once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,21 +22,21 @@ if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax
 
 
 class Predictor:
-    """A model that takes a picture or a volume once and then segments it by any prompts.
+    """A model that encodes a picture or a volume once and then segments it by any prompts.
 
     Attributes:
         name: the run's folder, or "zeroshot".
         rois: the regions it predicts: one, or all of a U-Net's.
         prompts: kinds of prompts that it was trained with; others are refused.
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
-        geometry: of the volume that is set, if it came from files: between its voxel indices and the source's.
+        geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
     """
 
     def __init__(self, model: SegmentationModel, slices: int = SLICES):
         """
         Args:
-            model: what segments.
-            slices: how many go through the model together on each device, where there are so many.
+            model: the model that segments.
+            slices: number of slices that go through the model together on each device.
         """
         self.model = model
         self.name, self.rois, self.prompts, self.is_unet = model.name, model.rois, model.prompts, model.is_unet
@@ -47,13 +47,13 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: Path | str, weights: str | None = None, slices: int = SLICES) -> "Predictor":
-        """The model of a finished run, its weights averaged if the run did that.
+        """The model of a finished run, with averaged weights if the run has them.
 
         Args:
-            weights: where the base weights are now, if they have moved.
+            weights: new place of the base weights, if they have moved.
 
         Raises:
-            UserError: the run is not finished, is one of pictures, or its base weights are missing or others.
+            UserError: the run is not finished, was trained on pictures, or its base weights are missing or changed.
         """
         from samjax.inference.loading import model_of_run
 
@@ -67,10 +67,10 @@ class Predictor:
         channels: str = "flair,t1gd,t2",
         slices: int = SLICES,
     ) -> "Predictor":
-        """Base weights as they are, by name or file.
+        """Base weights without fine-tuning, by name or file.
 
         Args:
-            image_size: side of the model's input; None: what the weights were trained at.
+            image_size: side of the model's input; None: the side that the weights were trained at.
             channels: the modalities of a volume that stand in for red, green and blue.
 
         Raises:
@@ -82,11 +82,11 @@ class Predictor:
 
     @property
     def channels(self) -> Channels:
-        """The input channels that a volume is shown as."""
+        """The input channels made from a volume."""
         return self.model.channels
 
     def require(self, kind: str) -> None:
-        """Refuses, by a `UserError`, a kind of prompt (box, point, mask, none) that the model never saw."""
+        """Raises a `UserError` for a kind of prompt (box, point, mask, none) that the model was not trained with."""
         self.model.require(kind)
 
     def set_image(self, image: np.ndarray) -> None:
@@ -115,8 +115,8 @@ class Predictor:
             points: (n, 2) clicks (x, y) in pixels, whole numbers being pixel centres.
             labels: (n,) 1 positive, 0 negative.
             box: (4,) x0, y0, x1, y1 in pixels, inclusive.
-            mask: (h, w) logits as a call before returned them.
-            multimask: three alternatives instead of the single mask.
+            mask: (h, w) logits that an earlier call returned.
+            multimask: whether to return three alternatives instead of the single mask.
 
         Returns:
             Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input.
@@ -141,7 +141,7 @@ class Predictor:
 
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
-                columns, 4) uint8 of t1, t1gd, t2, flair, oriented as `data.geometry` says.
+                columns, 4) uint8 of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`.
 
         Raises:
             UserError: the path holds no case or several, or its files cannot be used.
@@ -167,13 +167,13 @@ class Predictor:
         Args:
             boxes: (n, 6) the first and last voxel (slice, row, column) of each, inclusive; every slice that a box
                 spans is prompted with it, and masks are united.
-            points: (m, 4) clicks (slice, row, column, label), label 1 positive and 0 negative. All of a slice are one
-                prompt.
-            propagate: also carry the masks to the neighbouring slices, see `propagation`: by boxes where the model was
-                trained with these, else by clicks.
+            points: (m, 4) clicks (slice, row, column, label), label 1 positive and 0 negative. All clicks on a
+                slice are one prompt.
+            propagate: whether to propagate the masks to the neighbouring slices, see `propagation`: by boxes if
+                the model was trained with them, else by clicks.
 
         Raises:
-            UserError: a prompt is not of the volume, or of a kind that the model was never trained with.
+            UserError: a prompt lies outside the volume, or is of a kind that the model was not trained with.
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")

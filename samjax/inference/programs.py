@@ -1,8 +1,8 @@
 """The compiled functions that segment slices.
 
-Their shapes are few, so that another prompt or volume compiles nothing: slices, windows and prompts go one by one or
+They take few shapes, so that another prompt or volume compiles nothing: slices, windows and prompts go one by one or
 in full groups, and the slots for clicks are a power of two. Only `model_input` and `to_pixels`, which compile quickly,
-depend on the side of the native square. `devices` says how a batch is split over several devices.
+depend on the side of the native square. `devices` decides how a batch is split over several devices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ States = tuple[nnx.State, ...]
 
 
 def grouped(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
-    """Cuts items into groups of `size`, or of one where there are fewer: each group and, filled up, what to compute."""
+    """Cuts items into groups of `size`, or of one if there are fewer: yields each group, and it filled up to size."""
     step = size if len(items) >= size else 1
     for start in range(0, len(items), step):
         group = items[start : start + step]
@@ -37,7 +37,7 @@ def model_input(
 ) -> jax.Array:
     """Slices (g, Z, N, N, C) uint8 -> (g, Z, size, size, channels) float32, the model's input.
 
-    Beyond the first `extent` (2,) rows and columns is padding. `channels` None takes the slices as they are.
+    Rows and columns beyond `extent` (2,) are padding. With `channels` None the slices are taken as they are.
     """
     return to_input(_shown(devices.split(images), extent, channels), size)
 
@@ -70,7 +70,7 @@ def decode(
         windows: n embeddings (Z, h, w, dim); the same one may come several times.
         index: (n,) int32.
         scale: () float32 pixels of the model's input for each pixel of the slice.
-        mask: (n, 4h, 4w) logits that are part of the prompts, or None.
+        mask: (n, 4h, 4w) logits as mask prompts, or None.
 
     Returns:
         Logits (n, M, 4h, 4w) and predicted IoU (n, M).
@@ -87,7 +87,7 @@ def decode(
 
 @partial(jax.jit, static_argnames=("size", "native", "devices"))
 def to_pixels(logits: jax.Array, *, size: int, native: int, devices: Devices) -> jax.Array:
-    """(n, M, size / 4, size / 4) logits -> (n, M, native, native) bool."""
+    """Masks (n, M, native, native) bool from logits (n, M, size / 4, size / 4)."""
     return devices.split(to_native(devices.split(logits), size, native) > 0)
 
 

@@ -1,4 +1,4 @@
-"""Reading `--boxes` and `--points` files: JSON, by case, in voxel indices of the source array."""
+"""Reads `--boxes` and `--points` files: JSON, by case, in voxel indices of the source array."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ def read_prompts(
     Args:
         kind: "box", for {"CASE": [[i0, j0, k0, i1, j1, k1], ...]}, corners inclusive; or "point", for
             {"CASE": [[i, j, k, label], ...]}.
-        cases: the ids that there are.
-        geometries: of those whose files can be read; the prompts of others are passed over.
+        cases: the ids of all cases.
+        geometries: geometries of the cases whose files can be read; the prompts of others are passed over.
 
     Returns:
-        By case what `Predictor.segment` takes: boxes (n, 6) or points (n, 4).
+        The boxes (n, 6) or points (n, 4) for `Predictor.segment`, by case.
 
     Raises:
         UserError: the file is not of this form, or a prompt is not of its case.
@@ -95,7 +95,7 @@ def _to_ours(entries: np.ndarray, kind: str, geometry: Geometry) -> np.ndarray:
 
 
 def _verify_slices(prompts: np.ndarray, kind: str, geometry: Geometry, where: str) -> None:
-    """Refuses what only shows slice by slice: negative clicks alone."""
+    """Refuses slices with negative clicks only."""
     none = np.zeros((0, 6), int)
     try:
         regions_of(*((prompts, none) if kind == "box" else (none, prompts)), geometry.shape)

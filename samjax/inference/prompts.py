@@ -1,4 +1,4 @@
-"""Prompts from a person or a file: those of a volume become prompts of slices, which are laid into static slots."""
+"""Prompts from a person or a file: the prompts of a volume become prompts of slices, which fill static slots."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class SlicePrompt(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """n prompts as arrays: `points` (n, K, 2) float32 (x, y) in pixels of the slice, `labels` (n, K) int32, `boxes`
+    """The prompts of n slices: `points` (n, K, 2) float32 (x, y) in pixels of the slice, `labels` (n, K) int32, `boxes`
     (n, 4) float32, `has_box` (n,) bool."""
 
     points: np.ndarray
@@ -32,12 +32,12 @@ class Slots(NamedTuple):
 
 
 def click_slots(clicks: int) -> int:
-    """Slots for so many clicks: the power of two that holds them, and one at least, so that few programs are made."""
+    """Number of slots for a number of clicks: the next power of two, at least 1, so that few programs are compiled."""
     return 1 << (max(clicks, 1) - 1).bit_length()
 
 
 def slots_of(prompts: Sequence[SlicePrompt]) -> Slots:
-    """Lays prompts into slots, as many for clicks as the prompt with the most of them needs."""
+    """Lays prompts into slots, with as many slots for clicks as the prompt with the most clicks needs."""
     shape = len(prompts), click_slots(max(len(prompt.clicks) for prompt in prompts))
     points, labels = np.zeros((*shape, 2), np.float32), np.full(shape, EMPTY, np.int32)
     boxes, has_box = np.zeros((shape[0], 4), np.float32), np.zeros(shape[0], bool)
@@ -54,7 +54,7 @@ Region = dict[int, SlicePrompt]
 
 
 def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int]) -> list[Region]:
-    """The prompts of a volume's prompts: of each box one on every slice it spans; of all clicks one on each slice.
+    """The slice prompts of a volume's prompts: for each box one on every slice it spans; for all clicks one per slice.
 
     Args:
         boxes: (n, 6) whole numbers, the first and last (slice, row, column) of each, inclusive.
@@ -95,7 +95,7 @@ def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int
 
 
 def _whole(values: np.ndarray, what: str, length: int) -> np.ndarray:
-    """As an int array (n, length); n may be 0."""
+    """The values as an int array (n, length); n may be 0."""
     array = np.asarray(values)
     if array.size == 0:
         return np.zeros((0, length), int)

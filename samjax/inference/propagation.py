@@ -1,4 +1,4 @@
-"""Propagating a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
+"""Propagates a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,9 +12,9 @@ GROWTH = 0.05
 """A propagated box is the mask's tight box, each side moved outwards by this share of the width or height, and by a
 pixel at least: from one slice to the next a tumour may widen, and it can only be found inside the box."""
 MIN_PIXELS = 10
-"""A mask of fewer pixels ends the propagation."""
+"""Least number of pixels of a mask; a smaller mask ends the propagation."""
 IOU_SHARE = 0.5
-"""A predicted IoU below this share of the prompted slice's ends it too; a share, since models differ in its scale."""
+"""Share of the prompted slice's predicted IoU below which the propagation ends; models differ in the IoU's scale."""
 
 PredictSlices = Callable[[Sequence[SlicePrompt]], list[SlicePrediction]]
 Around = Callable[[np.ndarray, int], SlicePrompt]
@@ -26,12 +26,12 @@ def propagate_prompts(
     """The predictions of the prompted slices of each region, then those of the slices that their masks reach.
 
     From every prompted slice the mask goes up and down until it has vanished, or a slice is reached that the region
-    has a prompt for. A slice may be predicted twice, where two such walks meet: their union is meant.
+    has a prompt for. A slice may be predicted twice, where two such walks meet; its mask is then their union.
 
     Args:
         predict_slices: segments slices by their prompts.
         slices: number of slices of the volume.
-        around: makes the next slice's prompt of a mask: `box_around` or `click_inside`.
+        around: makes the next slice's prompt from a mask: `box_around` or `click_inside`.
     """
     for region in regions:
         for start in predict_slices(list(region.values())):

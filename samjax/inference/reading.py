@@ -1,4 +1,4 @@
-"""Reading what comes next while something is computed."""
+"""Reads the next items in threads while the current one is computed."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ Content = TypeVar("Content")
 
 
 def read_ahead(items: Sequence[Item], read: Callable[[Item], Content], workers: int) -> Iterator[tuple[Item, Content]]:
-    """Each item with what `read` makes of it, while threads read up to `workers` items beyond; 0 reads in this one."""
+    """Yields each item with the result of `read`, while threads read up to `workers` items ahead; 0: no threads."""
     if workers < 1:
         yield from ((item, read(item)) for item in items)
         return

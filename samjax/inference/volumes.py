@@ -1,4 +1,4 @@
-"""Whole volumes through a model: prompt-free, or prompted from their labels."""
+"""Segments whole volumes, prompt-free or prompted from their labels."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,13 +24,13 @@ def segment_cases(
     workers: int = 0,
     embeddings: EmbeddingStore | None = None,
 ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
-    """Segments prepared cases one by one, in order; no case depends on those beside it.
+    """Segments prepared cases one by one, in order; no case depends on the others.
 
     Args:
         prompts: with boxes or points, slices without the region stay background.
-        slices: how many go through the model together on each device, where there are so many.
+        slices: number of slices that go through the model together on each device.
         workers: threads that read the next cases.
-        embeddings: holds those of all slices that are run, in place of encoding; for models of depth 1.
+        embeddings: stored embeddings of all slices that are run, used instead of encoding; for models of depth 1.
     """
 
     def read(case: CachedCase) -> tuple[np.ndarray, np.ndarray]:

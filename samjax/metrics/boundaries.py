@@ -75,7 +75,7 @@ def nearest_distances(source: Mask, target: Mask, spacing: Spacing, exact: int |
 
 @lru_cache(maxsize=32)
 def _near_shells(spacing: Spacing) -> tuple[tuple[int, ...], list[tuple[float, NDArray]]]:
-    """How far the near offsets reach along each axis, and the offsets grouped by their length in mm."""
+    """The reach of the near offsets along each axis, and the offsets grouped by their length in mm."""
     radius = _NEAR * min(spacing)
     reach = tuple(int(radius // step) for step in spacing)
     grid = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1)

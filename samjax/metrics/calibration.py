@@ -1,4 +1,4 @@
-"""Whether predicted IoUs are the true ones: bins of a reliability diagram and the expected calibration error."""
+"""Calibration of predicted IoU: bins of a reliability diagram and the expected calibration error."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ def calibrate(predicted_iou: ArrayLike, actual_iou: ArrayLike) -> Calibration:
     """Compares predicted with actual IoU.
 
     Args:
-        predicted_iou: (n,) as the model gives them: what lies outside [0, 1] counts for the first or last bin.
+        predicted_iou: (n,) as the model gives them; values outside [0, 1] count for the first or last bin.
         actual_iou: (n,) in [0, 1].
 
     Raises:

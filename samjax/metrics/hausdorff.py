@@ -1,6 +1,6 @@
 """The 95 % Hausdorff distance in the three definitions in use; `hd95` is the one of all tables.
 
-All take boolean masks of one shape, 2-D or 3-D, and spacing in mm per axis; `masks` says what empty masks score.
+All take boolean masks of one shape, 2-D or 3-D, and spacing in mm per axis; `masks` has the scores of empty masks.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def hd95_of(pair: MaskPair, spacing: Spacing) -> float:
 def hd95_pooled(pred: Mask, true: Mask, spacing: Sequence[float]) -> float:
     """MedPy's variant: the 95th percentile of the directed distances of both directions together, in mm.
 
-    A short boundary counts for little beside a long one.
+    A short boundary counts for little next to a long one.
     """
     spacing = checked_spacing(spacing, pred)
     pair = mask_pair(pred, true)
@@ -53,7 +53,7 @@ def hd95_pooled(pred: Mask, true: Mask, spacing: Sequence[float]) -> float:
 def hd95_by_area(pred: Mask, true: Mask, spacing: Sequence[float]) -> float:
     """The robust Hausdorff distance of surface-distance in mm, which the BraTS challenges of 2023 use.
 
-    As `hd95`, but between surface elements instead of boundary voxels, each weighing as much as its area: the smallest
+    It is `hd95` between surface elements instead of boundary voxels, each weighted by its area: the smallest
     distance within which 95 % of a surface lies, without interpolation.
     """
     spacing = checked_spacing(spacing, pred)
@@ -87,7 +87,7 @@ def _directed(source: Mask, target: Mask, spacing: Spacing) -> float:
 
 
 def _rank(count: int) -> tuple[int, float]:
-    """Where the percentile lies among `count` sorted values: the index below it, and how far beyond."""
+    """The position of the percentile among `count` sorted values: the index below it, and the fraction beyond."""
     place = _PERCENT / 100 * (count - 1)
     return int(place), place - int(place)
 

@@ -29,12 +29,12 @@ PENALTY_MM = 374.0
 
 @dataclass(frozen=True)
 class LesionRules:
-    """What one challenge counts as a lesion."""
+    """The rule by which one challenge counts lesions."""
 
     dilations: int
-    """Steps by which the truth is dilated."""
+    """Number of dilation steps of the truth."""
     ignored_mm3: float
-    """Lesions of at most this volume are left out."""
+    """Volume in mm3 of the largest lesion that is left out."""
 
 
 RULES = {
@@ -48,11 +48,11 @@ RULES = {
 
 @dataclass(frozen=True)
 class LesionScores:
-    """The means over a case's lesions and false positives, and how many there are of each kind."""
+    """The means over a case's lesions and false positives, and the numbers of each kind."""
 
     dice: float
     hd95: float
-    """In mm."""
+    """Mean HD95 in mm."""
     found: int
     missed: int
     false_positives: int
@@ -67,7 +67,7 @@ def lesion_scores(pred: Mask, true: Mask, spacing: Sequence[float], challenge: s
         challenge: a key of `RULES`.
 
     Raises:
-        ValueError: the masks, the spacing or the challenge are not such.
+        ValueError: the masks, the spacing or the challenge are not as described.
     """
     if challenge not in RULES:
         raise ValueError(f"lesion-wise scores: challenge {challenge!r}, expected one of {', '.join(RULES)}")

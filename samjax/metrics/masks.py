@@ -1,4 +1,4 @@
-"""Pairs of boolean masks: what is accepted, cropping to what matters, and what empty masks score.
+"""Pairs of boolean masks: validation, cropping to their common bounding box, and the scores of empty masks.
 
 All metrics of this package take two boolean masks of one shape, 2-D or 3-D, and spacing in mm per axis. Empty masks
 never give NaN, nor a score that flatters:
@@ -11,7 +11,7 @@ never give NaN, nor a score that flatters:
 | some       | some  | as defined                | as defined     |
 
 The image diagonal is sqrt(sum((shape * spacing)^2)) in mm, of the whole array that was given. Since an empty pair
-counts as perfect, `summary.summarise` gives the mean over non-empty truths beside the mean over all.
+counts as perfect, `summary.summarise` gives the mean over non-empty truths along with the mean over all.
 """
 
 import math
@@ -29,7 +29,7 @@ Spacing = tuple[float, ...]
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A prediction and a truth, cropped to the bounding box of their union; what is measured does not change by it."""
+    """A prediction and a truth, cropped to the bounding box of their union, which changes no metric."""
 
     pred: Mask
     true: Mask
@@ -51,11 +51,11 @@ class MaskPair:
         return self.pred_count > 0 and self.true_count > 0
 
     def overlap(self, value: Callable[[], float]) -> float:
-        """`value()`, a share in [0, 1], or what the policy for empty masks says."""
+        """`value()`, a share in [0, 1], or the score of the policy for empty masks."""
         return value() if self.comparable else float(self.pred_count == self.true_count)
 
     def distance(self, value: Callable[[], float], spacing: Spacing) -> float:
-        """`value()`, a distance in mm, or what the policy for empty masks says."""
+        """`value()`, a distance in mm, or the distance of the policy for empty masks."""
         if self.comparable:
             return value()
         return 0.0 if self.pred_count == self.true_count else diagonal(self.shape, spacing)

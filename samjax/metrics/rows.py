@@ -1,4 +1,4 @@
-"""Rows of scores, one a slice and one a volume, and the scopes over which they are averaged.
+"""Rows of scores, one per slice and one per volume, and the scopes over which they are averaged.
 
 Scope `slice` holds the slices that a rule chose, as paper A scores them; `slice_all` every slice, empty ones included,
 as paper B's code does; `volume` whole scans in 3-D.
@@ -39,16 +39,16 @@ class Row:
     pred_pixels: int
     dice: float
     hd95: float
-    """In mm."""
+    """HD95 in mm."""
     surface_dice: float | None = None
-    """Normalised, at `TOLERANCE_MM`."""
+    """Normalised surface Dice at `TOLERANCE_MM`."""
     volume_similarity: float | None = None
     sensitivity: float | None = None
     precision: float | None = None
     lesion_dice: float | None = None
-    """Lesion-wise, as in BraTS 2023."""
+    """Lesion-wise Dice, as in BraTS 2023."""
     lesion_hd95: float | None = None
-    """Lesion-wise, as in BraTS 2023, in mm."""
+    """Lesion-wise HD95 in mm, as in BraTS 2023."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class CaseScores:
     """All rows of one region of a case."""
 
     slices: tuple[Row, ...]
-    """Every slice."""
+    """One row for every slice."""
     chosen: tuple[bool, ...]
-    """Which of them the scope `slice` holds."""
+    """For each of these rows, whether the scope `slice` holds it."""
     volume: Row
 
 
@@ -75,7 +75,7 @@ def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
 
 
 def prompt_source(prompt: str) -> str:
-    """Where the prompts of a row came from: "none" or "ground truth"."""
+    """The source of the prompts of a row: "none" or "ground truth"."""
     return "none" if prompt == "none" else "ground truth"
 
 

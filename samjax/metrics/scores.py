@@ -1,4 +1,4 @@
-"""What every slice and every volume is scored by: pixel counts, Dice and HD95."""
+"""The scores of every slice and every volume: pixel counts, Dice and HD95."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def score(pred: Mask, true: Mask, spacing: Sequence[float]) -> dict[str, float]:
         spacing: mm per axis.
 
     Raises:
-        ValueError: the masks or the spacing are not such.
+        ValueError: the masks or the spacing are not as described.
     """
     spacing = checked_spacing(spacing, pred)
     pair = mask_pair(pred, true)
@@ -35,13 +35,13 @@ def score_slices(pred: Mask, true: Mask, spacing: Sequence[float]) -> dict[str, 
 
     Args:
         pred, true: (n, rows, columns) bool.
-        spacing: mm along all three axes; only the last two bear on the result.
+        spacing: mm along all three axes; only the last two affect the result.
 
     Returns:
         The columns of `score`, each (n,): two of int64, two of float64.
 
     Raises:
-        ValueError: the masks or the spacing are not such.
+        ValueError: the masks or the spacing are not as described.
     """
     spacing = checked_spacing(spacing, pred)
     check_masks(pred, true, dims=(3,))

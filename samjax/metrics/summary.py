@@ -34,7 +34,7 @@ def summarise(values: ArrayLike, nonempty: ArrayLike, patients: Sequence[str] | 
     Args:
         values: (n,) one value per case.
         nonempty: (n,) bool, whether the truth of the case has any voxel of the region.
-        patients: (n,) whose case it is; every case its own patient if None.
+        patients: (n,) the patient of each case; every case is its own patient if None.
         seed: seed of the bootstrap.
 
     Raises:

@@ -1,7 +1,7 @@
 """Surfaces of masks: their elements with areas, the distances between two surfaces, and surface Dice.
 
 The surface lies between the voxel centres, as marching cubes (squares in 2-D) would draw it. All take boolean masks
-of one shape, 2-D or 3-D, and spacing in mm per axis; `masks` says what empty masks score.
+of one shape, 2-D or 3-D, and spacing in mm per axis; `masks` has the scores of empty masks.
 """
 
 from collections.abc import Sequence

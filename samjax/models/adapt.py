@@ -30,7 +30,7 @@ def adapt(
         base: all parameters of a SAM by stored path; the arrays are not changed.
         adaptation: what is added to the blocks.
         compute: how the model is computed.
-        patch_channels: build a new patch embedding for so many channels (paper B, section 3.1); None keeps the base's.
+        patch_channels: number of channels of a new patch embedding (paper B, section 3.1); None keeps the base's.
         patch_init: "random" as the paper, or "inflate": the mean of the RGB kernel, scaled so that equal (normalised)
             channels give what a grey picture gave. Both keep the base's bias.
         seed: the seed of everything that is drawn.

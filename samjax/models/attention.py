@@ -13,7 +13,7 @@ import jax.numpy as jnp
 DENSE_TOKENS = 1024
 """Grids with at most this many tokens form all scores at once."""
 CHUNK_TOKENS = 512
-"""The number of queries, about, that go through the chunked form together."""
+"""The approximate number of queries that go through the chunked form together."""
 FUSED_WIDTH = {False: 128, True: 256}
 """The widest heads that cuDNN's attention takes: before Hopper (compute capability 9.0), and from it on."""
 
@@ -123,7 +123,7 @@ def fused_attention(
     Args:
         q, k, v: (B, H, W, heads, d).
         rel_h, rel_w: (H, H, d) and (W, W, d), by query and key.
-        implementation: the implementation that `jax.nn.dot_product_attention` is to take.
+        implementation: the implementation that `jax.nn.dot_product_attention` uses.
     """
     batch, height, width, heads, dim = q.shape
     by_row = jnp.einsum("bhwnd,hkd->bhwnk", q, rel_h)

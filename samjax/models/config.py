@@ -66,7 +66,7 @@ class SamConfig:
 
     @property
     def block_spans(self) -> tuple[int, ...]:
-        """How many blocks of one kind follow each other in the group that repeats: (2, 1) in ViT-B, windowed first."""
+        """The number of blocks of one kind in each span of the group that repeats: (2, 1) in ViT-B, windowed first."""
         windows = self.block_windows
         period = next(
             period
@@ -78,7 +78,7 @@ class SamConfig:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What fine-tuning adds to the encoder's blocks (paper B, section 3.1)."""
+    """The modules that fine-tuning adds to the encoder's blocks (paper B, section 3.1)."""
 
     lora_rank: int = 0
     """Rank of the LoRA updates; 0 adds none."""
@@ -86,7 +86,7 @@ class Adaptation:
     """The update is scaled by alpha / rank; None means alpha = rank."""
     lora_targets: tuple[str, ...] = ("q", "k", "v", "mlp")
     slices: int = 1
-    """Contiguous slices a sample holds; above 1 every block attends across them."""
+    """Contiguous slices per sample; above 1 every block attends across them."""
 
     @property
     def lora_scale(self) -> float:
@@ -95,7 +95,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How the model is computed; changes speed and memory, not what is stored."""
+    """Options of the computation, which change speed and memory but not the stored parameters."""
 
     dtype: str = "float32"
     """The dtype of activations and matrix products. Parameters, norms and softmax stay float32."""
@@ -104,7 +104,7 @@ class ComputeConfig:
 
     @property
     def precision(self) -> str:
-        """Precision of matrix products: float32 means float32, where a GPU would else multiply in TF32."""
+        """Precision of matrix products; "float32" keeps a GPU from multiplying in TF32."""
         return "highest" if self.dtype == "float32" else "default"
 
 

@@ -9,8 +9,8 @@ from samjax.models.layers import gelu, linear, parameter
 class CrossSlice(nnx.Module):
     """The bias by slice distance, and the bottleneck that adds the attended depth features to the block.
 
-    The paper's equations to the letter would add x twice and change the pretrained features at the first step; here
-    x is counted once, and the last layer starts at zero, so a block starts as the pretrained one.
+    Taken literally, the paper's equations add x twice and change the pretrained features at the first step. Here x is
+    added once, and the last layer starts at zero, so that a block starts as the pretrained one.
     Parameters: bias (heads, 2 * slices - 1), down dim -> dim / 4, up dim / 4 -> dim.
     """
 
@@ -20,5 +20,5 @@ class CrossSlice(nnx.Module):
         self.up = linear(dim // 4, dim, dtype=dtype)
 
     def __call__(self, attended: jax.Array) -> jax.Array:
-        """(..., dim) depth features, after the block's own projection -> (..., dim) to add to the block."""
+        """Maps depth features (..., dim), after the block's own projection, to (..., dim) to add to the block."""
         return self.up(gelu(self.down(attended)))

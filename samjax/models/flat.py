@@ -1,6 +1,6 @@
 """Parameters by the names that files store them under.
 
-The encoder holds its blocks stacked, files name them one by one (`image_encoder/blocks/7/...`).
+The encoder holds its blocks stacked; files name them one by one (`image_encoder/blocks/7/...`).
 """
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 BlockSpans = tuple[int, ...]
-"""How many blocks follow each other in each span of a group, as `SamConfig.block_spans` says."""
+"""The number of blocks in each span of a group; see `SamConfig.block_spans`."""
 _BLOCK = re.compile(r"image_encoder/blocks/(\d+)/(.+)")
 
 
@@ -26,7 +26,7 @@ def flat_shapes(model: nnx.Module, chosen: nnx.filterlib.Filter = ...) -> dict[s
 
     Blocks are unstacked.
 
-    The model's `config` says its `block_spans`, here and in `from_flat`.
+    The `block_spans` come from the model's `config`, here and in `from_flat`.
     """
     # A zero-stride view of each shape: unstacking then only looks at shapes.
     views = {
@@ -53,7 +53,7 @@ def from_flat(model: nnx.Module, flat: dict[str, np.ndarray]) -> None:
 
 
 def stack_blocks(flat: Mapping[str, np.ndarray], spans: BlockSpans) -> dict[str, np.ndarray]:
-    """Makes the stacked entries that the encoder holds from stored ones, which are one a block.
+    """Makes the stacked entries that the encoder holds from stored ones, one per block.
 
     With the spans (2, 1), `image_encoder/blocks/7/x` becomes [2, 1] of `image_encoder/blocks/0/x`: the group from block
     6 on is number 2, and its first span has the blocks 6 and 7.

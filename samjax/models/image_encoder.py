@@ -1,8 +1,8 @@
-"""SAM's image encoder: a ViT with windowed and global attention, a neck, and room for adaptation.
+"""SAM's image encoder: a ViT with windowed and global attention, a neck, and optional adaptation.
 
 Blocks repeat in groups (ViT-B: windowed, windowed, global). One `lax.scan` runs over the groups, and in a group one
 over each span of blocks of a kind, so that a kind of block is compiled once, and the backward pass recomputes one block
-at a time. For that their parameters are stacked from loading on; `samjax.models.flat` is the one way between the
+at a time. Their parameters are therefore stacked from loading on; only `samjax.models.flat` converts between the
 stored names (`blocks/3/...`) and the stacked ones.
 """
 
@@ -39,7 +39,7 @@ class Attention(nnx.Module):
         self.window = window
 
     def project(self, h: jax.Array) -> jax.Array:
-        """(B, Z, H, W, dim) -> queries, keys and values, (B, Z, H, W, 3, heads, head_dim)."""
+        """Queries, keys and values: (B, Z, H, W, dim) -> (B, Z, H, W, 3, heads, head_dim)."""
         qkv = self.qkv(h).reshape(*h.shape[:-1], 3, h.shape[-1])
         for target, lora in self.lora.items():
             qkv = qkv.at[..., "qkv".index(target), :].add(lora(h))
@@ -179,7 +179,7 @@ class ImageEncoder(nnx.Module):
         """All blocks in their order, on tokens (B, Z, h, w, dim).
 
         Returns:
-            The same shape, and with `intermediates` what each span's blocks put out, (groups, span, B, Z, h, w, dim).
+            The same shape, and with `intermediates` the outputs of each span's blocks, (groups, span, B, Z, h, w, dim).
         """
         spans = [nnx.split(blocks) for blocks in self.blocks]
         # The backward pass recomputes what takes much memory for its time: norms, projections to queries,

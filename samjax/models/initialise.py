@@ -1,8 +1,8 @@
-"""Initial values drawn by path with NumPy, for parameters that no weight file gives: the one source of them.
+"""Initial values drawn by path with NumPy for parameters that no weight file gives; their only source.
 
 Most kernels have a deviation of 1 / sqrt(fan-in) (LeCun et al. 1998). Some differ, so that a SAM can be trained from
 here in the time that two cores have. No program is compiled to draw them. Each value depends on the seed and its own
-path alone, whatever else is drawn.
+path alone.
 """
 
 import re
@@ -41,7 +41,7 @@ def _wavelengths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _identity(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A 3 x 3 convolution that hands each token on, nearly: what a token knows of its place would blur otherwise."""
+    """A 3 x 3 convolution close to the identity; a random one would blur the position of each token."""
     kernel = 0.1 * rng.standard_normal(shape, np.float32) * np.float32(np.prod(shape[:-1]) ** -0.5)
     kernel[1, 1] += np.eye(*shape[2:], dtype=np.float32)
     return kernel

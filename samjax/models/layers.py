@@ -1,7 +1,7 @@
-"""Small layers that several parts of the models share, and how any layer gets its parameters.
+"""Small layers that several parts of the models share, and the declaration of their parameters.
 
 A module is built without values: its parameters are shapes until `samjax.models.flat.from_flat` sets them, from a
-weights file or from `samjax.models.initialise`. So nothing is drawn that is thrown away, and there is one source of
+weights file or from `samjax.models.initialise`. No values are drawn only to be replaced, and there is one source of
 initial values.
 """
 
@@ -17,8 +17,8 @@ from jax.typing import DTypeLike
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, as SAM uses everywhere but in the two-way transformer.
 
-    Through erf and in float32, as PyTorch computes it: JAX's own, through erfc, takes several times as long to
-    differentiate, and in bfloat16 1 + erf would lose the negative tail.
+    It uses erf in float32, as PyTorch does: JAX's own uses erfc, which takes several times as long to differentiate,
+    and in bfloat16 1 + erf would lose the negative tail.
     """
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
@@ -31,7 +31,7 @@ def resize(x: jax.Array, height: int, width: int) -> jax.Array:
 
 
 class _NoRngs:
-    """Takes the place of `nnx.Rngs` where nothing is drawn."""
+    """A substitute for `nnx.Rngs` where nothing is drawn."""
 
     def params(self) -> None:
         return None

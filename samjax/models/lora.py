@@ -31,7 +31,7 @@ class LoRA(nnx.Module):
 
 @jax.custom_vjp
 def _expand(reduced: jax.Array, b: jax.Array) -> jax.Array:
-    """reduced (..., rank) @ b (rank, out).
+    """The product of `reduced` (..., rank) and b (rank, out).
 
     JAX's own gradient of b transposes the gradient of all tokens, which takes long on CPUs; this one transposes the
     few columns of `reduced`.

@@ -1,7 +1,7 @@
 """SAM's prompt encoder: clicks, boxes and masks to tokens and a dense map.
 
-Prompts have static shapes: every prompt has the same number of slots, and the label of a slot says what it holds.
-SAM appends one "not a point" token where there are clicks and no box. Surplus ones are not harmless, so a slot that
+Prompts have static shapes: every prompt has the same number of slots, and the label of a slot tells its content.
+SAM appends one "not a point" token where there are clicks and no box. Surplus tokens change the masks, so a slot that
 holds nothing is `EMPTY` and is masked out of every attention of the decoder.
 """
 
@@ -79,7 +79,7 @@ class RandomPositions(nnx.Module):
         self.positional_encoding_gaussian_matrix = Buffer(jax.ShapeDtypeStruct((2, dim // 2), jnp.float32))
 
     def __call__(self, coords: jax.Array) -> jax.Array:
-        """(..., 2) as (x, y) in [0, 1] -> (..., dim)."""
+        """Encodes positions (x, y) in [0, 1]: (..., 2) -> (..., dim)."""
         # "highest": the phases are large, and a rounded product would move the sines visibly.
         phases = jnp.matmul(2 * coords - 1, self.positional_encoding_gaussian_matrix[...], precision="highest")
         phases = 2 * np.pi * phases
@@ -119,7 +119,7 @@ class PromptEncoder(nnx.Module):
             image_size: (height, width) in pixels of the encoder's input.
 
         Returns:
-            Tokens (B, P, N, dim) and (B, P, N) bool: which slots hold something.
+            Tokens (B, P, N, dim) and (B, P, N) bool, True for slots that hold something.
         """
         height, width = image_size
         labels = prompts.labels[..., None]

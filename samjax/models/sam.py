@@ -36,7 +36,7 @@ class Sam(nnx.Module):
         self.adaptation = adaptation
 
     def encode(self, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-        """(B, Z, H, W, channels) in [0, 255] -> embeddings (B, Z, H / patch, W / patch, out_dim).
+        """Encodes pictures (B, Z, H, W, channels) in [0, 255] to embeddings (B, Z, H / patch, W / patch, out_dim).
 
         `valid` (B, Z) is False for padding slices. Raises ValueError if Z is above the slices the model was built for.
         """
@@ -57,7 +57,7 @@ class Sam(nnx.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Masks for P prompts on each of B embeddings (B, h, w, out_dim).
 
-        `masks` (B, P, 4h, 4w) are logits of an earlier prediction, where `has_mask` (B, P) says so.
+        `masks` (B, P, 4h, 4w) are logits of an earlier prediction, used where `has_mask` (B, P) is True.
 
         Returns:
             Logits (B, P, M, 4h, 4w) at a quarter of the input's side and predicted IoU (B, P, M).

@@ -25,7 +25,7 @@ class DownsampledAttention(nnx.Module):
         self.heads = heads
 
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, key_valid: jax.Array | None = None) -> jax.Array:
-        """q (B, Pq, Nq, dim), k and v (B, Pk, Nk, dim) with Pq and Pk equal or 1 -> (B, P, Nq, dim).
+        """Attention of q (B, Pq, Nq, dim) to k and v (B, Pk, Nk, dim), with Pq and Pk equal or 1 -> (B, P, Nq, dim).
 
         `key_valid` (B, P, Nk) bool is False for keys that nothing attends to; not every key of a row may be.
         """

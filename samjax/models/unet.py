@@ -32,7 +32,7 @@ class UNetConfig:
     convs_per_stage: int = 2
 
     block_spans: ClassVar[BlockSpans] = ()
-    """No parameters are stacked: the stored ones are the model's."""
+    """Block spans for `samjax.models.flat`; none, since no parameters are stacked."""
 
     @property
     def supervised(self) -> int:
@@ -43,8 +43,8 @@ class UNetConfig:
 def standardise(images: jax.Array) -> jax.Array:
     """Each picture's channels by their z-score over the pixels that are not zero, which stay zero.
 
-    (B, H, W, C) of any real dtype -> float32. nnU-Net takes the z-score over the whole scan; a picture alone is all
-    that is known here. A deviation below one grey level counts as one.
+    (B, H, W, C) of any real dtype -> float32. nnU-Net takes the z-score over the whole scan; here only the picture is
+    known. A deviation below one grey level counts as one.
     """
     images = images.astype(jnp.float32)
     tissue = images != 0

@@ -28,15 +28,15 @@ class RunConfig:
     data: dict[str, str]
     """Folder of each domain, by the domain's name."""
     base_path: str
-    """Where the base weights were: a path, or the name of weights that samjax makes; empty for the U-Net."""
+    """The place of the base weights: a path, or the name of weights that samjax makes; empty for the U-Net."""
     base_sha256: str
-    """The sha256 by which the base weights are known; empty for the U-Net."""
+    """The sha256 of the base weights; empty for the U-Net."""
     architecture: SamConfig | None
     """Architecture of the base weights; None for the U-Net, which has none."""
     native: int
     """Side in pixels of the square that slices are padded to."""
     samples: int | None = None
-    """Samples of a step over all devices; None in runs of before this was noted."""
+    """Samples of a step over all devices; None in runs of versions that did not record it."""
 
     def to_json(self) -> str:
         """The text of config.json."""
@@ -67,7 +67,7 @@ class RunConfig:
 
     @property
     def adaptation(self) -> Adaptation:
-        """What the run's strategy adds to the encoder."""
+        """The modules that the run's strategy adds to the encoder."""
         options, strategy = self.options, find_strategy(self.options.strategy)
         targets = tuple(part.strip() for part in options.lora_targets.split(","))
         return Adaptation(
@@ -79,12 +79,12 @@ class RunConfig:
 
     @property
     def block_spans(self) -> BlockSpans:
-        """How the model stacks its encoder's blocks (`SamConfig.block_spans`); a U-Net stacks nothing."""
+        """The stacking of the encoder's blocks (`SamConfig.block_spans`); a U-Net stacks nothing."""
         return self.architecture.block_spans if self.architecture else UNetConfig.block_spans
 
     @property
     def prompts_seen(self) -> tuple[str, ...]:
-        """The kinds of prompt that the run trains with; `mask` where further clicks come with the mask before them."""
+        """The run's kinds of prompt; `mask` is one of them if further clicks come with the mask before them."""
         kinds = PromptMix.parse(self.options.prompt).kinds
         pictures = find_strategy(self.options.strategy).family == "pictures"
         masks = self.options.clicks > 1 and ("point" in kinds or pictures)
@@ -92,7 +92,7 @@ class RunConfig:
 
     @property
     def compute(self) -> ComputeConfig:
-        """How the run computes its model."""
+        """The options of the model's computation."""
         return ComputeConfig(self.options.dtype, self.options.remat)
 
 

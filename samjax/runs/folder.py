@@ -40,7 +40,7 @@ def check_folder(wanted: Path | None) -> None:
 
 
 def new_run_folder(wanted: Path | None, strategy: str) -> Path:
-    """Creates the folder of a new run; without a `wanted` one, of a name that no other run has.
+    """Creates the folder of a new run; without a `wanted` one, under a name that no other run has.
 
     Raises:
         UserError: the folder holds a run already, or cannot be created.
@@ -70,7 +70,7 @@ def _new_name(name: str) -> Path:
 
 
 def point_latest(folder: Path) -> None:
-    """Makes runs/latest a link to `folder`; where that cannot be written, says so and goes on."""
+    """Makes runs/latest a link to `folder`; prints a warning if that cannot be written."""
     link = RUNS / f".latest-{os.getpid()}"
     try:
         RUNS.mkdir(exist_ok=True)
@@ -82,7 +82,7 @@ def point_latest(folder: Path) -> None:
 
 
 def find_run(folder: Path | None) -> Path:
-    """The run folder meant: `folder`, or the newest run.
+    """The folder of the run asked for: `folder`, or the newest run.
 
     Raises:
         UserError: there is none, or it holds no run.
@@ -117,14 +117,14 @@ def channels_of(folder: Path, config: RunConfig) -> Channels:
 
 
 def what_next(folder: Path) -> str:
-    """What to type after a run has ended."""
+    """The commands to type after a run has ended."""
     if (folder / WEIGHTS).exists():
         return f"fine-tune from it: {command('train', '--strategy', 'lora4ch', '--weights', folder / WEIGHTS)}"
     return f"score it on its test patients: {command('eval', '--run', folder)}"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file or none."""
+    """Writes a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text)
 

@@ -1,4 +1,4 @@
-"""The model of a run before its first step, what of it trains, and the base weights that it starts from."""
+"""The model of a run before its first step, its trainable parameters, and the base weights that it starts from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def build_model(config: RunConfig, base: dict[str, np.ndarray]) -> Sam | UNet:
-    """The model of a run before its first step: the base weights and what the strategy adds, or a U-Net."""
+    """The model of a run before its first step: the base weights and the strategy's new modules, or a U-Net."""
     options, strategy = config.options, find_strategy(config.options.strategy)
     if strategy.family == "unet":
         return random_unet(_unet_config(config), config.compute, options.seed)
@@ -44,7 +44,7 @@ def abstract_model(config: RunConfig) -> Sam | UNet:
 
 
 def trained_shapes(config: RunConfig, model: Sam | UNet, stages: int | None = None) -> Shapes:
-    """Every parameter of a run's (abstract) `model` that its first `stages` stages train; None: all stages."""
+    """Shapes of the parameters of a run's (abstract) `model` that its first `stages` stages train; None: all stages."""
     strategy = find_strategy(config.options.strategy)
     shapes: Shapes = {}
     for stage in range(len(strategy.stages) if stages is None else stages):
@@ -69,10 +69,10 @@ def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) ->
     """The base weights that the run in `folder` was trained on.
 
     Args:
-        weights: where they are now; None: where they were.
+        weights: their new place; None: the place that the run recorded.
 
     Raises:
-        UserError: they are missing, or others than those that the run was trained on.
+        UserError: they are missing, or are not those that the run was trained on.
     """
     source = weights or config.base_path
     base = load_base(source)

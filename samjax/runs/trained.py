@@ -1,4 +1,4 @@
-"""What a run has trained: writing it, and reading it together with the base weights."""
+"""The trained parameters of a run: writing them, and reading them together with the base weights."""
 
 import hashlib
 import json
@@ -32,14 +32,14 @@ CHECKSUM = "checksum"
 
 
 def final_of(trained: Trained) -> dict[str, np.ndarray]:
-    """The average if there is one, else the last weights; nothing if nothing is trained."""
+    """The average if there is one, else the last weights; empty if nothing is trained."""
     return trained.get(AVERAGE) or trained.get(LAST) or {}
 
 
 def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None) -> None:
-    """Writes final.safetensors: what was trained, by stored path, under `last/` and, if averaged, `average/`.
+    """Writes final.safetensors: the trained parameters, by stored path, under `last/` and, if averaged, `average/`.
 
-    `step` is how many steps the run took. Pretraining also leaves weights.safetensors, mostly in half precision, which
+    `step` is the number of steps of the run. Pretraining also writes weights.safetensors, mostly in float16, which
     `--weights` takes.
     """
     metadata = {
@@ -61,7 +61,7 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
 
 
 def ended_at(folder: Path, step: int) -> bool:
-    """Whether the run has ended with this step: its final.safetensors says so, or was written before it could."""
+    """Whether the run has ended with this step, by its final.safetensors; one without a step counts as ended."""
     path = folder / FINAL
     return path.is_file() and read_safetensors(path)[1].get(STEP, str(step)) == str(step)
 
@@ -77,12 +77,12 @@ def _halved(path: str, x: np.ndarray) -> np.ndarray:
 
 
 def save_stage(folder: Path, number: int, trained: Trained) -> None:
-    """Writes what the first `number` stages have trained."""
+    """Writes the parameters that the first `number` stages have trained."""
     _write_trained(_stage_file(folder, number), trained, {"format": "samjax-stage"})
 
 
 def load_stage(folder: Path, number: int) -> Trained:
-    """What the first `number` stages have trained; nothing where that is none.
+    """The parameters that the first `number` stages have trained; empty for 0.
 
     Raises:
         UserError: the file is missing or damaged, or holds other tensors than these stages train.
@@ -106,19 +106,19 @@ class TrainedWeights:
     base: dict[str, np.ndarray]
     trained: dict[str, np.ndarray]
     prompts: tuple[str, ...]
-    """Kinds of prompts that the run saw."""
+    """Kinds of prompt that the run was trained with."""
 
 
 def load_trained(folder: Path, weights: str | None = None, average: bool = True) -> tuple[RunConfig, TrainedWeights]:
     """A finished run's configuration and weights.
 
     Args:
-        weights: where the base weights are now; None: where they were.
+        weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
 
     Raises:
         UserError: the run is not finished; its final.safetensors is damaged, holds other tensors than the run trains,
-            or was written by another run; or the base weights are missing or others.
+            or was written by another run; or the base weights are missing or are not the run's.
     """
     config = read_config(folder)
     final = folder / FINAL
@@ -160,9 +160,9 @@ def _write_trained(path: Path, trained: Trained, metadata: dict[str, str]) -> No
 
 
 def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> tuple[Trained, dict[str, str]]:
-    """What the first `stages` stages (None: all) of a run have trained, and the file's metadata.
+    """The parameters that the first `stages` stages (None: all) of a run have trained, and the file's metadata.
 
-    Files written before there were checksums are read without them; they may also hold the whole model.
+    Files of versions without checksums are read without them; they may also hold the whole model.
 
     Raises:
         UserError: the file is damaged, lacks a trained parameter or holds another one, in another shape, or with

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written by Orbax."""
+"""Checkpoints of a run, written and read by Orbax."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ from samjax.training.distributed import broadcast, errors_shared, from_writer, i
 from samjax.training.step import TrainState
 
 KEEP = 2
-"""The number of newest checkpoints that are kept, beside the best by validation."""
+"""The number of newest checkpoints that are kept, in addition to the best by validation."""
 
 Host = dict[str, Any]
 
@@ -45,7 +45,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path):
-        """Nothing in `folder` changes before the first `save`."""
+        """Opens the checkpoints in `folder`; nothing in it changes before the first `save`."""
         self._folder = folder
         self._best = _Best()
         self._damaged: list[int] = []
@@ -59,7 +59,7 @@ class Checkpoints:
         return ocp.CheckpointManager(self._folder.absolute(), options=options)
 
     def _written(self) -> ocp.CheckpointManager:
-        """The manager that saves; made with the first save, which also removes what was damaged or never finished."""
+        """The manager that saves; made at the first save, which also removes damaged and unfinished checkpoints."""
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)  # Orbax makes none where not all processes take part
             self._writer = self._opened(
@@ -72,9 +72,9 @@ class Checkpoints:
         return self._writer
 
     def save(self, state: TrainState, host: Host) -> None:
-        """Saves a state without device axis under its step; a step that is there already is left as it is.
+        """Saves a state without device axis under its step; a step that is already saved is left as it is.
 
-        Of the host state, `best_step` names the checkpoint that is kept for its validation.
+        `best_step` in the host state names the checkpoint that is kept for its validation score.
         """
         if not is_writer():
             return
@@ -90,10 +90,10 @@ class Checkpoints:
     def restore(self, like: Callable[[Host], TrainState]) -> tuple[TrainState, Host] | None:
         """The newest checkpoint that can be read: its state and host state; None if there is none at all.
 
-        Damaged newer ones are named on stderr, and deleted with the next save: they will be written again.
+        Damaged newer ones are reported on stderr, and deleted at the next save, since they will be written again.
 
         Args:
-            like: gives a state of the checkpoint's structure, from its host state.
+            like: makes a state of the checkpoint's structure, from its host state.
 
         Raises:
             UserError: there are checkpoints, but none can be read.
@@ -143,19 +143,19 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(plain)), host
 
     def wait(self) -> None:
-        """Waits for what is being saved."""
+        """Waits for the save in progress."""
         if self._writer is not None:
             self._writer.wait_until_finished()
 
     def close(self) -> None:
-        """Waits for what is being saved, and frees what saving needs."""
+        """Waits for the save in progress, and frees the resources of saving."""
         self.wait()
         if self._writer is not None:
             self._writer.close()
 
 
 class _OtherLayout(ValueError):
-    """A checkpoint of parameters that this version does not have, or has in another order."""
+    """The checkpoint has parameters that this version does not have, or has in another order."""
 
 
 class _Best:
@@ -169,13 +169,13 @@ class _Best:
 
 
 def _layout_crc32(state: TrainState) -> int:
-    """CRC-32 of the trainable arrays' names and shapes: of their vector, Orbax would see the length alone."""
+    """CRC-32 of the trainable arrays' names and shapes, since Orbax sees only the length of their vector."""
     layout = state.trainable.layout
     return zlib.crc32(json.dumps([layout.names(), layout.shapes]).encode())
 
 
 def _checksum(plain: dict[str, Any], host: Host) -> int:
-    """CRC-32 of all that a checkpoint holds: what Orbax stores does not show a flipped bit by itself."""
+    """CRC-32 of everything in a checkpoint, since Orbax does not detect a flipped bit."""
     value = zlib.crc32(json.dumps(host, sort_keys=True).encode())
     for leaf in jax.tree.leaves(plain):
         value = zlib.crc32(np.ascontiguousarray(leaf), value)

@@ -1,8 +1,8 @@
-"""Several processes training as one: how they meet, and how they agree on what is not in the pmapped steps.
+"""Several processes training as one: how they connect, and how they agree on values outside the pmapped steps.
 
 Every process runs the same program on its own devices and its own share of the data; process 0 writes the files.
-What is called here with more than one process must be called by all of them, in the same order. With one process
-nothing waits and nothing is sent.
+With more than one process, all of them must call these functions in the same order. With one process nothing waits
+and nothing is sent.
 """
 
 import json
@@ -27,22 +27,22 @@ T = TypeVar("T")
 Tree = TypeVar("Tree")
 
 START_SECONDS = 300
-"""How long the processes wait for one another when they start."""
+"""Seconds that the processes wait for one another when they start."""
 END_SECONDS = 30
-"""How long a process that ends, by an error for instance, waits for the others before it ends them too."""
+"""Seconds that a process that ends, by an error for instance, waits for the others before it ends them too."""
 
 
 def start(coordinator: str | None, count: int | None, index: int | None) -> None:
     """Joins the processes of this training; must come before anything else that asks JAX for devices.
 
-    Without flags these are the tasks of a SLURM step, of mpirun or of an indexed Kubernetes job, and a process that
-    none of them started, or started alone, trains alone. A SLURM allocation by itself means nothing: a notebook or
-    shell within it is one process.
+    Without flags the processes are the tasks of a SLURM step, of mpirun or of an indexed Kubernetes job; a process that
+    none of them started, or started alone, trains alone. A SLURM allocation alone does not count: a notebook or shell
+    within it is one process.
 
     Args:
         coordinator: HOST:PORT of process 0.
-        count: number of processes; 1 trains alone, whatever started it.
-        index: of this process.
+        count: number of processes; 1 trains alone, even under a launcher.
+        index: index of this process.
 
     Raises:
         UserError: the flags do not fit together, the processes do not meet, or their devices differ in number.
@@ -78,17 +78,17 @@ def _check(coordinator: str | None, count: int | None, index: int | None) -> Non
 
 @dataclass(frozen=True)
 class _Launch:
-    """What a launcher tells a process that it started among others; None: JAX will ask."""
+    """The settings that a launcher gives a process that it started among others; JAX finds those that are None."""
 
     launcher: str
     count: int | None
     index: int | None
     alone: bool
-    """The only one on its machine."""
+    """Whether it is the only process on its machine."""
 
 
 def _launch() -> _Launch | None:
-    """In JAX's own order; from the variables that tell tasks from allocations, which JAX does not."""
+    """The launch of this process; asks in JAX's order, but by variables that distinguish tasks from allocations."""
     environment = os.environ
     if (count := int(environment.get("OMPI_COMM_WORLD_SIZE", 1))) > 1:
         alone = environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
@@ -141,7 +141,7 @@ def _meet(coordinator: str | None, count: int | None, index: int | None, launch:
 
 
 def _check_port(coordinator: str) -> None:
-    """JAX may crash where the port is taken."""
+    """Checks that the port is free, since JAX may crash if it is taken."""
     try:
         socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
     except OSError as error:
@@ -160,12 +160,12 @@ def _check_devices() -> None:
 
 
 def is_writer() -> bool:
-    """Whether this process writes the run's files and talks to the user."""
+    """Whether this process writes the run's files and prints messages."""
     return jax.process_index() == 0
 
 
 def gathered(array: np.ndarray) -> np.ndarray:
-    """(processes, ...): the arrays, of one shape and dtype, that the processes give; bit for bit."""
+    """The arrays of all processes, of one shape and dtype, bit for bit: (processes, ...)."""
     array = np.asarray(array)
     if jax.process_count() == 1:
         return array[None]
@@ -174,7 +174,7 @@ def gathered(array: np.ndarray) -> np.ndarray:
 
 
 def _sent(data: np.ndarray) -> jax.Array:
-    """(devices, bytes) of what all processes send; returns before it has arrived."""
+    """The bytes that all processes send, (devices, bytes); returns before they have arrived."""
     split, gather = _gather()
     local = np.tile(data, (jax.local_device_count(), 1))
     return gather(jax.make_array_from_process_local_data(split, local))
@@ -198,7 +198,7 @@ def _gathered_texts(text: str) -> list[str]:
 
 
 def barrier(name: str) -> None:
-    """Waits until all processes are here."""
+    """Waits until all processes call it."""
     names = _gathered_texts(name)
     if len(set(names)) > 1:
         raise RuntimeError(f"the processes are at different places: {', '.join(names)}")
@@ -208,7 +208,7 @@ def barrier(name: str) -> None:
 def errors_shared() -> Iterator[None]:
     """Raises the UserError of one process on all of them, so that none waits for one that gave up.
 
-    Nothing within may wait for other processes.
+    Code within may not wait for other processes.
     """
     message, cause = "", None
     try:
@@ -223,7 +223,7 @@ def errors_shared() -> Iterator[None]:
 
 
 def from_writer(make: Callable[[], T]) -> T:
-    """What `make` returns on process 0, which alone runs it, as JSON carries it; its UserError is raised on all."""
+    """The result of `make`, which only process 0 runs, passed on as JSON; its `UserError` is raised on all."""
     text = ""
     with errors_shared():
         if is_writer():
@@ -232,15 +232,15 @@ def from_writer(make: Callable[[], T]) -> T:
 
 
 def broadcast(tree: Tree) -> Tree:
-    """Process 0's arrays on all processes; the others give arrays of the same shapes and dtypes. As NumPy arrays."""
+    """Process 0's arrays on all processes, as NumPy arrays; the others give arrays of the same shapes and dtypes."""
     return multihost_utils.broadcast_one_to_all(tree)
 
 
 class Vote:
-    """Whether any process wants something, such as to stop, asked at every step without holding up training.
+    """Whether any process has a request, such as to stop; asked at every step without holding up training.
 
-    With several processes the answer is that to the question before, which has arrived with that step's results; it
-    is the same on all of them.
+    With several processes the answer is that of the previous call, which has arrived with that step's results; it is
+    the same on all of them.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How the samples of a step are shared among the devices, now and when a run goes on elsewhere.
+"""Division of the samples of a step among the devices, also when a run is resumed on other devices.
 
 A run's step takes a number of samples that never changes: its schedule, its position in the data and its random
 numbers count in them. On fewer devices each takes several micro-batches one after the other.

@@ -1,4 +1,4 @@
-"""Training from start to end, top to bottom."""
+"""Training from start to end; read it from top to bottom."""
 
 import signal
 from collections.abc import Callable, Collection
@@ -60,12 +60,12 @@ def train(options: TrainOptions, given: Collection[str] | None = None) -> Path:
     """Trains a new run, or continues one, and returns its folder.
 
     Args:
-        options: of the run; with `resume` those of the run count, and what is given must agree with them.
-        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+        options: options of the run; with `resume` those of the run count, and the given ones must agree with them.
+        given: names of the options that the user gave, also if they equal the default; None: those that differ from it.
 
     Raises:
-        UserError: the options, weights or data cannot be used; a new run was not created, and of one that was to
-            go on nothing has changed.
+        UserError: the options, weights or data cannot be used; a new run was not created, and a resumed run was not
+            changed.
         Stopped: a signal asked for the end; a checkpoint was saved.
     """
     session = None if options.resume else new_session(options, given, check)
@@ -97,7 +97,7 @@ class Stage:
 def plan_stages(data: MapDataset, options: TrainOptions, count: int, begun: "Progress | None" = None) -> list[Stage]:
     """The stages of a run: each takes --epochs, or --max-steps, and begins with an epoch of its own.
 
-    Where one has `begun`, the stages before it are done, and it keeps its begin.
+    If one has `begun`, the stages before it are done, and it keeps its first step.
     """
     first, step, epoch = (0, 0, 0) if begun is None else (begun.stage, begun.first_step, begun.first_epoch)
     stages = []
@@ -114,7 +114,7 @@ def plan_stages(data: MapDataset, options: TrainOptions, count: int, begun: "Pro
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands besides its training state; goes into checkpoints as JSON."""
+    """The progress of a run besides its training state; stored in checkpoints as JSON."""
 
     stage: int
     first_step: int
@@ -123,11 +123,11 @@ class Progress:
     """The epoch with which the stage began."""
     epoch: int
     samples: int
-    """The place in the epoch: how many of its samples have been shown."""
+    """The place in the epoch: the number of its samples that have been shown."""
     lr: float | None
-    """The highest learning rate before the averaging; None until the finder has been asked."""
+    """The highest learning rate before the averaging; None until the finder has run."""
     averaging: tuple[int, int] | None = None
-    """The first step and the cycle of the averaging that the average's weights belong to; None: no average."""
+    """The first step and the cycle of the averaging to which the average belongs; None: no average."""
     best: float | None = None
     """The best validation score so far."""
     best_step: int | None = None
@@ -144,7 +144,7 @@ class _Tools:
     vote: Vote
 
     def settle(self) -> None:
-        """Lets the run's files change: of one that goes on, only once it is sure that it can."""
+        """Opens the log and writes a resumed run's configuration; called once it is certain that the run can go on."""
         self.log.begin()
         if self.session.resumed and is_writer():
             write_text(self.session.folder / CONFIG, self.session.config.to_json())
@@ -184,16 +184,16 @@ def _train(session: Session, stop: StopRequest) -> None:
 
 
 def _progress(host: dict) -> Progress:
-    """What a checkpoint's JSON says."""
+    """The progress in a checkpoint's JSON."""
     averaging = host["averaging"]
     return Progress(**{**host, "averaging": None if averaging is None else tuple(averaging)})
 
 
 def _finished(session: Session, stages: list[Stage], done: int) -> bool:
-    """Whether a run that is to go on has ended already, which it says.
+    """Whether a run to be resumed has ended already, in which case a message is printed.
 
     Raises:
-        UserError: it has taken more steps than it is to take.
+        UserError: it has taken more steps than the options allow.
     """
     folder, end = session.folder, stages[-1].end_step
     if done > stages[0].end_step:
@@ -215,7 +215,7 @@ def _finished(session: Session, stages: list[Stage], done: int) -> bool:
 def _with_this_plan(
     state: TrainState, progress: Progress, stage: Stage, options: TrainOptions
 ) -> tuple[TrainState, Progress]:
-    """The state without an average of weights that another plan averaged: a longer run's average is of its own end."""
+    """The state without an average that belongs to another plan, since a longer run averages only its own end."""
     plan = None if progress.lr is None else _averaging_of(stage, options, progress.lr)
     if plan == progress.averaging:
         return state, progress
@@ -224,33 +224,33 @@ def _with_this_plan(
 
 
 def _averaging_of(stage: Stage, options: TrainOptions, lr: float) -> tuple[int, int] | None:
-    """When a stage averages, as a checkpoint notes it: first step of the run, and cycle."""
+    """The averaging of a stage as checkpoints record it: the first step in the run, and the cycle."""
     averaging = make_averaging(options, stage.steps, lr)
     return None if averaging.start is None else (stage.first_step + averaging.start, averaging.cycle)
 
 
 def _with_given_rate(progress: Progress, options: TrainOptions) -> Progress:
-    """The learning rate of the options, which --allow-changes may have changed, where no finder decides."""
+    """The progress with the learning rate of the options, perhaps a changed one, unless a finder decides the rate."""
     fixed = options.lr != "auto" and options.lr_finder_every is None
     return replace(progress, lr=options.lr) if fixed else progress
 
 
 def _on_writer(write: Callable[[], None]) -> None:
-    """Lets one process write, and all go on when it is done."""
+    """Lets one process write while the others wait."""
     if is_writer():
         write()
     barrier("written")
 
 
 def _state_of(session: Session, host: dict) -> TrainState:
-    """A state of the structure that the stage of a checkpoint trains."""
+    """A state with the structure of the stage of a checkpoint."""
     model = build_model(session.config, session.base)
     _, trainable, _ = nnx.split(model, trainable_filter(session.strategy, host["stage"]), ...)
     return initial_state(trainable, make_transform(session.options))
 
 
 def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[TrainState, Progress] | None) -> Trained:
-    """Trains one stage on top of what earlier ones trained; returns all that is trained by then."""
+    """Trains one stage on top of the earlier ones; returns all parameters trained so far."""
     session, options, folder = tools.session, tools.session.options, tools.session.folder
     model = build_model(session.config, session.base)
     from_flat(model, final_of(earlier))
@@ -322,12 +322,12 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
 
 
 def _shown(progress: Progress, place: dict[str, int], session: Session) -> Progress:
-    """The progress at a place in the data, which is counted in samples: the same whatever devices share a step."""
+    """The progress at a place in the data, which is counted in samples and so does not depend on the devices."""
     return replace(progress, epoch=place["epoch"], samples=place["index"] * session.config.samples)
 
 
 def stage_title(session: Session, stage: Stage) -> str:
-    """What a run, or one of its stages, is."""
+    """Result of a run, or of one of its stages."""
     count = len(session.strategy.stages)
     of = f", stage {stage.number + 1} of {count}" if count > 1 else ""
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
@@ -347,7 +347,7 @@ def _dispatched(
 
 
 def _finder_due(options: TrainOptions, stage: Stage, local: int, progress: Progress) -> bool:
-    """At the start of an epoch: where no rate is known yet, and every so many epochs until the averaging begins."""
+    """Whether the finder runs at the start of an epoch: if no rate is known yet, and at intervals until averaging."""
     if progress.samples:
         return False
     if progress.lr is None:
@@ -360,7 +360,7 @@ def _finder_due(options: TrainOptions, stage: Stage, local: int, progress: Progr
 def _ask_finder(
     tools: _Tools, run: TrainStep, state: TrainState, frozen: nnx.State, progress: Progress, step: int
 ) -> float:
-    """The finder's learning rate, from a copy of the state and the batches to come; nothing of the run changes."""
+    """The finder's learning rate, from a copy of the state and the coming batches; the run itself does not change."""
     trial = replicate(unreplicate(state))
     index = progress.samples // tools.session.config.samples
     with tools.data.to_iter(start=(progress.epoch, index)) as batches:
@@ -387,9 +387,9 @@ def _ask_finder(
 
 
 def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int, epoch: int) -> float | None:
-    """Scores the last weights and, where there is one, their average; returns the score of what eval would take.
+    """Scores the last weights and their average if there is one; returns the score of the weights that eval would take.
 
-    None where there is nothing to score.
+    The result is None if there is nothing to score.
     """
     folder = tools.session.folder
     if task.validate is None:
@@ -411,7 +411,7 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
 
 
 def _all_trained(earlier: Trained, state: TrainState, session: Session) -> Trained:
-    """What stages so far have trained: the last weights and, if averaged, the average."""
+    """The parameters trained by the stages so far: the last weights and, if averaged, the average."""
     spans = session.config.block_spans
     before = final_of(earlier)
     trained = {"last": before | to_flat(state.trainable.tree(), spans)}

@@ -1,4 +1,4 @@
-"""The learning-rate finder: a sweep of rising rates, one step at each, and the rate that its losses suggest.
+"""The learning-rate finder: a sweep of rising rates, one step at each, and the rate suggested by its losses.
 
 Smith 2017, "Cyclical learning rates for training neural networks"; paper A runs it every 5 epochs.
 """
@@ -15,18 +15,18 @@ from samjax.figures.sweep import draw_sweep
 from samjax.files import replacing
 
 BETA = 0.8
-"""Weight of the past in the smoothing, which runs forwards and backwards: it averages about 11 steps, which are 0.8 of
-a decade in the default sweep."""
+"""Weight of earlier losses in the smoothing, which runs forwards and backwards: it averages about 11 steps, or 0.8 of a
+decade in the default sweep."""
 RISE = 4.0
-"""A sweep ends where the smoothed loss is this many times its lowest value so far."""
+"""Ratio of the smoothed loss to its lowest value so far at which a sweep ends."""
 SETTLE = 10
 """Steps before the smoothed loss can end a sweep, so that one low first loss cannot."""
 FLOOR = 0.1
-"""How far the floor lies below the lowest smoothed loss, as a share of the whole fall."""
+"""Distance of the floor below the lowest smoothed loss, as a share of the whole fall."""
 CAUTION = 2.0
-"""The middle of the steepest and the lowest rate is divided by this, since too high a rate diverges."""
+"""Divisor of the rate midway between the steepest fall and the lowest loss, since too high a rate diverges."""
 SIGNIFICANT = 0.9
-"""A fall smaller than this many standard deviations of the batch losses is taken for noise."""
+"""Number of standard deviations of the batch losses below which a fall is taken for noise."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Sweep:
     """The S steps of a sweep, up to where it ended."""
 
     rates: np.ndarray
-    """(S,) float64, the learning rates tried, rising."""
+    """The learning rates tried, (S,) float64, rising."""
     losses: np.ndarray
-    """(S,) float64, the loss of the batch before the step at each rate; finite."""
+    """The loss of the batch before the step at each rate, (S,) float64, finite."""
     smoothed: np.ndarray
-    """(S,) float64, the losses smoothed without lag, after those of the divergence were cut down."""
+    """The losses smoothed without lag, (S,) float64, after those of the divergence were limited."""
     suggestion: float | None
-    """The learning rate to train with; None where the loss did not fall."""
+    """The learning rate to train with; None if the loss did not fall."""
 
 
 def sweep(lowest: float = 1e-7, highest: float = 1.0, steps: int = 100) -> np.ndarray:
@@ -51,7 +51,7 @@ def sweep(lowest: float = 1e-7, highest: float = 1.0, steps: int = 100) -> np.nd
 def find_rate(measure: Callable[[float], float], rates: np.ndarray) -> Sweep:
     """Trains one step at each rate in turn and suggests one to train with.
 
-    It ends early where the loss is not finite (that step is left out) or its trailing average, after the first
+    The sweep ends early if the loss is not finite (that step is left out) or its trailing average, after the first
     `SETTLE` steps, is `RISE` times its best.
 
     Args:
@@ -76,7 +76,7 @@ def chosen_rate(found: Sweep, curve: Path) -> float:
     """The suggestion of a sweep that was saved as `curve`.
 
     Raises:
-        UserError: there is none, since the loss did not fall.
+        UserError: the loss did not fall, so that there is no suggestion.
     """
     if found.suggestion is not None:
         return found.suggestion
@@ -108,7 +108,7 @@ def smooth(values: np.ndarray, beta: float = BETA) -> np.ndarray:
 
 
 def _capped(losses: np.ndarray) -> np.ndarray:
-    """The losses cut at the highest one before the fall ended, since smoothing would spread one huge loss widely."""
+    """The losses, limited to the highest one before the fall ended, since smoothing would spread a huge loss."""
     if len(losses) <= SETTLE:
         return losses
     lowest = SETTLE + int(moving_average(losses)[SETTLE:].argmin())
@@ -116,10 +116,10 @@ def _capped(losses: np.ndarray) -> np.ndarray:
 
 
 def _suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> float | None:
-    """The rate between the steepest fall and the lowest loss, on the logarithmic axis; None where nothing falls.
+    """The rate between the steepest fall and the lowest loss, on the logarithmic axis; None if no loss falls.
 
-    The slope is divided by what is left of the fall above a floor. The plain slope would be steepest too early: each
-    step of a sweep lowers the loss a little, so that much of it is gone before the rate is one to train with.
+    The slope is divided by the rest of the fall above a floor. The plain slope would be steepest too early: each step
+    of a sweep lowers the loss a little, so that much of the fall is over before the rate is high enough to train with.
     """
     if len(losses) <= SETTLE:
         return None
@@ -137,7 +137,7 @@ def _suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> flo
 
 
 def _noise(losses: np.ndarray) -> float:
-    """The standard deviation of the noise, from differences between neighbours, which a slow fall hardly changes."""
+    """The standard deviation of the noise, from differences between neighbours, which a slow fall hardly affects."""
     return float(np.median(np.abs(np.diff(losses))) / 0.9539)
 
 

@@ -12,13 +12,13 @@ from samjax.training.progress import TrainingDisplay
 from samjax.training.step import unreplicate
 
 MOST_NONFINITE = 10
-"""Steps in a row without a finite loss and gradient that end the run."""
+"""Number of steps in a row without a finite loss and gradient that ends the run."""
 EVERYTHING = 0.99
-"""Share of the pixels above which a prediction counts as covering everything."""
+"""Share of pixels above which a prediction counts as covering everything."""
 
 
 class Dispatched(NamedTuple):
-    """A step that the devices have been given, whose results are not fetched yet."""
+    """A step that was dispatched to the devices, and whose results are not fetched yet."""
 
     step: int
     epoch: int
@@ -26,12 +26,12 @@ class Dispatched(NamedTuple):
     averaging: bool
     slices: int
     names: list[str]
-    """The names of its samples."""
+    """Names of the step's samples."""
     metrics: dict[str, jax.Array]
 
 
 class Meter:
-    """Logs each step when the next one has been dispatched, so that fetching its loss never keeps a device waiting."""
+    """Logs each step after the next one is dispatched, so that fetching its loss never keeps a device waiting."""
 
     def __init__(self, log: MetricsLog, display: TrainingDisplay, wait_seconds: Callable[[], float]):
         self._log, self._display, self._wait_seconds = log, display, wait_seconds
@@ -47,7 +47,7 @@ class Meter:
         self._begin = time.perf_counter()
 
     def dispatched(self, step: Dispatched) -> None:
-        """Notes a step that was just dispatched and logs the one before.
+        """Records a step that was just dispatched and logs the one before.
 
         Raises:
             UserError: too many steps in a row had no finite loss or gradient.

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class MetricsLog:
-    """Writes rows to metrics.jsonl and the same numbers as TensorBoard scalars, in one process of a run."""
+    """Writes rows to metrics.jsonl and their numbers as TensorBoard scalars, in one process of a run."""
 
     def __init__(self, path: Path, resumed_step: int):
-        """A log that touches no file before `begin`; rows beyond `resumed_step` will be trained again."""
+        """Makes a log that touches no file before `begin`; steps beyond `resumed_step` will be trained again."""
         self._writes = is_writer()
         self._path, self._folder, self._resumed_step = path, path.parent, resumed_step
         self._file: TextIO | None = None
         self._waiting: list[tuple[str, int, int, dict[str, object]]] = []
 
     def begin(self) -> None:
-        """Opens the log, drops the rows that will be trained again, and writes those that waited; once."""
+        """Opens the log once: drops the rows of steps that will be trained again, and writes the waiting rows."""
         if not self._writes or self._file is not None:
             return
         rows = self._path.read_text().splitlines() if self._path.exists() else []
@@ -70,9 +70,9 @@ class MetricsLog:
 
 
 def _step_of(row: str) -> float:
-    """The step that a row belongs to; beyond every step for a row that was cut off when a run was killed.
+    """The step of a row; beyond every step for a row that was cut off when a run was killed.
 
-    A row of the learning-rate finder belongs to the step after it, before which the finder is asked again.
+    A row of the learning-rate finder belongs to the step after it, before which the finder runs again.
     """
     try:
         content = json.loads(row)
@@ -85,7 +85,7 @@ def read_curves(metrics: Path) -> Curves:
     """Reads the learning curves from a metrics.jsonl, whose last line may be unfinished.
 
     Raises:
-        UserError: there is no such file, or it holds no finished row.
+        UserError: there is no such file, or it has no complete row.
     """
     if not metrics.is_file():
         raise UserError(f"{metrics}: no such file; expected the metrics.jsonl of a run")
@@ -123,14 +123,14 @@ def _series(pairs: Iterable[tuple[int, float]]) -> Series:
 
 
 def _smoothed(loss: Series) -> Series:
-    """The loss averaged over some 4 % of the run, and never over fewer than a few steps, where it is finite."""
+    """The loss averaged over about 4 % of the run, but at least a few steps, where it is finite."""
     finite = np.isfinite(loss.values)
     beta = 1 - 1 / max(2, finite.sum() / 100)
     return Series(loss.steps[finite], smooth(loss.values[finite], beta))
 
 
 def _scores(rows: Iterable[dict]) -> dict[tuple[str, str], Series]:
-    """Every float of the validation rows whose name begins with dice or iou."""
+    """All floats of the validation rows whose names begin with dice or iou."""
     found: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row in rows:
         for name, value in row.items():

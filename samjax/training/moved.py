@@ -1,4 +1,4 @@
-"""The scans of a run that goes on: where they are now, and whether they are those that it began with."""
+"""The scans of a resumed run: their place now, and a check that they are those with which it began."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from samjax.errors import UserError
 
 
 def moved_folders(started: dict[str, str], given: tuple[str, ...], folder: Path) -> dict[str, str]:
-    """Where the scans of a run's domains are now, by the --data of the command that resumes it.
+    """The folders of a run's domains now, from the --data of the command that resumes it.
 
-    DIR alone means the domain that lies there, or else the one of the folder's name.
+    DIR alone stands for the domain with that folder, or else the domain with the folder's name.
 
     Raises:
-        UserError: other domains are named than the run has, or a folder does not exist.
+        UserError: the domains are not those of the run, or a folder does not exist.
     """
     places = {Path(place).resolve(): name for name, place in started.items()}
     found: dict[str, str] = {}
@@ -32,7 +32,7 @@ def moved_folders(started: dict[str, str], given: tuple[str, ...], folder: Path)
 
 
 def existing_folders(data: dict[str, str], folder: Path) -> dict[str, Path]:
-    """The folder of each domain of the run in `folder`; UserError if one is not there any more."""
+    """The folder of each domain of the run in `folder`; a `UserError` if one no longer exists."""
     folders = {name: Path(place) for name, place in data.items()}
     for name, place in folders.items():
         if not place.exists():
@@ -46,10 +46,10 @@ def check_scans(cases: Sequence[CachedCase], splits: Splits, data: dict[str, str
     """Refuses, by a `UserError`, scans in which a case of the split is missing or has other images.
 
     Args:
-        cases: the prepared cases of today.
-        splits: the run's; of before it noted its cases, nothing is checked.
+        cases: the cases prepared now.
+        splits: splits of the run; those of versions that did not record cases are not checked.
         data: the folder of each domain, for the message.
-        folder: the run's.
+        folder: folder of the run.
     """
     found = {(case.case.domain, case.case.id): case.fingerprint for case in cases}
     for domain, members in splits.members.items():

@@ -1,4 +1,4 @@
-"""Optimisers, learning rates and the average of the weights, as plain optax parts."""
+"""Optimisers, learning rates and the average of the weights, as optax transformations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Schedule = Callable[[int], float]
 
 
 def make_transform(options: TrainOptions) -> optax.GradientTransformation:
-    """The chain from gradients to updates, without the learning rate: the step multiplies by it.
+    """The chain from gradients to updates, without the learning rate, which the step applies.
 
     Clipping by the global norm, Adam or Muon, and decoupled weight decay (AdamW). It takes parameter vectors.
     """
@@ -46,7 +46,7 @@ def array_by_array(transform: optax.GradientTransformation) -> optax.GradientTra
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    """The axes of each parameter that are a matrix to Muon: (..., in, out) of a kernel, block by block; else None."""
+    """The matrix axes of each parameter for Muon: (..., in, out) of a kernel, block by block; None for others."""
 
     def axes(path: tuple, x: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -59,9 +59,9 @@ def _matrices(params: optax.Params) -> optax.Params:
 
 
 def decay_reached(weight_decay: float) -> optax.GradientTransformation:
-    """Weight decay of the parameters that a loss reaches: where Adam's update is exactly 0, none ever did.
+    """Weight decay of the parameters that a loss has reached, which are those whose update by Adam is not exactly 0.
 
-    Otherwise the heads of masks that the single-mask loss never uses would shrink to nothing.
+    Without this, the heads of masks that the single-mask loss never uses would shrink to zero.
     """
 
     def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params):
@@ -73,7 +73,7 @@ def decay_reached(weight_decay: float) -> optax.GradientTransformation:
 
 @dataclass(frozen=True)
 class Averaging:
-    """Stochastic weight averaging (Izmailov et al. 2018; paper A, section 3.2): when, and at what learning rate.
+    """Steps and learning rate of stochastic weight averaging (Izmailov et al. 2018; paper A, section 3.2).
 
     Attributes:
         start: the first step (from 0) after which the weights enter the average; None: never.
@@ -96,7 +96,7 @@ class Averaging:
 
 
 def make_averaging(options: TrainOptions, steps: int, lr: float) -> Averaging:
-    """The averaging of a run of so many steps at learning rate `lr`."""
+    """The averaging of a run of `steps` steps at learning rate `lr`."""
     start = int(options.swa_start * steps)
     if not options.swa or start >= steps:
         return Averaging(None, 0.0)
@@ -105,7 +105,7 @@ def make_averaging(options: TrainOptions, steps: int, lr: float) -> Averaging:
 
 
 def make_schedule(options: TrainOptions, steps: int, lr: float) -> Schedule:
-    """The learning rate of each step (from 0) of a run of so many, with `lr` as its highest before the averaging."""
+    """The learning rate of each step (from 0) of a run of `steps` steps, with `lr` the highest before the averaging."""
     averaging = make_averaging(options, steps, lr)
     if options.schedule == "cosine":
         before = steps if averaging.start is None else averaging.start

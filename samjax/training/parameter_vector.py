@@ -1,10 +1,10 @@
-"""The trainable parameters as one vector: a step's update is then a handful of kernels, whatever their number.
+"""The trainable parameters as one vector, so that a step's update takes a handful of kernels.
 
-A model has some hundred and fifty small trainable arrays. Updated one by one, half of all the kernels of a training
-step belonged to the optimiser; as one vector they are also one sum over the devices, and one array of a checkpoint.
+A model has about 150 small trainable arrays. Updated one by one, they took half of all kernels of a training step; as
+one vector they are also one sum over the devices, and one array of a checkpoint.
 
-`jax.flatten_util.ravel_pytree` makes the same vector, and a step compiles and runs as fast with it. But its way back
-compiles a program of its own outside of a step, in seconds, where a vector in NumPy needs views alone.
+`jax.flatten_util.ravel_pytree` makes the same vector, and a step compiles and runs as fast with it. But its inverse
+compiles a program of its own outside a step, which takes seconds; a vector in NumPy needs only views.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from flax import nnx
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of a tree's arrays in its vector: the tree's structure, and the arrays' shapes in its order."""
+    """Layout of a tree's arrays in its vector: the tree's structure, and the arrays' shapes in its order."""
 
     structure: jax.tree_util.PyTreeDef
     shapes: tuple[tuple[int, ...], ...]

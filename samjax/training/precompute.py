@@ -1,6 +1,6 @@
-"""The pass before the first step that computes the embeddings which a run shows and the disk does not hold yet.
+"""The pass before the first step that computes the embeddings of a run that are not on the disk yet.
 
-Several processes share the work, and read what the others have computed: their --cache-dir must be one folder.
+Several processes share the work and read each other's results, so their --cache-dir must be one folder.
 """
 
 import shutil
@@ -47,7 +47,7 @@ class Wanted:
     case: CachedCase
     variant: int
     slices: np.ndarray
-    """int64 (n,), increasing."""
+    """Slice numbers, int64 (n,), increasing."""
 
     def missing(self) -> "Wanted":
         """The item with only those slices that are not stored."""
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def wanted_embeddings(session: Session) -> list[Wanted]:
-    """All that a run shows: training slices in every variant, validation slices as they are."""
+    """All slices that a run shows: training slices in every variant, validation slices without augmentation."""
     kind = PromptMix.parse(session.options.prompt).kinds[0]
     scored = [np.flatnonzero(chosen) for chosen in scored_slices(session.val, session.options.roi, kind)]
     found: dict[Path, Wanted] = {}
@@ -77,16 +77,16 @@ def wanted_embeddings(session: Session) -> list[Wanted]:
 
 
 def check_room(session: Session) -> None:
-    """Refuses, by a `UserError`, embeddings that do not fit into the budget or on the disk; computes none."""
+    """Raises a `UserError` if the embeddings do not fit into the budget or on the disk; computes none."""
     wanted = wanted_embeddings(session)
     from_writer(lambda: _require_room(wanted, _missing(wanted), session))
 
 
 def compute_embeddings(session: Session, stop: StopRequest) -> None:
-    """Computes and stores what is missing, and says first how much that is. A case that is done stays done.
+    """Computes and stores the missing embeddings, and prints their size first. Finished cases stay stored.
 
     Raises:
-        UserError: it does not fit into the budget or on the disk.
+        UserError: the embeddings do not fit into the budget or on the disk.
         Stopped: a signal asked for the end.
     """
     wanted = wanted_embeddings(session)
@@ -108,7 +108,7 @@ def _missing(wanted: list[Wanted]) -> list[list[int]]:
 
 
 def _announced(wanted: list[Wanted], session: Session) -> list[list[int]]:
-    """The slices of each item that are not stored; prints how much space they take, and refuses what does not fit."""
+    """The slices of each item that are not stored; prints their size, and raises a `UserError` if they do not fit."""
     slices, store = _missing(wanted), wanted[0].store
     free = _require_room(wanted, slices, session)
     count, missing = sum(len(item.slices) for item in wanted), sum(map(len, slices))
@@ -121,7 +121,7 @@ def _announced(wanted: list[Wanted], session: Session) -> list[list[int]]:
 
 
 def _require_room(wanted: list[Wanted], slices: list[list[int]], session: Session) -> int:
-    """The free bytes of the disk that embeddings of so many slices would lie on.
+    """The free bytes of the disk for embeddings of this many slices.
 
     Raises:
         UserError: the embeddings are over the budget, or more than is free.
@@ -157,7 +157,7 @@ def _objective(session: Session, augmentation: Augmentation | None) -> Objective
 
 
 def _fill(session: Session, encode: Callable[[Batch], jax.Array], items: list[Wanted], stop: StopRequest) -> None:
-    """Computes and stores some items; each process has its share, and all take equally many steps."""
+    """Computes and stores some items; each process has its share, and all take the same number of steps."""
     shares = [items[index :: jax.process_count()] for index in range(jax.process_count())]
     data = [_batches(session, share) for share in shares]
     mine, own = shares[jax.process_index()], data[jax.process_index()]
@@ -192,7 +192,7 @@ def _batches(session: Session, items: list[Wanted]) -> MapDataset:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what to call with each number of slices done: a bar on a terminal, else a line now and then."""
+    """Yields a function to call with each number of slices done: a bar on a terminal, else a line now and then."""
     console = Console(quiet=not is_writer())
     columns = (*Progress.get_default_columns()[:-1], TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
     begin = shown = time.monotonic()

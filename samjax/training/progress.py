@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: what trains, how far it is, and the memory it holds."""
+"""Display of a run on the terminal: trainable parameters, progress, and memory."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ from samjax.models.prompt_encoder import Buffer
 from samjax.training.distributed import is_writer
 
 QUIET_SECONDS = 10
-"""Seconds between lines where the terminal cannot show a bar."""
+"""Seconds between lines if the terminal cannot show a bar."""
 PARTS = (
     "lora", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder", "mask_decoder", "encoder", "decoder",
     "heads",
@@ -74,7 +74,7 @@ class TrainingDisplay:
 
 
 def memory_in_use() -> int:
-    """The most memory in bytes that the first device has held, or this process where the device does not say."""
+    """Peak memory in bytes of the first device, or of this process if the device does not report it."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "peak_bytes_in_use" in statistics:
         return int(statistics["peak_bytes_in_use"])
@@ -83,7 +83,7 @@ def memory_in_use() -> int:
 
 
 def what_trains(trainable: nnx.State, frozen: nnx.State) -> str:
-    """How many parameters train, in all and of each part of the model."""
+    """Text with the number of trainable parameters, in all and of each part of the model."""
     counts = parameter_counts(trainable)
     total = sum(counts.values())
     whole = total + sum(parameter_counts(frozen).values())

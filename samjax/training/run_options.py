@@ -1,4 +1,4 @@
-"""The options of a run: what the strategy fills in, which values are refused, and what a resumed run may change."""
+"""The options of a run: the strategy's defaults, refused values, and which options a resumed run may change."""
 
 from collections.abc import Callable, Collection
 from dataclasses import fields, replace
@@ -16,7 +16,7 @@ from samjax.strategies import Strategy
 
 
 def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig | None) -> TrainOptions:
-    """Fills in what depends on the strategy and the weights, and checks the values.
+    """Fills in the options that depend on the strategy and the weights, and checks all values.
 
     Raises:
         UserError: an option's value is not possible.
@@ -50,7 +50,7 @@ def _with_defaults(options: TrainOptions, strategy: Strategy, architecture: SamC
 
 
 def _check_family(options: TrainOptions, strategy: Strategy) -> None:
-    """What a family of models cannot do is refused."""
+    """Raises a `UserError` for options that a family of models does not support."""
     name = strategy.name
     if strategy.family == "pictures":
         if options.data or options.channels != "rgb" or options.depth != 1 or options.overfit:
@@ -70,7 +70,7 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
 
 
 def check_given(given: Collection[str], options: TrainOptions, strategy: Strategy) -> None:
-    """Refuses, by a `UserError`, options that the user gave and the strategy has no use for; `options` are resolved."""
+    """Raises a `UserError` for options that the user gave and the strategy does not use; `options` are resolved."""
     name = strategy.name
     lora = [option for option in ("lora_rank", "lora_alpha", "lora_targets") if option in given]
     if lora and not strategy.lora:
@@ -84,7 +84,7 @@ def check_given(given: Collection[str], options: TrainOptions, strategy: Strateg
 
 
 def check_embeddings(options: TrainOptions, strategy: Strategy) -> None:
-    """Embeddings are kept of a frozen encoder's single slices, each variant another one."""
+    """Raises a `UserError` if --cache-embeddings is impossible; it needs a frozen encoder and single slices."""
     variants = options.cache_embeddings
     if variants is None:
         return
@@ -104,13 +104,13 @@ def check_embeddings(options: TrainOptions, strategy: Strategy) -> None:
 
 
 FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size")
-"""Options that change how a run is computed but not what: a resumed run takes what is given.
+"""Options that change how a run is computed but not its result; a resumed run takes the given values.
 
-The samples of a step stay what they are: of another batch size or number of devices, each device takes more or fewer
+The samples of a step stay the same: with another batch size or number of devices, each device takes more or fewer
 micro-batches.
 """
 MOVED = ("data", "weights")
-"""Where the run's inputs are: a resumed run takes other places of the same content."""
+"""Options for the places of the run's inputs; a resumed run takes other places of the same content."""
 BOUND = (
     "strategy", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha", "lora_targets",
     "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate", "clip_norm",
@@ -127,11 +127,11 @@ _MEANINGS: dict[str, Callable[[Any], object]] = {
     "patients": lambda path: path.absolute(),
     "split_file": lambda path: path.absolute(),
 }
-"""How values that can be spelled in several ways are compared."""
+"""Functions that make values comparable which can be spelled in several ways."""
 
 
 def given_options(options: TrainOptions) -> set[str]:
-    """The options that are not the default: those that a caller who has no command line gave."""
+    """The options that differ from the default, which are taken as given by a caller without a command line."""
     default = TrainOptions()
     return {x.name for x in fields(TrainOptions) if getattr(options, x.name) != getattr(default, x.name)}
 
@@ -139,16 +139,16 @@ def given_options(options: TrainOptions) -> set[str]:
 def continued_options(
     started: TrainOptions, options: TrainOptions, folder: Path, given: Collection[str] | None = None
 ) -> TrainOptions:
-    """The options to go on with: those the run started with, and what may be changed.
+    """The options of a resumed run: those it started with, and the permitted changes.
 
     Args:
-        started: what the run started with.
-        options: what the command that resumes it says.
-        folder: the run's.
-        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+        started: the options that the run started with.
+        options: the options of the command that resumes it.
+        folder: folder of the run.
+        given: names of the options that the user gave, also if they equal the default; None: those that differ from it.
 
     Raises:
-        UserError: an option is given that cannot change, or one that may only with `allow_changes`.
+        UserError: an option is given that cannot change, or can change only with `allow_changes`.
     """
     names = [x.name for x in fields(TrainOptions) if x.name in (given_options(options) if given is None else given)]
     changed: dict[str, Any] = {
@@ -166,7 +166,7 @@ def continued_options(
 
 
 def _same(name: str, value: Any, other: Any) -> bool:
-    """Whether two values of an option mean the same, however they are spelled."""
+    """Whether two values of an option mean the same in their different spellings."""
     if value == other or name not in _MEANINGS or value is None or other is None:
         return value == other
     try:

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: its options, weights, data and split, new or resumed."""
+"""Prepares a new or resumed run before its first step: options, weights, data and split."""
 
 import json
 import sys
@@ -65,13 +65,13 @@ class Session:
 
     @property
     def division(self) -> Division:
-        """How the devices of today share the samples of a step."""
+        """The division of the samples of a step among the present devices."""
         return divide(self.config.samples, jax.device_count(), self.config.options.batch_size)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A new run that is checked and of which nothing is on the disk yet."""
+    """A new run that is checked but not yet on the disk."""
 
     config: RunConfig
     base: Weights | None
@@ -87,9 +87,9 @@ def new_session(
     """Reads weights and data and checks all; then process 0 creates the run folder with config.json and split.json.
 
     Args:
-        options: what the command says.
-        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
-        check: refuses, by a `UserError`, what else cannot be; called before anything is created.
+        options: the options of the command.
+        given: names of the options that the user gave, also if they equal the default; None: those that differ from it.
+        check: raises a `UserError` for other reasons against the run; called before anything is created.
 
     Raises:
         UserError: the options, weights or data cannot be used; nothing was created.
@@ -147,14 +147,14 @@ def _written_run(plan: Plan) -> Path:
 def resumed_session(options: TrainOptions, given: Collection[str] | None = None) -> Session:
     """Opens the run in --run, or the newest one, with the options, weights, data and split it started with.
 
-    Nothing on the disk changes; `config` is what the run's config.json is to hold once it has gone on.
+    Nothing on the disk changes; `config` will be written to the run's config.json after the first step.
 
     Args:
-        options: what the command says.
-        given: the names of the options that the user gave, also where they equal the default; None: those that do not.
+        options: the options of the command.
+        given: names of the options that the user gave, also if they equal the default; None: those that differ from it.
 
     Raises:
-        UserError: other options, weights, scans or devices are given than it can go on with.
+        UserError: the options, weights, scans or devices do not allow the run to be resumed.
     """
     with errors_shared():
         folder = find_run(options.run)
@@ -181,13 +181,13 @@ def resumed_session(options: TrainOptions, given: Collection[str] | None = None)
 
 
 def _samples(config: RunConfig) -> int:
-    """The samples of a run's step; of before they were noted, those that it would take today."""
+    """The samples of a run's step; computed from options and devices if an older version did not record them."""
     options = config.options
     return config.samples or options.batch_size * jax.device_count() * options.accumulate
 
 
 def _check_devices(config: RunConfig, folder: Path, exact: bool) -> None:
-    """Refuses devices that cannot share a step's samples; with `exact`, also a batch size in which they cannot."""
+    """Raises a `UserError` if the devices cannot share a step's samples or, if `exact`, the batch size does not fit."""
     try:
         divide(config.samples, jax.device_count(), config.options.batch_size)
         if exact:
@@ -197,7 +197,7 @@ def _check_devices(config: RunConfig, folder: Path, exact: bool) -> None:
 
 
 def base_weights(options: TrainOptions, strategy: Strategy) -> Weights | None:
-    """What `--weights` names, or the strategy's default; None for the U-Net, which has none.
+    """The weights of `--weights`, or the strategy's default; None for the U-Net, which has none.
 
     Raises:
         UserError: the file cannot be used, or the strategy takes none.
@@ -214,7 +214,7 @@ def _absolute(weights: str) -> str:
 
 
 def _splits(cases: list[CachedCase], options: TrainOptions) -> Splits:
-    """The split of the cases: one case's alone, that of a file, or by the seed; notes and warnings go to stderr."""
+    """The split of the cases: of a single case, from a file, or by the seed; notes and warnings go to stderr."""
     listed, notes = [case.case for case in cases], []
     if options.overfit is not None:
         splits = only_patient(listed[0])
@@ -250,7 +250,7 @@ def _session(
     splits: Splits,
     pca: Pca2d | None = None,
 ) -> Session:
-    """The session of a run; `pca` is the fit of a run that is not on the disk yet."""
+    """Makes the session of a run; `pca` is the fit of a run that is not on the disk yet."""
     train, val, test = (of_part(cases, splits, part) for part in PARTS)
     channels = None
     if cases:
@@ -259,12 +259,12 @@ def _session(
 
 
 def windows_of(config: RunConfig, train: tuple[CachedCase, ...]) -> TrainingWindows:
-    """The windows of its training cases that a run shows."""
+    """The windows of the training cases that a run shows."""
     options = config.options
     return TrainingWindows(train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed)
 
 
 def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:
-    """The prepared cases whose patients are of a part of the split."""
+    """The prepared cases whose patients belong to a part of the split."""
     chosen = {(case.domain, case.id) for case in splits.select([case.case for case in cases], part)}
     return tuple(case for case in cases if (case.case.domain, case.case.id) in chosen)

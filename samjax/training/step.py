@@ -1,4 +1,4 @@
-"""The training and validation steps on all devices: the one place that uses `jax.pmap`.
+"""The training and validation steps on all devices, the only code that uses `jax.pmap`.
 
 The state is donated; the frozen parameters are replicated once and passed unchanged. The loss is the sum over the
 counted slices of all devices divided by their number, so devices that hold many empty slices weigh no more than
@@ -25,16 +25,16 @@ AXIS = "data"
 
 
 class TrainState(NamedTuple):
-    """What a step changes."""
+    """State of the training, which each step changes."""
 
     step: jax.Array
-    """Steps done, int32."""
+    """Number of steps done, int32."""
     trainable: ParameterVector
     optimizer: optax.OptState
     average: ParameterVector
-    """Mean of the trainable parameters over the steps that entered it (SWA)."""
+    """Mean of the trainable parameters over the averaged steps (SWA)."""
     averaged: jax.Array
-    """How many did, int32."""
+    """Number of averaged steps, int32."""
 
 
 def initial_state(trainable: nnx.State, transform: optax.GradientTransformation, step: int = 0) -> TrainState:
@@ -54,14 +54,14 @@ def initial_state(trainable: nnx.State, transform: optax.GradientTransformation,
 SliceFunction = Callable[[nnx.Module, Batch, jax.Array], SliceResults]
 TrainStep = Callable[[TrainState, nnx.State, Batch, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 States = tuple[nnx.State | ParameterVector, ...]
-"""The parts of a model, which `nnx.merge` makes one."""
+"""The parts of a model that `nnx.merge` joins."""
 ScoringStep = Callable[[States, Batch], SliceResults]
 
 
 def replicate(tree: object, count: int | None = None) -> object:
     """A copy of `tree` on every local device (or the first `count`), with a leading device axis.
 
-    It is laid out as the pmapped steps return it: with another layout the second step would be compiled anew.
+    Its layout is that of the pmapped steps' results; with another layout the second step would be compiled again.
     """
     devices = jax.local_devices()[:count]
     sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
@@ -79,7 +79,7 @@ def unreplicate(tree: object) -> object:
 
 
 def per_device(*scalars: np.generic) -> list[np.ndarray]:
-    """Each scalar once for every local device."""
+    """Each scalar repeated for every local device."""
     return [np.full(jax.local_device_count(), scalar) for scalar in scalars]
 
 
@@ -99,10 +99,10 @@ def make_train_step(
     """The pmapped step (state, frozen, batch, learning rate, update_average) -> (state, metrics).
 
     All arguments and results have a device axis. `transform` takes parameter vectors and gives updates without the
-    learning rate, which comes with each call; `update_average` (bool) says whether the new parameters enter the
-    average. Each device takes its samples in so many micro-batches one after the other and adds their gradients up:
+    learning rate, which comes with each call; `update_average` (bool) decides whether the new parameters enter the
+    average. Each device takes its samples in `micro_batches` parts one after the other and adds their gradients up:
     less memory, and the update of one batch. A step whose loss or gradient is not finite, or in which no slice counts,
-    changes nothing but the step count, the optimiser's moments included. The metrics say so: `loss`, `counted`,
+    changes only the step count, not even the optimiser's moments. The metrics are `loss`, `counted`,
     `finite`, `grad_norm`, `both`, `pred`, `true`.
     """
 
@@ -118,7 +118,7 @@ def make_train_step(
         return loss, counts, to_vector(gradients)
 
     def sums_in_parts(trainable: nnx.State, frozen: nnx.State, batch: Batch, key: jax.Array) -> tuple:
-        """As `sums`, of one micro-batch after the other."""
+        """Does the same as `sums`, for one micro-batch after the other."""
         parts = {name: x.reshape(micro_batches, -1, *x.shape[1:]) for name, x in batch.items()}
         shapes = jax.eval_shape(sums, trainable, frozen, {name: x[0] for name, x in parts.items()}, key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -152,7 +152,7 @@ def make_train_step(
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """A training step that is compiled: `report` says what that took, and the memory that XLA expects it to need."""
+    """A compiled training step; `report` has the compile time, and the memory that XLA expects it to need."""
 
     call: TrainStep
     report: str

@@ -1,4 +1,4 @@
-"""Ending a run on request: Ctrl-C or SIGTERM let the step finish, save a checkpoint and end."""
+"""Stops a run on request: after Ctrl-C or SIGTERM the step is finished and a checkpoint saved."""
 
 import signal
 from types import FrameType, TracebackType
@@ -7,7 +7,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """While entered, the first SIGTERM or Ctrl-C is noted; a second one ends the program at once."""
+    """Context in which the first SIGTERM or Ctrl-C is recorded; a second one ends the program at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

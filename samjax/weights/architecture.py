@@ -1,4 +1,4 @@
-"""The architecture of a SAM from the shapes of its tensors, and the shapes from the architecture."""
+"""Infers the architecture of a SAM from the shapes of its tensors, and the shapes from the architecture."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A SAM's weights: what `--weights` names, reading and saving them, and telling them apart."""
+"""A SAM's weights (`--weights`): reading, saving and identifying them."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ FORMAT_VERSION = "1"
 
 
 class Weights(NamedTuple):
-    """A SAM's tensors by our paths (float32), its architecture, and the sha256 by which they are known."""
+    """A SAM's tensors by our paths (float32), its architecture, and the sha256 that identifies them."""
 
     flat: dict[str, np.ndarray]
     config: SamConfig
@@ -38,10 +38,10 @@ class Weights(NamedTuple):
 def load_base(weights: str) -> Weights:
     """Base weights by name or path.
 
-    "tiny" is the small model with the weights beside this file, if there are any, "random" the same without training.
+    "tiny" is the small model with the weights next to this file, "random" the same without training.
 
     Raises:
-        UserError: as `load_weights`.
+        UserError: for the same reasons as in `load_weights`.
     """
     if weights == TINY and SHIPPED.exists():
         return load_weights(SHIPPED)
@@ -60,7 +60,7 @@ def load_weights(path: Path | str) -> Weights:
     """Loads a SAM in our names, Meta's or Hugging Face's.
 
     Args:
-        path: a safetensors file, a PyTorch checkpoint (whatever lies around or beside the state dict in it), the index
+        path: a safetensors file, a PyTorch checkpoint (with any wrappers around its state dict), the index
             of a model in shards, or a folder of Hugging Face's `transformers`. Files are recognised by their content,
             an index by its suffix `.json`.
 

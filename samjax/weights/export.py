@@ -69,7 +69,7 @@ def plain_sam(
     """A fine-tuned model as a SAM of the original architecture, which gives the same masks, to rounding.
 
     LoRA is merged into the base weights, and position tables are interpolated to the side that the model is used at,
-    which PyTorch's code does not do. A patch embedding for other than three channels stays one.
+    which PyTorch's code does not do. A patch embedding for four channels keeps its four channels.
 
     Args:
         where: the run, for the error.

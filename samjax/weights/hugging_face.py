@@ -1,6 +1,6 @@
-"""Models as Hugging Face's `transformers` keeps them: a folder with config.json, and weights in one file or in shards.
+"""Models in the layout of Hugging Face's `transformers`: a folder with config.json, and weights in one file or shards.
 
-The index of a sharded model (`model.safetensors.index.json`) says under `weight_map` which file beside it holds which
+The index of a sharded model (`model.safetensors.index.json`) has under `weight_map` the file next to it that holds each
 tensor.
 """
 
@@ -30,7 +30,7 @@ def weights_file(path: Path) -> Path:
     """The file that `path` means: itself, or the one with the weights where it is a folder.
 
     Raises:
-        UserError: a folder without such a file.
+        UserError: the folder has no such file.
     """
     if not path.is_dir():
         return path
@@ -89,7 +89,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it names a file in the folder itself, on any system."""
+    """Whether the name is that of a file in the folder itself, on any system."""
     return name not in ("", "..") and Path(name).name == name and "\\" not in name and name.isprintable()
 
 

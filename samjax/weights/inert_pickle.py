@@ -2,7 +2,7 @@
 
 Python's `pickle` runs whatever functions a file names. A checkpoint needs containers, numbers, strings and
 tensors only, so the few opcodes that spell those are interpreted here over plain values. A name in the file
-stays a name; the caller's table says what it stands for, and a name outside the table is refused.
+stays a name; the caller's table gives its meaning, and a name outside the table is refused.
 """
 
 import io
@@ -33,7 +33,7 @@ def read_pickle(
 
     Args:
         data: the pickle.
-        constructors: what a call of a name makes, by dotted name.
+        constructors: function for a call of a name, by dotted name.
         constants: names that may stand as values (they come out as `Name`).
         persistent: makes an object from its persistent id.
 
@@ -47,7 +47,7 @@ _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opco
 
 
 class _Machine:
-    """The pickle machine's stack and memo. Containers are built and never walked, so depth costs nothing."""
+    """The stack and memo of the pickle machine. Containers are built and never walked, so depth costs nothing."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ STATISTICS = ("pixel_mean", "pixel_std")
 """Buffers by which Meta's code normalises pictures; some programs store them with the weights."""
 
 _PIECE = 1 << 18
-"""Values looked at together, so that checking a large tensor takes no memory worth naming."""
+"""Number of values checked together, so that checking a large tensor takes little memory."""
 
 
 def match(
@@ -24,7 +24,7 @@ def match(
         flat: tensors by name.
         expected: the shape of each tensor that must be there, by name.
         where: the file, for the error.
-        what: whose tensors are expected, for the error.
+        what: owner of the expected tensors, for the error.
 
     Raises:
         UserError: one line with the unused, the missing and the misshapen tensors of `where`.
@@ -49,7 +49,7 @@ def first_names(names: Iterable[str]) -> str:
 
 
 def plainly_named(tensors: dict[str, np.ndarray], where: object) -> dict[str, np.ndarray]:
-    """Passes the tensors on. Raises UserError for a name that would garble the terminal in a later message."""
+    """Returns the tensors unchanged. Raises a `UserError` for a name with characters that cannot be printed."""
     for name in tensors:
         if not name.isprintable() or len(name) > 200:
             raise UserError(f"{where}: a tensor is called {name[:50]!r}; the file is damaged or no checkpoint of SAM")
@@ -67,7 +67,7 @@ def finite_float32(tensors: Mapping[str, np.ndarray], where: object) -> dict[str
 
 
 def require_finite(tensors: Mapping[str, np.ndarray], where: object) -> None:
-    """Raises UserError as `finite_float32`; keeps no converted tensor."""
+    """Raises a `UserError` where `finite_float32` would; keeps no converted tensor."""
     for name, value in tensors.items():
         _finite_float32(name, value, where)
 
@@ -94,17 +94,17 @@ def _is_finite(value: np.ndarray) -> bool:
 def split_statistics(
     tensors: Mapping[str, np.ndarray], prefix: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Parts the tensors of a model from its pixel statistics, which are no weights. Names keep their `prefix`."""
+    """Separates the tensors of a model from its pixel statistics, which are not weights. Names keep their `prefix`."""
     names = {prefix + name for name in STATISTICS}
     weights = {name: value for name, value in tensors.items() if name not in names}
     return weights, {name: value for name, value in tensors.items() if name in names}
 
 
 def check_statistics(stored: Mapping[str, np.ndarray], channels: int, where: object) -> None:
-    """Checks that a file's pixel statistics are those that samjax normalises pictures of so many channels by.
+    """Checks that a file's pixel statistics are those with which samjax normalises pictures of this many channels.
 
     Raises:
-        UserError: they are others: the model was trained with another normalisation. The line names the buffer.
+        UserError: they differ, so the model was trained with another normalisation. The line names the buffer.
     """
     for name, value in stored.items():
         mean, deviation = pixel_statistics(channels)

@@ -1,4 +1,4 @@
-"""The names of SAM's tensors in our spelling, Meta's and Hugging Face's, and how each lays a tensor out.
+"""The names of SAM's tensors in our spelling, Meta's and Hugging Face's, and the axis order of each tensor.
 
 Ours are Meta's names with "/" for "." and the last word by the kind of module: `kernel` (stored input-first,
 as Flax does), `scale`, `embedding`, `bias`. One table serves every direction.
@@ -19,7 +19,7 @@ Spelling = Literal["meta", "transformers"]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a module's `weight` is called and laid out here: ours = theirs.transpose(axes)."""
+    """The name and axis order of a module's `weight` here: ours = theirs.transpose(axes)."""
 
     word: str
     axes: tuple[int, ...]
@@ -47,7 +47,7 @@ def _head(name: str, depth: int) -> tuple[tuple[str, str, Kind], ...]:
 
 
 def _modules(iou_head_depth: int) -> tuple[tuple[str, str, Kind], ...]:
-    """(Meta's module, Hugging Face's module, kind); "#" stands for an index."""
+    """Rows of (Meta's module, Hugging Face's module, kind); "#" stands for an index."""
     blocks, layers = "image_encoder.blocks.#", "vision_encoder.layers.#"
     two_way = "mask_decoder.transformer.layers.#"
     final = "mask_decoder.transformer.final_attn_token_to_image"
@@ -203,7 +203,7 @@ def to_ours(tensors: Mapping[str, np.ndarray], spelling: Spelling, prefix: str, 
 
 
 def from_ours(flat: Mapping[str, np.ndarray], spelling: Spelling) -> dict[str, np.ndarray]:
-    """The inverse of `to_ours`, without prefix. Raises ValueError for a path outside the table."""
+    """Undoes `to_ours`, without prefix. Raises ValueError for a path outside the table."""
     rules = _rules(spelling, iou_head_depth(flat))
     templates = [rule.ours for rule in rules]
     theirs = {}

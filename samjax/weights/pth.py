@@ -39,7 +39,7 @@ MAX_PICKLE_BYTES = 8 << 20
 
 
 def read_pth(path: Path) -> object:
-    """What was saved in a checkpoint: dicts, lists, strings and numbers, and tensors as read-only arrays.
+    """The content of a checkpoint: dicts, lists, strings and numbers, and tensors as read-only arrays.
 
     The arrays map the file.
 

@@ -1,4 +1,4 @@
-"""Reads one file of weights, whatever it is called: the kind of file is recognised by its content."""
+"""Reads one file of weights; the kind of file is recognised by its content, not its name."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ _GIT_LFS = b"version https://git-lfs"
 def read_file(path: Path) -> tuple[object, dict[str, str]]:
     """The content of a PyTorch checkpoint or a safetensors file, and the latter's metadata.
 
-    Tensors are read-only arrays that map the file. A safetensors file gives {name: tensor}; a checkpoint whatever was
-    saved in it.
+    Tensors are read-only arrays that map the file. A safetensors file gives {name: tensor}; a checkpoint any content
+    that was saved in it.
 
     Raises:
         UserError: the file is missing, damaged, malicious or of another kind.

@@ -1,4 +1,4 @@
-"""Finds a SAM's state dict in what a training program has saved around it."""
+"""Finds a SAM's state dict in the checkpoint of a training program."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict")
 """Keys under which training programs usually keep the state dict."""
 
 _DEPTH = 2
-"""Wrappers around each other that are looked into."""
+"""Number of nested wrappers that are searched."""
 
 Content = dict[object, object]
 Keys = tuple[str, ...]
@@ -21,7 +21,7 @@ Keys = tuple[str, ...]
 def state_dict(content: object, where: object) -> dict[str, np.ndarray]:
     """The tensors of the one SAM in a checkpoint's content, by their names in the file.
 
-    They may lie at the top or under one or two keys; what lies beside them (optimiser, epoch) is left out. Of several
+    They may lie at the top or under one or two keys; other content (optimiser, epoch) is left out. Of several
     SAMs, the one at the top or under the usual keys (`WRAPPERS`) is meant.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The slice cache: each case once, prepared, in one file that slices are read from without parsing.
+"""The slice cache: one file for each prepared case, from which slices are read without parsing.
 
 A file is a safetensors of the tensors `images` (z, h, w, 4) uint8, `labels` (z, h, w) uint8 and `counts`
-(Z, 4) int32, as in `volumes.Volume`, and metadata that says what they are. Its name holds a key made of
+(Z, 4) int32, as in `volumes.Volume`, and metadata that describes them. Its name holds a key made of
 the source files and the preprocessing version, so that what has changed is built anew. Files appear
 whole, by a rename: builds may run at once or be killed.
 """
@@ -42,7 +42,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be prepared, and why, in one line."""
+    """A case that could not be prepared, and the reason in one line."""
 
     case: Case
     reason: str
@@ -65,11 +65,11 @@ class CachedCase:
     offsets: tuple[int, int] = (0, 0)
     memory: Volume | None = None
     stored_fingerprint: str | None = None
-    """None in memory, and of files that were written before fingerprints were."""
+    """The case's fingerprint; None in memory, and for files of versions without fingerprints."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """What is in the images, whatever they are called; see `fingerprint_of`."""
+        """The fingerprint of the images' content, see `fingerprint_of`."""
         return self.stored_fingerprint or fingerprint_of(self)
 
     @property
@@ -84,23 +84,23 @@ class CachedCase:
 
     @property
     def images(self) -> np.ndarray:
-        """Inside `box`: (z, h, w, 4) uint8, t1, t1gd, t2, flair."""
+        """Images inside `box`: (z, h, w, 4) uint8, t1, t1gd, t2, flair."""
         if self.memory is not None:
             return self.memory.images
         return self._mapped(self.offsets[0], (*self.box.shape, len(MODALITIES)))
 
     @property
     def labels(self) -> np.ndarray:
-        """Inside `box`: (z, h, w) uint8 canonical codes, all background where there is no label."""
+        """Labels inside `box`: (z, h, w) uint8 canonical codes, all background if there is no label."""
         if self.memory is not None:
             return self.memory.labels
         return self._mapped(self.offsets[1], self.box.shape)
 
     def read(self, start: int, stop: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Slices `start` up to before `stop`, whole again.
+        """Whole slices from `start` up to before `stop`, with the background around `box` restored.
 
         Args:
-          start, stop: slices of the whole volume; what lies outside of it is background.
+          start, stop: slices of the whole volume; slices outside of it are background.
           size: the side of the square they are padded to, right and bottom; None: the native size.
 
         Returns:
@@ -137,15 +137,15 @@ def build_cache(
 
     Args:
       cases: of any layouts and domains.
-      directory: where the files lie; None keeps everything in memory instead.
-      workers: processes, by default one a core; with 1 all happens in this one.
+      directory: folder of the files; None keeps everything in memory instead.
+      workers: processes, by default one per core; with 1, this process does all.
       progress: whether to print the size and a progress bar to stderr.
 
     Returns:
       The cases that could be prepared, in the order given, and those that could not.
 
     Raises:
-      UserError: the disk is full, or what is expected would not fit on it.
+      UserError: the disk is full, or the files would not fit on it.
     """
     if directory is not None:
         _make_directory(directory)
@@ -188,7 +188,7 @@ def open_case(case: Case, directory: Path | None) -> CachedCase:
 
 @dataclass(frozen=True)
 class _Prepare:
-    """What the worker processes do with each case."""
+    """The function that the worker processes call with each case."""
 
     directory: Path | None
 
@@ -202,11 +202,11 @@ class _Prepare:
 
 
 class _CacheError(UserError):
-    """The cache's folder fails, not the case: there is no use in going on."""
+    """The cache's folder has failed, not the case, so that other cases would fail too."""
 
 
 def _opened(case: Case, directory: Path | None) -> CachedCase | None:
-    """The case from its file, None where there is none that is whole, or where a source cannot be read."""
+    """The case from its file; None if there is no whole file or a source cannot be read."""
     if directory is None:
         return None
     try:
@@ -230,7 +230,7 @@ def _opened(case: Case, directory: Path | None) -> CachedCase | None:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
+    """Turns the lists of JSON back into tuples."""
     if isinstance(value, dict):
         return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
@@ -269,7 +269,7 @@ def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
 
 
 def _key(case: Case) -> str:
-    """A digest of what the cached file depends on: the sources' paths, sizes, times and headers, and us."""
+    """A digest of all that the cached file depends on: the sources' paths, sizes, times, headers, and the version."""
     digest = hashlib.sha256(f"{PREPROCESSING_VERSION} {case.scheme}".encode())
     for modality in MODALITIES:
         digest.update(f" {modality}={case.images[modality].channel}".encode())
@@ -288,7 +288,7 @@ def _path(case: Case, directory: Path, key: str) -> Path:
 
 
 def _make_directory(directory: Path) -> None:
-    """Makes the folder, and removes the temporary files that killed builds left there."""
+    """Makes the folder, and removes temporary files that killed builds left in it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.glob(".tmp-*"):
@@ -300,7 +300,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
-    """Prints what the cache will take and what is free; refuses to start where it cannot fit."""
+    """Prints the size of the cache to come and the free space; refuses to start if it cannot fit."""
     expected = sum(map(_expected_bytes, cases))
     free = shutil.disk_usage(directory).free
     if expected > free:

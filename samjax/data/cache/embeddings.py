@@ -1,4 +1,4 @@
-"""Image embeddings of single slices by a frozen encoder, kept on disk: computed once, read in every epoch.
+"""Image embeddings of single slices by a frozen encoder, kept on disk: computed once and read in every epoch.
 
 A variant is one fixed augmentation of a slice; without augmentation there is one variant, the slice itself. A file
 holds one variant of one case, as safetensors: `slices` (n,) int32, increasing, and `embeddings` (n, h, w, c) float16.
@@ -26,9 +26,9 @@ from samjax.files import replacing
 from samjax.weights.safetensors_file import write_safetensors
 
 EMBEDDINGS_VERSION = 1
-"""Raised when the same input no longer gives the same embeddings."""
+"""Version of the embeddings; increased when the same input no longer gives the same ones."""
 FOLDER = "embeddings"
-"""Below --cache-dir; holds one folder for each recipe."""
+"""Folder below --cache-dir that holds one folder for each recipe."""
 RECIPE = "recipe.json"
 _DTYPE = np.dtype(np.float16)
 
@@ -47,9 +47,9 @@ class EmbeddingRecipe:
     native: int
     """Side in pixels of the padded slice."""
     dtype: str
-    """Of the computation."""
+    """Dtype of the computation."""
     augmentation: Mapping[str, Any] | None
-    """Strength and seed."""
+    """Strength and seed of the augmentation."""
     version: int = EMBEDDINGS_VERSION
 
     def to_json(self) -> str:
@@ -61,13 +61,13 @@ class EmbeddingStore:
     """The files of one recipe; small, so it can be sent to other processes."""
 
     root: Path
-    """Below which each recipe has its folder."""
+    """Folder of all recipes, each of which has its own folder in it."""
     recipe: str
-    """As JSON."""
+    """The recipe as JSON."""
     shape: tuple[int, int, int]
-    """(h, w, c) of an embedding."""
+    """Shape (h, w, c) of an embedding."""
     variants: int = 1
-    """Of each slice, that a run shows; more may lie there."""
+    """The number of variants of each slice that a run shows; the folder may hold more."""
 
     @property
     def folder(self) -> Path:
@@ -75,7 +75,7 @@ class EmbeddingStore:
 
     @property
     def slice_bytes(self) -> int:
-        """Of one embedding."""
+        """Size in bytes of one embedding."""
         return int(np.prod(self.shape)) * _DTYPE.itemsize
 
     def path(self, case: CachedCase, variant: int) -> Path:
@@ -115,7 +115,7 @@ class EmbeddingStore:
         raise UserError(f"{path}: {reason}; go on with --resume, which computes the missing embeddings again")
 
     def add(self, case: CachedCase, variant: int, slices: np.ndarray, embeddings: np.ndarray) -> None:
-        """Writes embeddings (n, h, w, c) of slices (n,) beside those that are stored; runs may do so at the same time.
+        """Adds embeddings (n, h, w, c) of slices (n,) to the stored ones; several runs may do so at the same time.
 
         Raises:
             UserError: the disk is full or not writable.
@@ -133,7 +133,7 @@ class EmbeddingStore:
             ) from error
 
     def _clear_up(self) -> None:
-        """Removes what a killed process left half written, and says what the folder is of."""
+        """Removes files that a killed process left half written, and writes the recipe into the folder."""
         for path in self.folder.glob(".tmp-*"):
             path.unlink()
         if not (self.folder / RECIPE).exists():
@@ -143,7 +143,7 @@ class EmbeddingStore:
     def _merged(
         self, case: CachedCase, variant: int, slices: np.ndarray, embeddings: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """The content of a file with what is new and what it holds already."""
+        """The content of a file with the new slices and those that it holds already."""
         held = np.setdiff1d(self.slices(case, variant), slices)
         numbers = np.union1d(held, slices).astype(np.int32)
         stored = np.empty((len(numbers), *self.shape), _DTYPE)
@@ -154,7 +154,7 @@ class EmbeddingStore:
 
 
 def bytes_below(folder: Path) -> int:
-    """What the files below a folder take up, 0 where there is none."""
+    """The size in bytes of all files below a folder, 0 if there is none."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

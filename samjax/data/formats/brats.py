@@ -1,4 +1,4 @@
-"""The BraTS layout of any year: one file a modality, named after the case.
+"""The BraTS layout of any year: one file per modality, named after the case.
 
 `ID_t1ce.nii.gz` (to 2021) and `ID-t1c.nii.gz` (from 2023), a folder a case or all in one, at any depth; where the
 files are just `t1.nii.gz`, `seg.nii.gz`, their folder names the case. BIDS names and those of several other
@@ -20,10 +20,10 @@ def find_brats(root: Path, domain: str, labels: str | None, read_labels: bool) -
     """Every case under `root`, and the problems of those that cannot be used or files that are not.
 
     A file counts as a case's label only if its name is the case's own with a known ending (`names.LABEL_ENDINGS`) and
-    it lies with the scans or in one of `names.LABEL_FOLDERS`; other segmentations are named and ignored.
+    it lies with the scans or in one of `names.LABEL_FOLDERS`; other segmentations are reported and ignored.
 
     Raises:
-      UserError: MEN-RT cases, or a label scheme that the names leave open.
+      UserError: there are MEN-RT cases, or the names do not give the label scheme.
     """
     files = collect_files(root)
     scans = scans_of(files, root)
@@ -72,7 +72,7 @@ def _missing(scan: FoundScan, files: ScanFiles) -> list[Problem]:
 
 
 def unread_format(path: Path) -> str:
-    """What to do with an image of another format than NIfTI."""
+    """Advice for an image of another format than NIfTI."""
     return f"{path.name} is not read; convert it to one NIfTI file (.nii.gz)"
 
 

@@ -1,4 +1,4 @@
-"""The layouts with a dataset.json: Decathlon (one 4-D file a case), nnU-Net raw (`ID_0000.nii.gz`, ...)."""
+"""The layouts with a dataset.json: Decathlon (one 4-D file per case), nnU-Net raw (`ID_0000.nii.gz`, ...)."""
 
 import os
 import re
@@ -29,7 +29,7 @@ _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 def description_of(root: Path) -> Path | None:
     """The dataset.json that describes `root`: inside it, above its images folder, or in its only dataset.
 
-    One without a folder such as imagesTr beside it describes nothing here.
+    A dataset.json without a folder such as imagesTr next to it is passed over.
 
     Raises:
       UserError: `root` holds several datasets, or one and BraTS files beside it.
@@ -56,7 +56,7 @@ def find_described(
     `root` is the dataset's folder (then imagesTr is read) or one of its images folders.
 
     Raises:
-      UserError: dataset.json cannot be read, contradicts itself or the files, or does not say what channels or
+      UserError: dataset.json cannot be read, contradicts itself or the files, or does not describe its channels or
         labels are.
     """
     images = root if _IMAGES.fullmatch(folder_name(root)) else description.parent / "imagesTr"
@@ -195,7 +195,7 @@ def _twice(case: str, what: str, paths: list[Path]) -> Problem:
 
 @dataclass
 class _DescribedLabels:
-    """The label of each case, the problems of cases whose label is in doubt, and files that are no case's label."""
+    """The label of each case, the problems of cases whose label is uncertain, and files that are no case's label."""
 
     label_of: dict[str, Path] = field(default_factory=dict)
     problem_of: dict[str, Problem] = field(default_factory=dict)

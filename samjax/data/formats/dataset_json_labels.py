@@ -26,7 +26,7 @@ DESCRIPTION = "dataset.json"
 _COMPARTMENTS = frozenset({EDEMA, NON_ENHANCING, ENHANCING})
 
 Meanings = dict[int, frozenset[int]]
-"""Label value -> the canonical codes that voxels with it may have: one where the names tell."""
+"""Label value -> the canonical codes that voxels with it may have; a single one if the names decide."""
 
 # What a label's name means, tried in this order: codes of a compartment or a region.
 _LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = tuple(
@@ -78,7 +78,7 @@ def whole_number(text: Any, path: Path) -> int:
 def dataset_scheme(content: Mapping[str, Any], path: Path, *, required: bool) -> str | None:
     """The scheme of the label files that `labels` describe, spelled as `labels.find_scheme` takes it.
 
-    Voxels that are to be ignored have a value of their own in it.
+    In the scheme, voxels to be ignored have a value of their own.
 
     Raises:
       UserError: the labels contradict themselves, or, if `required`, do not name all compartments.
@@ -95,7 +95,7 @@ def dataset_scheme(content: Mapping[str, Any], path: Path, *, required: bool) ->
 
 
 def predicted_meanings(path: Path) -> Meanings | None:
-    """What the values of predictions mean that a dataset.json lies beside; None where a name says nothing.
+    """The meanings of the values of predictions next to a dataset.json; None if a name has no known meaning.
 
     Raises:
       UserError: it cannot be read or contradicts itself.
@@ -118,7 +118,7 @@ def predicted_meanings(path: Path) -> Meanings | None:
 
 
 def predicted_values(path: Path) -> list[int]:
-    """The values beside 0 that predictions may hold which a dataset.json lies beside, sorted."""
+    """The values other than 0 that predictions next to a dataset.json may hold, sorted."""
     content = read_description(path)
     entries = [entry for entry in _entries(content, path) if entry[2] != {IGNORED}]
     if any(len(values) > 1 for _, values, _ in entries):
@@ -127,7 +127,7 @@ def predicted_values(path: Path) -> list[int]:
 
 
 def scheme_of_meanings(meanings: Meanings | None) -> str | None:
-    """The scheme in which each value means one thing and every compartment has a value; None if they do not."""
+    """The scheme of meanings in which each value means one thing and every compartment has a value; else None."""
     if meanings is None or any(len(meaning) != 1 for meaning in meanings.values()):
         return None
     codes = {0: BACKGROUND, **{value: min(meaning) for value, meaning in sorted(meanings.items())}}
@@ -135,7 +135,7 @@ def scheme_of_meanings(meanings: Meanings | None) -> str | None:
 
 
 _Entry = tuple[str, list[int], frozenset[int] | None]
-"""A label's name, its values, and what the name means; None where it says nothing."""
+"""A label's name, its values, and the name's meaning; None if it is not known."""
 
 
 def _entries(content: Mapping[str, Any], path: Path) -> list[_Entry]:
@@ -184,11 +184,11 @@ def _verify_order(entries: list[_Entry], order: Any, path: Path) -> None:
 
 
 def _stored_meanings(entries: list[_Entry], path: Path) -> Meanings | None:
-    """What each value of the label files means.
+    """The meaning of each value of the label files.
 
     Regions overlap: with whole tumour (1, 2, 3), core (2, 3) and enhancing (3), value 1 is what whole tumour has
-    beyond the core. So a value means what all the regions listing it have in common, less what the smaller ones among
-    the others take.
+    beyond the core. So a value means the part that all regions listing it have in common, without the parts of the
+    smaller ones among the others.
     """
     common: Meanings = {}
     for name, values, meaning in entries:

@@ -1,4 +1,4 @@
-"""Which file is the label of which case, by its name and the place where it lies."""
+"""Finds the label file of each case, by the file's name and folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from samjax.data.formats.scan_names import FoundScan
 
 
 def two_files(case: str, what: str, first: Path, second: Path) -> str:
-    """That a case has two files for one thing."""
+    """The problem of a case with two files for one thing."""
     names = (first.name, second.name) if first.parent == second.parent else (str(first), str(second))
     return f"case {case}: two {what}, {names[0]} and {names[1]}; remove one"
 
@@ -38,7 +38,7 @@ class LabelFiles:
 def choose_labels(
     files: ScanFiles, scans: Iterable[FoundScan], root: Path
 ) -> tuple[dict[str, LabelFiles], list[Problem]]:
-    """The label files of each case, and the segmentations that are none, as problems that leave all usable."""
+    """The label files of each case, and other segmentations, as problems that leave all cases usable."""
     by_id = {scan.id: scan for scan in scans}
     in_folder: dict[Path, list[FoundScan]] = {}
     for scan in by_id.values():
@@ -63,7 +63,7 @@ def choose_labels(
 
 
 def ignored_label(path: Path, why: str) -> Problem:
-    """A file that looks like a label and is no case's, as a problem that leaves all cases usable."""
+    """A file that looks like a label but belongs to no case, as a problem that leaves all cases usable."""
     stem = nifti_stem(path.name) or path.name
     return Problem(stem, path, f"ignored as a label: {why}", unusable=False, ignored=True)
 
@@ -74,7 +74,7 @@ def _case_of_label(
     """The case whose label a file is by its name and place.
 
     Args:
-      path: below the folder that is looked through.
+      path: a path relative to the folder that is searched.
       beside: the cases whose scans lie in the file's folder, which is called `folder`.
     """
     if label.case is None or label.case == folder:

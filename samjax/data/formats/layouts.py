@@ -1,7 +1,7 @@
-"""Finding the cases under a folder, whatever layout it has.
+"""Finds the cases under a folder in any of the layouts.
 
-BraTS (any year), Decathlon and nnU-Net raw folders are recognised by what is there; see `brats` and `dataset_json`
-for what each looks like.
+BraTS (any year), Decathlon and nnU-Net raw folders are recognised by their files; see `brats` and `dataset_json`
+for the layouts.
 """
 
 import os
@@ -34,9 +34,9 @@ LAYOUTS = ("brats", "msd", "nnunet")
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds: the cases that look usable, sorted by id, and what is wrong with the others.
+    """The cases of a folder that look usable, sorted by id, and the problems of the others.
 
-    The problems also name, as such that leave all cases usable, segmentations that are no case's label.
+    The problems include segmentations that are no case's label; these make no case unusable.
     """
 
     cases: list[Case]
@@ -60,13 +60,13 @@ def find_cases(
     Args:
       root: a folder of cases, one case's folder, or one NIfTI file of a case. Of a Decathlon or
         nnU-Net dataset imagesTr is read; point at its imagesTs for the others.
-      domain: the name that the cases carry as theirs.
-      layout: one of `LAYOUTS`, or None to recognise it.
-      labels: the scheme of the label values (`labels.find_scheme`), or None to go by names and dataset.json.
+      domain: the domain of the cases.
+      layout: one of `LAYOUTS`; None: recognised.
+      labels: the scheme of the label values (`labels.find_scheme`); None: from names and dataset.json.
       read_labels: False treats all cases as unlabelled, so that nothing about labels can be wrong.
 
     Raises:
-      UserError: nothing is found, a case lacks a modality, or its label scheme is open.
+      UserError: nothing is found, a case lacks a modality, or its label scheme is not known.
     """
     found = survey(root, domain, layout, labels, read_labels)
     if found.unusable:
@@ -83,7 +83,7 @@ def survey(
     labels: str | None = None,
     read_labels: bool = True,
 ) -> Survey:
-    """As `find_cases`, but cases that cannot be used are returned as problems instead of raised."""
+    """Does the same as `find_cases`, but returns cases that cannot be used as problems instead of raising errors."""
     root = Path(root)
     if not root.exists():
         raise UserError(f"{root}: no such file or folder")

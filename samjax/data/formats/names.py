@@ -1,4 +1,4 @@
-"""What a file's name says: whether it is NIfTI, whose scan it is and of which modality, or whose label.
+"""Parses file names: NIfTI or not, the case and modality of a scan, or the case of a label.
 
 Names are compared as composed Unicode (NFC): some file systems store a letter and its accent separately.
 """
@@ -30,10 +30,10 @@ LABEL_ENDINGS: dict[str, int] = {
     "tumorMask": 0,  # MU-Glioma-Post
     "BraTS_tumor_seg": 0,  # UCSD-PTGBM
 }
-"""The endings that, after the case's own name and a separator, make a file its label; the lowest number counts."""
+"""Endings that make a file the label of a case, after its name and a separator; the lowest rank found counts."""
 
 LABEL_NAMES: dict[str, str] = {"W39_1998.09.19_Segm": "BraTS20_Training_355"}
-"""Labels of published collections that carry another name than their case."""
+"""Labels of published collections whose names differ from their case's."""
 
 LABEL_FOLDERS = ("images_segm", "automated_segm", "labels")
 """Folders (the first two of UPENN-GBM) in which labels lie apart from the scans."""
@@ -55,7 +55,7 @@ _WITHOUT_CONTRAST = ("none", "no", "pre")
 
 @dataclass(frozen=True)
 class ImageName:
-    """A scan: of `case`, None where its folder alone names it, and of one of the four modalities."""
+    """A scan of one of the four modalities; `case` is None if only its folder names it."""
 
     case: str | None
     modality: str
@@ -63,9 +63,9 @@ class ImageName:
 
 @dataclass(frozen=True)
 class LabelName:
-    """A label of `case`, None where its folder alone names it. Of several, those of the lowest rank count.
+    """A label; `case` is None if only its folder names it. Of several labels, those of the lowest rank count.
 
-    `anywhere`: the name says itself that the tumour is meant, so the label may lie apart from the scans.
+    `anywhere` is True if the name itself shows that it labels the tumour; the label may then lie in another folder.
     """
 
     case: str | None
@@ -79,7 +79,7 @@ def composed(text: str) -> str:
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a folder as it is given: of a link its own, not its target's."""
+    """The name of a folder as given; for a link its own name, not its target's."""
     return composed(os.path.basename(os.path.abspath(folder)))
 
 
@@ -98,7 +98,7 @@ def other_format_stem(name: str) -> str | None:
 
 
 def nifti_files(folder: Path) -> dict[str, list[Path]]:
-    """The NIfTI files in a folder by their names without suffix, sorted; several where they differ in suffix alone."""
+    """The NIfTI files in a folder by their names without suffix, sorted; several if they differ only in the suffix."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (stem := nifti_stem(path.name)) is not None:
@@ -107,7 +107,7 @@ def nifti_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def image_name(stem: str) -> ImageName | None:
-    """What the name of a scan says; None where it does not end in a modality."""
+    """The case and modality in the name of a scan; None if it does not end in a modality."""
     match = _IMAGE.fullmatch(stem)
     if match is None:
         return None
@@ -123,7 +123,7 @@ def image_name(stem: str) -> ImageName | None:
 
 
 def label_name(stem: str) -> LabelName | None:
-    """What the name of a label says; None where no such ending is known."""
+    """The case and rank in the name of a label; None if its ending is not known."""
     if stem in LABEL_NAMES:
         return LabelName(LABEL_NAMES[stem])
     if match := _BIDS_TUMOUR.fullmatch(stem):

@@ -1,8 +1,8 @@
-"""NIfTI files: whole and checked reading, and writing.
+"""Reads NIfTI files whole and checked, and writes them.
 
 nibabel parses and writes the headers. The voxels are taken from the decompressed bytes here, as the
 file's own integers: every gzip stream is read to its end, so that truncation and checksum errors are
-found, at no more than the cost of decompressing.
+found at no more than the cost of decompressing.
 """
 
 import gzip
@@ -59,7 +59,7 @@ def read_nifti(path: Path) -> Nifti:
 
 
 def header_bytes(path: Path) -> bytes:
-    """The first bytes of the file, decompressed: all that `read_header` looks at, for hashing."""
+    """The first bytes of the file, decompressed: those that `read_header` parses, for hashing."""
     try:
         with path.open("rb") as file:
             start = file.read(4 * _HEADER_BYTES)
@@ -83,8 +83,8 @@ def write_like(path: Path, array: np.ndarray, source: Path, dtype: np.dtype | ty
     Args:
       path: `.nii` or `.nii.gz`.
       array: on the source's voxel grid and axes.
-      source: the NIfTI file whose grid it is (3-D or 4-D).
-      dtype: what the numbers are stored as; unscaled.
+      source: the NIfTI file with that grid (3-D or 4-D).
+      dtype: type in which the numbers are stored, unscaled.
     """
     header = read_header(source).copy()
     if array.shape != header.get_data_shape()[:3]:
@@ -137,7 +137,7 @@ def _parse(start: bytes, path: Path) -> nib.Nifti1Header:
 
 
 def _problem_of(header: nib.Nifti1Header, size: int) -> str | None:
-    """What is wrong with the fields that say where the voxels are and what their numbers mean; None if nothing is."""
+    """The fault in the header fields for the place and the scaling of voxels; None if there is none."""
     try:
         header.get_data_dtype()
     except (KeyError, nib.spatialimages.HeaderDataError):

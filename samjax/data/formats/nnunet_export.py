@@ -1,7 +1,7 @@
 """Writes a run's patients and split as a dataset of nnU-Net v2 (`samjax nnunet`).
 
 Training and validation cases go to imagesTr, test cases to imagesTs, so that nnU-Net plans, preprocesses and trains
-without having seen a test patient. docs/nnunet.md says how to go on.
+without having seen a test patient. docs/nnunet.md has the next steps.
 """
 
 import json
@@ -34,7 +34,7 @@ LABELS = {"background": BACKGROUND, **COMPARTMENTS}
 
 @dataclass(frozen=True)
 class Exported:
-    """Where a dataset lies: `raw` its folder of nnUNet_raw, `splits` its splits_final.json of nnUNet_preprocessed."""
+    """Paths of a dataset: `raw` its folder in nnUNet_raw, `splits` its splits_final.json in nnUNet_preprocessed."""
 
     raw: Path
     splits: Path
@@ -52,10 +52,10 @@ def export_nnunet(
     another file system; all others, and the labels, are written anew.
 
     Args:
-        cases: whose patients `splits` divides; others are left out.
+        cases: cases whose patients `splits` divides; others are left out.
         out: a folder; nnUNet_raw/DatasetNNN_NAME and nnUNet_preprocessed/DatasetNNN_NAME are made in it.
-        name: of the dataset; what is neither letter nor digit becomes "-".
-        number: of the dataset, 1 to 999.
+        name: name of the dataset; characters other than letters and digits become "-".
+        number: number of the dataset, 1 to 999.
 
     Raises:
         UserError: the dataset is there already, two cases have one id, a part is empty, or a file cannot be used.
@@ -139,7 +139,7 @@ def _write_case(case: Case, folder: Path, part: str) -> None:
 
 
 def _grid(path: Path, flat: bool = False) -> Geometry | None:
-    """The grid of a file's volumes; with `flat`, None of a file that is not 3-D."""
+    """The grid of a file's volumes; with `flat`, None for a file that is not 3-D."""
     header = read_header(path)
     shape = header.get_data_shape()
     if len(shape) < 3 or (flat and len(shape) != 3):
@@ -155,6 +155,6 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(target: Path, scan: Scan, array: np.ndarray, like: Path, reference: Scan) -> None:
-    """Writes `array` (slice, row, column), which lies where `scan` does, on the axes of the reference's file."""
+    """Writes `array` (slice, row, column), which is on the grid of `scan`, on the axes of the reference's file."""
     verify_grid(scan, reference)
     write_like(target, to_source(array, reference.geometry), like, array.dtype)

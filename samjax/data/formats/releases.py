@@ -1,4 +1,4 @@
-"""Which label scheme a collection goes by, from the names of its cases and of the release's own folder.
+"""The label scheme of a collection, from the names of its cases and of the release's own folder.
 
 The names of GLI and PED cases are the same in BraTS 2023 and 2024, whose label values differ. There the name of the
 release's folder decides, in full and in one of the spellings below; a year elsewhere in a path decides nothing.
@@ -49,17 +49,17 @@ _PHANTOM_KEYS = {"version", "domain", "seed", "shape", "finished"}
 
 @dataclass(frozen=True)
 class KnownScheme:
-    """The name of a label scheme, and where it is known from, in words."""
+    """The name of a label scheme, and its source in words."""
 
     scheme: str
     source: str
 
 
 def known_scheme(case_id: str, root: Path, folder: Path) -> KnownScheme | None:
-    """The scheme of a case in `folder` somewhere under `root`; None where the names leave it open.
+    """The scheme of a case in `folder` somewhere under `root`; None if the names do not give it.
 
-    Of several releases' folders around the case, the nearest one counts. If `root` is the case's own folder, the one
-    above it is looked at too.
+    Of several releases' folders around the case, the nearest one counts. If `root` is the case's own folder, the
+    folder above it counts too.
     """
     if _EARLIER.fullmatch(case_id):
         return KnownScheme("brats2021", "from the names of the cases, as of BraTS 2015-2021")

@@ -1,4 +1,4 @@
-"""The files under a folder, sorted by what their names say: scans, labels, other segmentations, other formats."""
+"""The files under a folder, sorted by their names: scans, labels, other segmentations, other formats."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _RADIOTHERAPY = re.compile(r"brats-men-rt-", re.IGNORECASE)
 
 @dataclass
 class ScanFiles:
-    """What a folder and all below it hold: images by case or, where only the folder names it, by folder; the rest."""
+    """The files below a folder: images by case or, if only the folder names it, by folder; and all others."""
 
     named: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
     by_folder: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def _walk(folder: Path, around: frozenset[str]) -> Iterator[tuple[Path, list[str
 
 
 def collect_files(root: Path) -> ScanFiles:
-    """All files under `root` that matter; MEN-RT cases are refused by a `UserError`."""
+    """All image and label files under `root`; MEN-RT cases are refused by a `UserError`."""
     found = ScanFiles()
     for folder, names in walk(root):
         for name in names:

@@ -1,4 +1,4 @@
-"""Which files are scans of one case, and what the case and its patient are called."""
+"""Groups scan files by case, and finds the name of the case and of its patient."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ class FoundScan:
     patient: str
     images: dict[str, list[Path]] = field(default_factory=dict)
     named_by: list[Path] = field(default_factory=list)
-    """The folders that the case has its name from."""
+    """The folders that give the case its name."""
 
     def is_named_by(self, folder: str) -> bool:
         """Whether the case has its name from a folder of this name."""
@@ -40,7 +40,7 @@ class FoundScan:
 
 
 def scans_of(files: ScanFiles, root: Path) -> list[FoundScan]:
-    """The images of each case, whatever named it."""
+    """The images of each case, named by its files or its folder."""
     scans = {case: FoundScan(case, patient_of(case), dict(images)) for case, images in files.named.items()}
     for folder, (name, patient) in _named_by_folder(files.by_folder, root).items():
         scan = scans.setdefault(name, FoundScan(name, patient))
@@ -81,7 +81,7 @@ def _is_visit(folder: Path, root: Path) -> bool:
 
 
 def _clashing(above: Mapping[Path, int], root: Path) -> list[Path]:
-    """The folders that those above them do not tell apart yet, though more of these would."""
+    """The folders that are not yet told apart by the folders above them, although more of these would do so."""
     full = {folder: _with_folders_above(folder, count, root) for folder, count in above.items()}
     times = Counter(full.values())
     return [
@@ -98,6 +98,6 @@ def _with_folders_above(folder: Path, above: int, root: Path) -> str:
 
 
 def _without_name(images: Mapping[str, list[Path]]) -> bool:
-    """Whether any file holds just the modality in its name."""
+    """Whether the name of any file is only the modality."""
     stems = (nifti_stem(path.name) for paths in images.values() for path in paths)
     return any(image.case is None for stem in stems if (image := image_name(stem or "")))

@@ -1,6 +1,6 @@
-"""What makes a scan that can be read unlike the skull-stripped scans that models here are trained on.
+"""Warnings about scans that can be read but differ from the skull-stripped scans that models here are trained on.
 
-A doubt is a sentence for a person to judge; nothing is refused because of it.
+A doubt is a sentence for a person to judge; no scan is refused because of it.
 """
 
 import json
@@ -19,9 +19,9 @@ from samjax.data.imaging.volumes import Scan
 from samjax.errors import UserError
 
 RANGES = "training_ranges.json"
-"""The file of a run that `Ranges` are kept in."""
+"""Name of the file with the `Ranges` of a run."""
 TOLERANCE = {"spacing": 0.1, "thickness": 0.1, "extent": 0.2, "height": 0.2}
-"""By what share each quantity may lie outside of its range."""
+"""Share by which each quantity may lie outside its range."""
 WORDS = {
     "spacing": "voxel spacing in the slice",
     "thickness": "slice thickness (distance between slices)",
@@ -33,32 +33,32 @@ EDGE_BACKGROUND = 0.9
 MOST_BRAIN_ML = 2200.0
 """Millilitres: the largest brains with their fluid have less than 2000."""
 PLATEAU = 0.2
-"""A value other than the background's that so many of the foreground's voxels share."""
+"""Share of the foreground's voxels from which on a single value is suspicious."""
 _TOO_FAR = 0.5
-"""Of a voxel: by how much qform and sform may disagree."""
+"""Share of a voxel by which qform and sform may disagree."""
 _STEP = 3
-"""Every so many voxels along each axis are looked at where shares are counted."""
+"""Step in voxels along each axis at which shares are counted."""
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The least and largest of what a set of scans has, in millimetres."""
+    """The least and largest values of a set of scans, in millimetres."""
 
     spacing: tuple[float, float]
-    """Between voxels along rows and columns."""
+    """Distance between voxels along rows and columns."""
     thickness: tuple[float, float]
-    """Between slices."""
+    """Distance between slices."""
     extent: tuple[float, float]
     """Length of the longer side of a slice."""
     height: tuple[float, float]
-    """From the first to the last slice."""
+    """Distance from the first to the last slice."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
 USUAL = Ranges((0.4, 1.6), (0.4, 2.5), (0, np.inf), (0, np.inf))
-"""What to compare with where nothing was trained yet: about the 1 mm of BraTS and the Decathlon."""
+"""Usual ranges, around the 1 mm of BraTS and the Decathlon, for scans that are not compared with a run."""
 
 
 def ranges_of(geometries: Iterable[Geometry]) -> Ranges:
@@ -70,7 +70,7 @@ def ranges_of(geometries: Iterable[Geometry]) -> Ranges:
 
 
 def read_ranges(run: Path) -> Ranges | None:
-    """The ranges of what the run in a folder was trained on; None of runs that noted none.
+    """The ranges of the scans that the run in a folder was trained on; None if the run did not record them.
 
     Raises:
       UserError: the file cannot be read.
@@ -86,7 +86,7 @@ def read_ranges(run: Path) -> Ranges | None:
 
 
 def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str) -> list[str]:
-    """What of a scan's grid lies outside of ranges, which are those of `whose` ("the training data")."""
+    """Sentences on each quantity of a scan's grid that lies outside the ranges of `whose` ("the training data")."""
     doubts = []
     for name, values in _measured(geometry).items():
         low, high = getattr(ranges, name)
@@ -98,17 +98,17 @@ def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str) -> list[str]
 
 
 def header_doubts(case: Case) -> list[tuple[Path, str]]:
-    """The image files of a case whose header gives two places in space that disagree, and how."""
+    """The image files of a case whose header gives two places in space that disagree, each with the difference."""
     paths = dict.fromkeys(case.images[modality].path for modality in MODALITIES)
     return [(path, text) for path in paths if (text := _disagreement(path))]
 
 
 def image_doubts(images: Mapping[str, tuple[np.ndarray, float]], geometry: Geometry) -> list[str]:
-    """What speaks against a skull-stripped head on a constant background.
+    """Signs that an image is not a skull-stripped head on a constant background.
 
     Args:
       images: by modality, (slice, row, column) and the value of the background.
-      geometry: of all.
+      geometry: geometry of all images.
     """
     edges = {name: float(np.mean(edge(array) == background)) for name, (array, background) in images.items()}
     if loose := [name for name, share in edges.items() if share < EDGE_BACKGROUND]:
@@ -142,7 +142,7 @@ def case_doubts(case: Case, prepared: np.ndarray, geometry: Geometry, ranges: Ra
     """All doubts of a case from its prepared images (slices, rows, columns, 4) uint8, whose background is 0.
 
     Args:
-      ranges: of the training data; None where they are not known.
+      ranges: ranges of the training data; None if they are not known.
     """
     images = {name: (prepared[..., channel], 0.0) for channel, name in enumerate(MODALITIES)}
     outside = geometry_doubts(geometry, ranges, "the training data have") if ranges else []
@@ -154,8 +154,8 @@ def scan_doubts(case: Case, scans: Sequence[Scan], ranges: Ranges | None) -> lis
     """All doubts of a case from its scans as stored, with the file that each is about.
 
     Args:
-      scans: of all modalities; others are passed over.
-      ranges: of the training data; None: what is usual.
+      scans: scans of all modalities; others are passed over.
+      ranges: ranges of the training data; None: usual ranges.
     """
     by_source = {scan.source: scan for scan in scans}
     own = {name: by_source[case.images[name]] for name in MODALITIES}
@@ -179,7 +179,7 @@ def _measured(geometry: Geometry) -> dict[str, tuple[float, ...]]:
 
 
 def _disagreement(path: Path) -> str | None:
-    """What is wrong between the qform and the sform of a file, if it has both."""
+    """The disagreement between the qform and the sform of a file, if it has both."""
     header = read_header(path)
     if not header["qform_code"] or not header["sform_code"]:
         return None

@@ -1,4 +1,4 @@
-"""Between a file's voxel grid and ours, whose axes are (slice, row, column).
+"""Conversion between a file's voxel grid and ours, whose axes are (slice, row, column).
 
 Ours increase to the superior, posterior and patient's left, so that pictures show anterior up and
 the patient's right on the left. Nothing is resampled: an oblique grid keeps its voxels and each of
@@ -21,7 +21,7 @@ class Geometry:
     """A source array's grid and how our axes lie in it.
 
     `source_shape` is (i, j, k) as stored; `affine` its 4 x 4 matrix to RAS millimetres, by rows;
-    `axes[n]` is the source axis that ours number n runs along, `reversed[n]` whether against it.
+    `axes[n]` is the source axis along which our axis n runs, and `reversed[n]` whether it runs against it.
     """
 
     source_shape: tuple[int, int, int]
@@ -84,7 +84,7 @@ def to_ours(array: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def to_source(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A view of an array (slice, row, column) on the source's axes (i, j, k): undoes `to_ours`."""
+    """A view of an array (slice, row, column) on the source's axes (i, j, k); the inverse of `to_ours`."""
     flips = tuple(slice(None, None, -1) if backwards else slice(None) for backwards in geometry.reversed)
     return array[flips].transpose(np.argsort(geometry.axes))
 
@@ -97,7 +97,7 @@ def points_to_ours(points: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def points_to_source(points: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """(slice, row, column) indices (..., 3) as source voxel indices: undoes `points_to_ours`."""
+    """(slice, row, column) indices (..., 3) as source voxel indices; the inverse of `points_to_ours`."""
     points = np.asarray(points)
     last = np.array(geometry.shape, points.dtype) - 1
     return np.where(geometry.reversed, last - points, points)[..., np.argsort(geometry.axes)]

@@ -18,7 +18,7 @@ def normalise(values: np.ndarray, background: float, name: str) -> np.ndarray:
     Args:
       values: (slice, row, column) of any integer or float type, cropped to the brain; may be a view.
       background: the value outside the brain; see `background`.
-      name: of the image, for the error.
+      name: name of the image, for the error.
 
     Returns:
       uint8 of the same shape, contiguous.
@@ -65,7 +65,7 @@ def _window(
 ) -> tuple[float, float]:
     """The percentiles between the values just `under` and `over` their ranks, as `np.percentile` interpolates.
 
-    In float64, whatever the values' type: the same values give the same bytes.
+    They are computed in float64, whatever the values' type, so that the same values give the same bytes.
     """
     under, over = under.astype(np.float64), over.astype(np.float64)
     low, high = under + (over - under) * (ranks % 1)

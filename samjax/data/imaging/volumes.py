@@ -1,4 +1,4 @@
-"""Reading one case: oriented, verified, normalised, cropped to the brain; and writing label maps back."""
+"""Reads one case, oriented, verified, normalised and cropped to the brain, and writes label maps back."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from samjax.metrics.boxes import bounding_box
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
 PREPROCESSING_VERSION = 2
 THREADS = 2
-"""Threads that read and prepare one case: most of the time goes to zlib and NumPy, which release Python's lock."""
+"""Threads that read and prepare one case; zlib and NumPy, which take most of the time, release Python's lock."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Box:
 
     @property
     def index(self) -> tuple[slice, slice, slice]:
-        """What an array (slice, row, column) is indexed with."""
+        """The index of the box in an array (slice, row, column)."""
         first, second, third = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return first, second, third
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """How many slices, rows and columns it holds."""
+        """The number of slices, rows and columns."""
         first, second, third = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return first, second, third
 
@@ -111,7 +111,7 @@ def read_case(case: Case) -> Volume:
 
 
 def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
-    """Reads files with several threads, each file once: decompressing releases Python's lock."""
+    """Reads each file once, with several threads, since decompressing releases Python's lock."""
     distinct = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(distinct, pool.map(read_nifti, distinct), strict=True))
@@ -121,7 +121,7 @@ def read_scan(source: Source, opened: dict[Path, Nifti]) -> Scan:
     """Reads one image or label; `opened` keeps files already read, since a 4-D one holds several images.
 
     Raises:
-      UserError: the file is damaged or not finite, lacks the volume expected, or has no place in space.
+      UserError: the file is damaged or not finite, lacks the volume expected, or has no valid affine.
     """
     path = source.path
     if path not in opened:
@@ -141,7 +141,7 @@ def read_scan(source: Source, opened: dict[Path, Nifti]) -> Scan:
 
 
 def verify_grid(scan: Scan, reference: Scan) -> None:
-    """Refuses, by a `UserError`, a scan whose voxels are not where the reference's are."""
+    """Raises a `UserError` if the scan's voxels are not on the reference's grid."""
     path, name = scan.source.path, reference.source.path.name
     if scan.geometry.shape != reference.geometry.shape:
         raise UserError(
@@ -161,7 +161,7 @@ def background_value(scan: Scan) -> float:
 
 
 def foreground_box(scan: Scan, background: float) -> Box:
-    """The bounding box of all that is not `background`; a `UserError` where nothing is."""
+    """The bounding box of all voxels that are not `background`; a `UserError` if there are none."""
     found = bounding_box(scan.array != background)
     if found is None:
         raise UserError(f"{scan.name}: empty, every voxel is {scan.array.flat[0]:g}; repair or leave out the case")
@@ -186,8 +186,8 @@ def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry)
     Args:
       path: `.nii` or `.nii.gz`.
       values: (slice, row, column) whole numbers of the source's scheme (see `labels.roi_value`).
-      case: whose T1 gives the header; uint8 where it has no label, or one that is not of integers.
-      geometry: the case's.
+      case: the case whose T1 gives the header; the type is uint8 if it has no label, or one that is not of integers.
+      geometry: geometry of the case.
     """
     dtype = read_header(case.label).get_data_dtype() if case.label else np.dtype(np.uint8)
     if dtype.kind not in "iu":

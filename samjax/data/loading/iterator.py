@@ -10,7 +10,7 @@ from samjax.errors import UserError
 
 
 class Chain(Protocol):
-    """Elements by (epoch, index), of which `samjax.data.loading.pipeline.MapDataset` is the one kind."""
+    """Protocol of elements by (epoch, index), which `samjax.data.loading.pipeline.MapDataset` implements."""
 
     def length(self, epoch: int) -> int: ...
     def get(self, epoch: int, index: int) -> Any: ...
@@ -81,11 +81,11 @@ class DatasetIterator:
         return waited
 
     def get_state(self) -> dict[str, int]:
-        """The place of the next element to be delivered, whatever has been made ahead; fit for JSON."""
+        """The place of the next element to be delivered, not counting prefetched ones; fit for JSON."""
         return {"epoch": self._next[0], "index": self._next[1]}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a place that `get_state` gave, at once: nothing is replayed.
+        """Goes to a place that `get_state` gave, without replaying any elements.
 
         Raises:
             UserError: the state is of another form, or beyond the end of the epoch.
@@ -96,7 +96,7 @@ class DatasetIterator:
         self.position = None
 
     def close(self) -> None:
-        """Stops the workers. Harmless when repeated."""
+        """Stops the workers; may be called repeatedly."""
         self._start_over(self._next)
         self._closed = True
         if self._pool is not None:
@@ -106,7 +106,7 @@ class DatasetIterator:
         return make_pool(self._dataset.get, self._workers, self._prefetch, _WORDING)
 
     def _start_over(self, place: tuple[int, int]) -> None:
-        """Forgets what was made ahead. Workers that are not busy are kept."""
+        """Drops prefetched elements. Workers that are not busy are kept."""
         if self._requested and self._pool is not None:
             pool, self._pool = self._pool, None
             pool.close()

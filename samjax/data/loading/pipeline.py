@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class EpochSource(Protocol):
-    """A source that differs from epoch to epoch, as windows drawn anew do. `epoch` must be pure."""
+    """A source that differs from epoch to epoch, such as randomly drawn windows. `epoch` must be pure."""
 
     def epoch(self, epoch: int) -> Sequence[Sample]: ...
 
@@ -76,8 +76,8 @@ class MapDataset:
     def random_map(self, function: Callable[[Sample, np.random.Generator], Sample]) -> "MapDataset":
         """Applies `function(sample, rng)`; the generator depends on the seed, epoch, sample and step.
 
-        It goes with the sample, not with its place in the order: a sample is drawn the same on
-        whichever of however many hosts it falls.
+        The generator belongs to the sample, not to its place in the order: a sample is drawn the same
+        on any host, however many hosts there are.
         """
         return _RandomMap(self, function, *self._stream("random_map"))
 
@@ -141,7 +141,7 @@ class MapDataset:
         raise NotImplementedError
 
     def _sample(self, epoch: int, index: int) -> int:
-        """The place, in the epoch's source, of the sample that element `index` shows."""
+        """The position, in the epoch's source, of the sample that element `index` shows."""
         raise NotImplementedError
 
     def _random(self) -> tuple[int | None, int]:
@@ -162,7 +162,7 @@ class MapDataset:
 class _RecentEpochs:
     """Remembers a function of the epoch for two epochs: prefetching works on either side of a boundary.
 
-    A pickled copy starts empty, so that workers are not sent what they can make.
+    A pickled copy starts empty, so that workers are not sent values that they can compute.
     """
 
     def __init__(self) -> None:

@@ -20,9 +20,9 @@ class Pool(Protocol):
 
 
 def make_pool(function: Callable[..., Any], workers: int, prefetch: int, wording: Wording) -> Pool:
-    """A pool of worker processes, each `prefetch` results ahead; without workers a thread, or nothing ahead at all.
+    """A pool of worker processes, each `prefetch` results ahead; without workers a thread, or no prefetching at all.
 
-    `wording` has the words for worker processes in error messages.
+    `wording` holds the words for worker processes in error messages.
     """
     if workers:
         return WorkerPool(function, workers, prefetch, wording)

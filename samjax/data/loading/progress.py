@@ -1,4 +1,4 @@
-"""Doing one thing to many items, by several processes, with a progress bar."""
+"""Calls a function on many items, in several processes, with a progress bar."""
 
 import os
 import sys
@@ -13,9 +13,9 @@ def map_in_order(function: Callable[[Any], Any], items: Sequence[Any], workers: 
     """Yields `function(item)` for every item, in order.
 
     Args:
-        function: picklable, and so what it takes and returns.
+        function: picklable, as are its arguments and results.
         items: may be empty.
-        workers: the number of processes, by default one a core; with 1 all happens in this one.
+        workers: the number of processes, by default one per core; with 1, this process does all.
 
     Raises:
         UserError: the function raised it, or a process was killed. No process is left behind, nor by Ctrl-C.
@@ -36,7 +36,7 @@ def map_with_progress(
     workers: int | None = None,
     progress: bool = True,
 ) -> Iterator[Any]:
-    """Does the same as `map_in_order`, with a bar on stderr, beside `description`, if `progress` is true."""
+    """Does the same as `map_in_order`, with a bar on stderr after `description` if `progress` is true."""
     if not items:
         return
     from rich.console import Console

@@ -1,7 +1,6 @@
 """Worker processes: they call a function with the arguments sent to them, through shared memory.
 
-There is one kind of worker process for all that is done by several: training data, the slice cache, the checks of a
-cohort, the phantom and scoring.
+Training data, the slice cache, the checks of a cohort, the phantom and scoring all use this kind of worker process.
 
 Each worker is a fresh interpreter that imports what the pickled function names and nothing else. It is not
 forked, since JAX's threads may be running here, and not a `multiprocessing.Process`, since that would
@@ -47,11 +46,11 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerError(RuntimeError):
-    """The function failed in a worker; the message holds what it was called for and the worker's own traceback."""
+    """The function failed in a worker; the message holds the task of the call and the worker's own traceback."""
 
 
 class WorkerDied(UserError):
-    """A worker process was killed, or ended by itself; mostly for want of memory."""
+    """A worker process was killed, or ended by itself, mostly for lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Wording:
     worker: str = "data worker"
     """The name of one of the processes."""
     remedy: str = "use fewer workers or smaller batches"
-    """The advice where memory ran out."""
+    """The advice for a lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception as told to the parent."""
+    """An exception as sent to the parent."""
 
     message: str
     trace: str
@@ -98,7 +97,7 @@ class WorkerPool:
     earlier was received.
 
     Args:
-        function: picklable; and so must be what it takes and returns.
+        function: picklable, as are its arguments and results.
         workers: the number of processes.
         prefetch: the number of requests that may wait at each worker.
         wording: the words for the processes in error messages.
@@ -127,7 +126,7 @@ class WorkerPool:
             os.close(file)
 
     def request(self, *arguments: Any) -> None:
-        """Asks for a call; no more than `capacity` may be outstanding."""
+        """Requests a call; at most `capacity` may be outstanding."""
         turn = self._count % self.capacity
         worker, slot = self._workers[turn % len(self._workers)], self._slots[turn]
         sizes = _write(slot, arguments)
@@ -154,7 +153,7 @@ class WorkerPool:
         return _read(request.slot, reply)
 
     def close(self) -> None:
-        """Stops the processes, whatever they are doing, and frees the memory."""
+        """Stops the processes, even in the middle of a call, and frees the memory."""
         self._stop()
 
     def _raise_failure(self, request: _Request, failure: _Failure) -> NoReturn:
@@ -289,7 +288,7 @@ def _anonymous_file() -> int:
 
 
 def _write(file: int, value: Any) -> list[int]:
-    """Writes a value, its arrays as they lie in memory, and returns the sizes of the parts."""
+    """Writes a value, its arrays as raw memory, and returns the sizes of the parts."""
     arrays: list[memoryview] = []
     head = pickle.dumps(value, 5, buffer_callback=lambda buffer: arrays.append(buffer.raw()))
     end = 0
@@ -299,7 +298,7 @@ def _write(file: int, value: Any) -> list[int]:
 
 
 def _write_at(file: int, data: bytes | memoryview, offset: int) -> int:
-    """Writes all of `data` and returns where it ends; one call of the system takes 2 GiB at most."""
+    """Writes all of `data` and returns its end offset; one system call writes at most 2 GiB."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)
@@ -317,7 +316,7 @@ def _read(file: int, sizes: list[int]) -> Any:
 
 
 def _read_at(file: int, size: int, offset: int) -> np.ndarray:
-    """So many bytes from `offset` on, as uint8; one call of the system takes 2 GiB at most."""
+    """`size` bytes from `offset` on, as uint8; one system call reads at most 2 GiB."""
     part = np.empty(size, np.uint8)
     view = memoryview(part)
     while view:

@@ -4,7 +4,7 @@ Paper A, section 3.4: rotations between -20 and 20 degrees and elastic deformati
 channels and slices of a sample move alike; images are interpolated linearly, labels keep their values.
 
 dm-pix has both as functions of one picture each, which interpolate one after the other, a channel at a time. The tests
-compare with it; `benchmarks/augment.py` says what it would cost.
+compare with it; `benchmarks/augment.py` measures its cost.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Augmentation:
     """Strength of the augmentation, in pixels of a slice of `REFERENCE_SIZE`; other sizes are deformed alike."""
 
     rotation: float = 20.0
-    """The angle is uniform in [-rotation, rotation] degrees."""
+    """Largest angle in degrees; angles are uniform in [-rotation, rotation]."""
     elastic_alpha: float = 200.0
     """Factor of the smoothed noise, which is uniform in [-1, 1] before; 200 moves a pixel of a slice of 240 by 2 pixels
     along each axis (standard deviation)."""
@@ -30,20 +30,20 @@ class Augmentation:
 
 
 def _gaussian_matrix(size: int, sigma: float) -> np.ndarray:
-    """(size, size) matrix that smooths one axis with a Gaussian, its rows summing to 1."""
+    """The (size, size) matrix that smooths one axis with a Gaussian; its rows sum to 1."""
     distance = np.arange(size)[:, None] - np.arange(size)[None, :]
     weights = np.exp(-0.5 * (distance / sigma) ** 2)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def coordinate_field(key: jax.Array, size: int, extent: jax.Array, options: Augmentation) -> jax.Array:
-    """Where each pixel of the augmented slice looks in the original one.
+    """The position in the original slice from which each pixel of the augmented slice is taken.
 
     Args:
-        key: PRNG key; one field a sample.
+        key: PRNG key; one field per sample.
         size: side of the square slices in pixels.
         extent: (2,) rows and columns that the slices fill; they turn about its centre.
-        options: strength.
+        options: strength of the augmentation.
 
     Returns:
         (2, size, size) float32 rows and columns.
@@ -105,7 +105,7 @@ def augment(
         images: (Z, N, N, C) intensities of any dtype.
         labels: (Z, N, N) integers.
         extent: (2,) rows and columns that the slices fill.
-        options: strength.
+        options: strength of the augmentation.
 
     Returns:
         Images as float32 and labels in their dtype, of the same shapes.

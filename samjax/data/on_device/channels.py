@@ -1,4 +1,4 @@
-"""From the four modalities to a model's input channels.
+"""Makes a model's input channels from the four modalities.
 
 The methods of the decoder fine-tuning paper: `combined` (any three modalities as red, green, blue),
 `repeat` (one modality three times) and `pca2d` (two-dimensional principal components, four to three);
@@ -46,9 +46,9 @@ class Pca2d:
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """What a model's input channels are made of.
+    """The composition of a model's input channels.
 
-    `text` is the canonical spelling, stored with a model and compared with on use; `modalities` the one
+    `text` is the canonical spelling, stored with a model and compared on use; `modalities` the one
     each channel shows, or all four for `pca2d`, whose fit is `pca` (None until it is fitted).
     """
 
@@ -58,11 +58,11 @@ class Channels:
 
     @property
     def count(self) -> int:
-        """How many channels the model gets: 3 or 4."""
+        """The number of channels of the model: 3 or 4."""
         return 3 if self.text == PCA2D else len(self.modalities)
 
     def __call__(self, images: Any) -> Any:
-        """(..., H, W, 4) uint8 in the stored order, NumPy or JAX, to (..., H, W, C) float32 in [0, 255].
+        """Makes channels (..., H, W, C) float32 in [0, 255] from (..., H, W, 4) uint8 in stored order, NumPy or JAX.
 
         For `pca2d` the pixels must still lie where the scan has them (before any augmentation); slices of
         another size than the fitted ones' are taken to share the upper left corner.
@@ -76,7 +76,7 @@ class Channels:
 
 
 def parse_channels(text: str, pca: Pca2d | None = None) -> Channels:
-    """What `--channels` asks for: three modalities, one (then repeated), all four, `all`, or `pca2d`.
+    """Parses `--channels`: three modalities, one (then repeated), all four, `all`, or `pca2d`.
 
     Raises:
       UserError: any other text.
@@ -98,7 +98,7 @@ def parse_channels(text: str, pca: Pca2d | None = None) -> Channels:
 
 
 def load_pca2d(path: Path) -> Pca2d:
-    """Reads what `Pca2d.save` wrote; a `UserError` where it cannot be."""
+    """Reads a file that `Pca2d.save` wrote; a `UserError` if it cannot be read."""
     try:
         with np.load(path) as stored:
             mean, axes, low, high = (stored[name] for name in ("mean", "axes", "low", "high"))
@@ -158,7 +158,7 @@ def _percentiles(edges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _components(images: Any, pca: Pca2d) -> Any:
-    """(..., H, W, 4) to (..., H, W, 3): (image - mean) times the axes, term by term (exact on any device)."""
+    """Projects (..., H, W, 4) to (..., H, W, 3): (image - mean) times the axes, term by term (exact on any device)."""
     lead = (1,) * (images.ndim - 3)
     centred = images.astype(np.float32) - _fitted(pca.mean, images.shape[-3:-1]).reshape(*lead, *images.shape[-3:])
     terms = (centred[..., k, None] * pca.axes[k].reshape(*lead, 1, 1, 3) for k in range(4))

@@ -1,4 +1,4 @@
-"""Random keys of samples and slices: they depend on the case and the slice alone, not on a batch or a window."""
+"""Random keys of samples and slices, which depend only on the case and the slice, not on a batch or a window."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,15 +11,15 @@ class SampleKeys(NamedTuple):
     """PRNG keys of b samples of Z slices. A slice's own key does not depend on the window it is seen in."""
 
     augment: jax.Array
-    """(b,)."""
+    """Key of each sample's augmentation, (b,)."""
     kind: jax.Array
-    """(b,)."""
+    """Key of each sample's kind of prompt, (b,)."""
     slices: jax.Array
-    """(b, Z)."""
+    """Key of each slice, (b, Z)."""
 
 
 def sample_keys(key: jax.Array, batch: Mapping[str, jax.Array]) -> SampleKeys:
-    """Keys that depend on `key`, the case and the slices alone, not on a sample's place in the batch.
+    """Keys that depend only on `key`, the case and the slices, not on a sample's place in the batch.
 
     Args:
         batch: `identity` (b,) int32 names each sample's case (`Case.identity`), `start` (b,) int32 its first slice, and

@@ -19,7 +19,7 @@ KINDS = ("box", "point", "none")
 
 @dataclass(frozen=True)
 class PromptMix:
-    """Which kinds of prompt a sample may get, and how often.
+    """The kinds of prompt that a sample may get, and their probabilities.
 
     Attributes:
         shares: ((kind, probability), ...) with probabilities that sum to 1.
@@ -61,7 +61,7 @@ class PromptMix:
 def tight_box(mask: jax.Array) -> jax.Array:
     """The tight boxes (..., 4) of masks (..., H, W) bool, as indices (x0, y0, x1, y1) float32, inclusive.
 
-    That of an empty mask is meaningless.
+    The box of an empty mask is meaningless.
     """
     rows, columns = mask.any(axis=-1), mask.any(axis=-2)
     last_row, last_column = mask.shape[-2] - 1, mask.shape[-1] - 1
@@ -123,7 +123,7 @@ def first_prompt(
 ) -> Prompts:
     """The first prompt of one slice, empty where the slice holds no ROI.
 
-    The first `clicks` slots are for clicks; only the first of them is filled as yet, and only where the kind is point.
+    The first `clicks` slots are for clicks; only the first of them is filled, and only if the kind is point.
 
     Args:
         key: PRNG key of the slice.
@@ -187,7 +187,7 @@ def next_click(key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: ja
 def add_click(
     prompts: Prompts, slot: int, key: jax.Array, predicted: jax.Array, mask: jax.Array, pixels: jax.Array, size: int
 ) -> Prompts:
-    """Puts the click that answers a prediction into a slot of one slice's prompt, if it is a prompt of clicks.
+    """Puts a click in the largest error region of a prediction into a slot of one slice's prompt, if it is of clicks.
 
     `prompts` is what `first_prompt` gave, the other arguments are those of `next_click`; vmap over slices.
     """

@@ -63,7 +63,7 @@ _PEDUNCLE = (
 
 @dataclass(frozen=True)
 class Subject:
-    """What differs between two healthy heads. `scale` is per axis (x, y, z); sizes are factors of 1."""
+    """Parameters that differ between healthy heads. `scale` is per axis (x, y, z); sizes are factors of 1."""
 
     scale: tuple[float, float, float]
     tilt: tuple[float, float, float]  # degrees about x, y, z

@@ -1,4 +1,4 @@
-"""Random pictures of overlapping textured shapes, to teach a small model what an object is.
+"""Random pictures of overlapping textured shapes, on which a small model learns to segment objects.
 
 Dead leaves (Matheron 1968; Lee, Mumford and Huang 2001): shapes of heavy-tailed size fall on each other, and
 what can be seen has edges, occlusion and scale statistics like those of natural images. Some pictures are
@@ -17,7 +17,7 @@ _ANGLES = 256  # entries of an outline's table of radii
 
 @dataclass(frozen=True)
 class DeadLeavesOptions:
-    """What the pictures hold. Sizes are shares of the picture's side, probabilities shares of 1."""
+    """Parameters of the pictures. Sizes are shares of the picture's side, probabilities shares of 1."""
 
     size: int = 256  # pixels of a side
     shapes: tuple[int, int] = (20, 50)  # parts nested in a shape not counted
@@ -29,7 +29,7 @@ class DeadLeavesOptions:
 
 @dataclass(frozen=True)
 class _Style:
-    """What the shapes of one picture share."""
+    """Properties that the shapes of one picture share."""
 
     colours: tuple[float, float]  # range of brightness
     saturation: float
@@ -49,7 +49,7 @@ class _Canvas:
 def dead_leaves(
     rng: np.random.Generator, options: DeadLeavesOptions | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture (size, size, 3) uint8 and which shape each of its pixels shows (size, size) uint8.
+    """A picture (size, size, 3) uint8 and the number of the shape at each of its pixels (size, size) uint8.
 
     0 is the backdrop; parts nested in a shape have numbers of their own. A number may be missing where later
     shapes cover an earlier one. The same state of `rng` gives the same picture.
@@ -75,7 +75,7 @@ def visible_regions(ids: NDArray[np.integer], min_pixels: int, min_share: float 
     """Numbers of the shapes that can serve as targets, ascending, (k,).
 
     A shape serves if at least `min_pixels` of it are visible and `min_share` of those form one piece (edge
-    neighbours); what others have cut to crumbs does not.
+    neighbours); a shape that others have cut to pieces does not.
     """
     from scipy import ndimage
 
@@ -107,7 +107,7 @@ class _Shape:
         return tuple(slice(max(0, int(c - reach)), max(0, min(size, int(c + reach) + 2))) for c in self.centre)
 
     def depth(self, rows: Field, columns: Field) -> Field:
-        """About how many pixels a point lies inside the outline (negative outside)."""
+        """The approximate depth in pixels of a point inside the outline (negative outside)."""
         rows, columns = rows - np.float32(self.centre[0]), columns - np.float32(self.centre[1])
         cosine, sine = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
         along = cosine * columns + sine * rows

@@ -116,10 +116,10 @@ def write_cohort(
 ) -> list[Path]:
     """Writes `cases` examinations under `root` in BraTS 2023 layout and returns their folders.
 
-    Case names do not tell BraTS 2023 from 2024; cohort.json under `root` does. A cohort that is there
+    Case names do not distinguish BraTS 2023 from 2024; cohort.json under `root` does. A cohort that is there
     already is kept if domain, seed and options are the same (missing cases are added, surplus ones
     removed) and replaced otherwise; a killed call is continued by the next one.
-    `progress` is called with the number of cases written and to write. Raises `UserError` if `root` holds
+    `progress` is called with the numbers of cases written and to write. Raises `UserError` if `root` holds
     anything that this function did not write.
     """
     options = options or PhantomOptions()

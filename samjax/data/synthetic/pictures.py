@@ -53,7 +53,7 @@ class DrawPicture:
 def training_pictures(
     epoch: int, size: int, targets: int, seed: int, batch: int, host: tuple[int, int] = (0, 1)
 ) -> MapDataset:
-    """Batches of ever new pictures, `epoch` of them an epoch, for host (index, count)."""
+    """Batches of ever new pictures, `epoch` of them per epoch, for host (index, count)."""
     draw = DrawPicture(size, targets, seed)
     return MapDataset.source(FreshPictures(epoch)).shard(*host).map(draw).batch(batch)
 

@@ -1,4 +1,4 @@
-"""From tissue to scanner: contrast of each modality, bias field, resolution and Rician noise."""
+"""The scanner of the phantom: contrast of each modality, bias field, resolution and Rician noise."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _CONTRAST = {
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a site acquires. `thickness` and `pixel` are the acquired voxel over the written one."""
+    """Acquisition parameters of a site. `thickness` and `pixel` are the acquired voxel over the written one."""
 
     noise: tuple[float, float]  # range of the noise's standard deviation as a share of white matter
     bias: float  # standard deviation of the logarithm of the bias field

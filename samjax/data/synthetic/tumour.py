@@ -1,4 +1,4 @@
-"""The tumours of the phantom: where they grow, how they push, and which voxels they take."""
+"""The tumours of the phantom: their place, the displacement of the tissue around, and their voxels."""
 
 from dataclasses import dataclass
 
@@ -71,7 +71,7 @@ def draw_tumour(domain: str, rng: np.random.Generator, points: Points, outside: 
 
 
 def displaced(points: Points, tumour: Tumour) -> Points:
-    """Where the tissue now at `points` lay before the tumour pushed it outwards."""
+    """The place of the tissue at `points` before the tumour pushed it outwards."""
     offset = points - np.asarray(tumour.centre, np.float32)[:, None]
     reach = np.float32(1.5 * tumour.radius + 0.5 * tumour.edema)
     squared = np.sum(offset**2, axis=0) / reach**2

@@ -1,11 +1,11 @@
-"""A map of a model's image embeddings by domain: t-SNE and PCA, and how far the domains are separate in numbers.
+"""A map of a model's image embeddings by domain: t-SNE and PCA, and measures of the separation of the domains.
 
 Paper B (fig. 9) shows a t-SNE of the embeddings of four domains and concludes from it that they are separate. But a
 t-SNE shows clusters easily, and neighbouring slices of one patient lie together in any case. Therefore:
   - a point is a slice with some of the ROI: the mean of the encoder's embedding over the tokens that are no padding
-    (the paper does not say; a flattened embedding would mostly depend on where the head lies);
+    (the paper does not state it; a flattened embedding would mostly depend on the position of the head);
   - every domain shows the same number of slices, taken from its patients in turn;
-  - the numbers beside the pictures are the silhouette score of the domains, and how often the nearest slice of another
+  - the numbers with the pictures are the silhouette score of the domains, and how often the nearest slice of another
     patient is of the same domain, with what chance would give. Both are measured in the embedding space itself.
 """
 
@@ -32,11 +32,11 @@ from samjax.inference.reading import read_ahead
 NAME = "embeddings"
 """The name of the files written, before their suffixes."""
 PER_DOMAIN = 200
-"""The most slices of a domain that are shown."""
+"""The largest number of slices shown per domain."""
 PERPLEXITY = 30.0
 """t-SNE's perplexity where there are enough points."""
 FEWEST_POINTS = 5
-"""The fewest points that t-SNE is run on."""
+"""The smallest number of points for t-SNE."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Points:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well the embeddings tell the domains apart.
+    """Measures of the separation of the domains in the embeddings.
 
-    `accuracy` and `chance` are None where a domain has a single patient, who has no other to be matched with.
+    `accuracy` and `chance` are None if a domain has a single patient, who cannot be matched with another one.
     """
 
     silhouette: float
@@ -99,7 +99,7 @@ def analyse(
     Args:
         chosen: the slices of each case, bool (Z,), as `choose_slices` gives them.
         roi: the region that they show.
-        slices: how many slices go through the encoder together on each device, where there are so many.
+        slices: number of slices that go through the encoder together on each device.
         seed: seed of t-SNE.
 
     Raises:
@@ -119,10 +119,10 @@ def analyse(
 def choose(
     models: Sequence[object], cases: Sequence[CachedCase], seed: int
 ) -> tuple[SegmentationModel, list[np.ndarray]]:
-    """The first model that makes image embeddings, and the slices of each case that it is to embed.
+    """The first model with image embeddings, and the slices of each case that it is to embed.
 
     Raises:
-        UserError: no model makes any, or the domains cannot be compared.
+        UserError: no model has image embeddings, or the domains cannot be compared.
     """
     for model in models:
         if isinstance(model, PromptedModel) and not model.model.is_unet:
@@ -131,11 +131,11 @@ def choose(
 
 
 def choose_slices(cases: Sequence[CachedCase], roi: str, seed: int, per_domain: int = PER_DOMAIN) -> list[np.ndarray]:
-    """Chooses slices that show the ROI, the same number in each domain, from its patients in turn: bool (Z,) a case.
+    """Chooses slices that show the ROI, the same number in each domain, from its patients in turn: bool (Z,) per case.
 
     Args:
         seed: seed of the choice.
-        per_domain: the most slices of a domain.
+        per_domain: the largest number of slices of a domain.
 
     Raises:
         UserError: a domain has no such slice, there is one domain only, or there are too few slices for a t-SNE.
@@ -183,7 +183,7 @@ def embed(
 
     Args:
         chosen: for each case bool (Z,).
-        slices: how many go through the encoder together on each device, where there are so many.
+        slices: number of slices that go through the encoder together on each device.
 
     Raises:
         UserError: the model is no SAM.
@@ -215,7 +215,7 @@ def embed(
 
 @jax.jit
 def token_means(embeddings: jax.Array, extent: jax.Array, square: jax.Array) -> jax.Array:
-    """The mean embedding (n, d) float32 of n slices (n, h, w, d), over the tokens whose centre is no padding.
+    """The mean embedding (n, d) float32 of n slices (n, h, w, d), over the tokens whose centre is not padding.
 
     `extent` (2,): rows and columns of the slices, which were padded to a side of `square` pixels.
     """
@@ -266,7 +266,7 @@ def project(points: Points, seed: int = 0) -> Projection:
 
 
 def _write_csv(path: Path, points: Points, projection: Projection) -> None:
-    """Writes one line a slice."""
+    """Writes one line per slice."""
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("domain", "patient", "case", "slice", "tsne_1", "tsne_2", "pca_1", "pca_2"))

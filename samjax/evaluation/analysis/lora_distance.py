@@ -1,9 +1,9 @@
-"""How far two runs' LoRA updates lie apart, layer by layer (paper B, eq. 6-8 and fig. 8).
+"""The distance between two runs' LoRA updates, layer by layer (paper B, eq. 6-8 and fig. 8).
 
 An update dPhi = scale * a @ b of rank r has r singular values that are not zero. Paper B compares two runs by
 |sigma_i(dPhi_1) - sigma_i(dPhi_2)|, i = 1 ... r. Each is a lower bound of the spectral norm of dPhi_1 - dPhi_2 (eq. 8;
-the text by fig. 8 says upper). The bound does not see rotations: updates with equal singular values may do quite
-different things. Therefore the norm itself is given beside it, which costs as little, since dPhi_1 - dPhi_2 has a rank
+the text by fig. 8 has upper). The bound does not see rotations: updates with equal singular values may do quite
+different things. Therefore the norm itself is given too, which costs as little, since dPhi_1 - dPhi_2 has a rank
 of at most 2 r.
 """
 
@@ -28,7 +28,7 @@ NAME = "lora_distance"
 """The name of the files written, before their suffixes."""
 
 Factors = dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]
-"""a (in, r) and scale * b (r, out), float64, by encoder block and module."""
+"""The factors a (in, r) and scale * b (r, out), float64, by encoder block and module."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def comparable_pair(runs: Sequence[Path]) -> tuple[Path, Path]:
     """The two runs with LoRA updates among `runs`.
 
     Raises:
-        UserError: there are fewer or more, or they differ in base weights, rank or targets.
+        UserError: there are not exactly two, or they differ in base weights, rank or targets.
     """
     configs = {run: read_config(run) for run in runs}
     found = [run for run, config in configs.items() if config.adaptation.lora_rank]
@@ -74,11 +74,11 @@ def comparable_pair(runs: Sequence[Path]) -> tuple[Path, Path]:
 def compare(
     first: Path, second: Path, output: Path, weights: str | None = None, average: bool = True
 ) -> list[ModuleDistance]:
-    """Compares two finished runs (of `comparable_pair`); writes lora_distance.csv, .png and .pdf into `output`.
+    """Compares two finished runs (see `comparable_pair`); writes lora_distance.csv, .png and .pdf into `output`.
 
     Args:
         first, second: the folders of the runs.
-        weights: where their base weights are now; None where they have not moved.
+        weights: new place of their base weights; None if they have not moved.
         average: whether to take the average of a run's weights, if it has one, instead of the last ones.
 
     Raises:

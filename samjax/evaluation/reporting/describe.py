@@ -1,4 +1,4 @@
-"""What tables and the report say about each model, the cases to look at, and where the evaluation ran."""
+"""Descriptions for tables and the report: of each model, of the cases shown, and of the machine."""
 
 import platform
 import time
@@ -23,7 +23,7 @@ from samjax.version import __version__
 
 
 def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
-    """A model for the tables of the papers; `config` is None where it is no run."""
+    """A model for the tables of the papers; `config` is None if it is not a run."""
     model = found.model
     channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
@@ -32,7 +32,7 @@ def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> S
 
 
 def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
-    """A model for the report; `config` is None where it is no run."""
+    """A model for the report; `config` is None if it is not a run."""
     model = found.model
     options = {name: str(x) for name, x in asdict(config.options).items() if x is not None} if config else {}
     strategy = (

@@ -1,4 +1,4 @@
-"""All figures of an evaluation, into its folder."""
+"""Draws all figures of an evaluation into its folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from samjax.figures.sizes import draw_sizes
 from samjax.metrics.rows import SCOPE_NAMES, of_scope
 
 MOST_COMPARED = 4
-"""Cases whose slices are shown in all modalities; they are the first ones."""
+"""Number of cases whose slices are shown in all modalities, the first ones."""
 
 
 def draw_gallery(folder: Path, collected: Sequence[Collected], cases: Sequence[CachedCase]) -> list[ReportedFigure]:

@@ -1,12 +1,12 @@
-"""The tables of both papers from scored runs, with what the papers print beside them.
+"""The tables of both papers from scored runs, next to the published figures.
 
-A cell is filled only by scores that were made as the paper made its own, for else the two figures do not compare:
+A cell is filled only by scores that were made as in the paper; otherwise the two figures cannot be compared:
 
 - Paper A: regions by model for each way of making channels; one domain, which the run was trained on too; slices in
   which every region has 250 pixels (`--protocol decathlon`); a box around the whole ground truth as prompt, of the
   U-Net none.
 - Paper B: models by domain, Dice x 100; one domain in each column; all slices, empty ones included, as its code does; a
-  single click as prompt; trained on adult glioma alone where the row does not say otherwise.
+  single click as prompt; trained on adult glioma alone unless the row states otherwise.
 
 Cells that no run fills show a dash; generated scans fill none.
 """
@@ -64,7 +64,7 @@ class ScoredRun:
 
 
 def domain_of(name: str) -> str | None:
-    """The domain of paper B that a domain called `name` is; None where the name tells none."""
+    """The domain of paper B to which a domain called `name` belongs; None if the name gives none."""
     words = set(_WORDS.findall(name.lower()))
     for domain, pattern in _DOMAIN_NAMES.items():
         if any(re.fullmatch(pattern, word) for word in words):
@@ -83,7 +83,7 @@ def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
 def _dice(
     runs: Iterable[ScoredRun], scope: str, roi: str, domain_in: Callable[[ScoredRun], str | None]
 ) -> Summary | None:
-    """The Dice of the first run with scores of a region in the one domain that `domain_in` says."""
+    """The Dice of the first run with scores of a region in the single domain that `domain_in` returns."""
     for run in runs:
         domain = domain_in(run)
         rows = [row for row in of_scope(run.scores, scope) if row.roi == roi and row.domain == domain]
@@ -125,7 +125,7 @@ def _table_a(runs: Sequence[ScoredRun], channels: str, domain: str) -> Table | N
 
 
 _RowB = tuple[str, Callable[[ScoredRun], bool], Published]
-"""A row of paper B: its label, which run fills it, and the Dice that the paper prints."""
+"""A row of paper B: its label, the test for runs that fill it, and the published Dice."""
 
 
 def _of(strategy: str, channels: str | None = None, trained: str = DOMAINS_B[0]) -> Callable[[ScoredRun], bool]:
@@ -139,7 +139,7 @@ def _of(strategy: str, channels: str | None = None, trained: str = DOMAINS_B[0])
 
 
 def _only_domain(run: ScoredRun, wanted: str) -> str | None:
-    """The one domain that a run was scored on and that is `wanted` of paper B; None where there are several."""
+    """The only domain of a run's scores that is `wanted` of paper B; None if there are several."""
     found = [name for name in run.domains if domain_of(name) == wanted]
     return found[0] if len(found) == 1 else None
 

@@ -1,4 +1,4 @@
-"""The Dice scores that the two papers print, for the tables' "published" columns."""
+"""The published Dice scores of the two papers, for the tables' "published" columns."""
 
 REGIONS_A = ("enhancing", "non-enhancing", "edema", "whole-tumor")
 DOMAINS_B = ("adult glioma", "meningioma", "paediatric", "sub-Saharan")

@@ -26,7 +26,7 @@ class ReportedRun:
     prompt: str
     """The prompt as in its rows: "box", "point, 3 clicks", "none", ..."""
     prompt_source: str
-    """Where its prompts came from: "ground truth" or "none"."""
+    """Source of its prompts: "ground truth" or "none"."""
     weights_sha256: str
     """Digest of its base weights; empty where there are none."""
     config: Mapping[str, Any]
@@ -52,7 +52,7 @@ class ReportedFigure:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Pixels across and down; ValueError where it is no PNG."""
+        """Width and height in pixels; a ValueError if it is not a PNG."""
         if not self.png.startswith(_PNG):
             raise ValueError(f"figure {self.name}: expected the bytes of a PNG")
         return struct.unpack(">II", self.png[16:24])
@@ -60,25 +60,25 @@ class ReportedFigure:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Everything that a report shows, in the order in which it shows it."""
+    """All content of a report, in the order in which it is shown."""
 
     title: str
     runs: tuple[ReportedRun, ...]
     tables: tuple[Table, ...]
     tests: tuple[Table, ...]
-    """Paired tests."""
+    """Tables of paired tests."""
     figures: tuple[ReportedFigure, ...]
     cases: tuple[ViewerCase, ...]
-    """The cases of the slice viewer, with predictions of `runs`. A BraTS case adds about 1 MB to the file."""
+    """The cases of the slice viewer, with predictions of `runs`; a BraTS case adds about 1 MB to the file."""
     environment: Mapping[str, str]
-    """Date, command, versions and device, as they are shown."""
+    """Date, command, versions and device, in the form shown."""
 
 
 def write_report(path: Path, report: EvaluationReport) -> None:
     """Writes the report as one self-contained HTML file.
 
     Raises:
-        ValueError: a figure is no PNG, or a case has predictions of a run that the report does not name.
+        ValueError: a figure is not a PNG, or a case has predictions of a run that is not in the report.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -116,11 +116,11 @@ def _viewer(report: EvaluationReport) -> dict[str, Any]:
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """Whether each column holds numbers, which are aligned right; the first column is always a name."""
+    """For each column, whether it holds numbers, which are aligned right; the first column is always a name."""
     cells = zip(*table.rows, strict=True) if table.rows else [()] * len(table.header)
     return [number > 0 and all(_NUMBER.fullmatch(cell) for cell in column) for number, column in enumerate(cells)]
 
 
 def _plain(value: Any) -> str:
-    """An option's value as a person would write it."""
+    """The text of an option's value."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -9,7 +9,7 @@ from samjax.metrics.summary import Summary
 
 
 def main_tables(summary: dict, rule: SliceRule) -> list[Table]:
-    """A table for each scope and source of prompts; below prompted models it lists the baselines."""
+    """One table for each scope and source of prompts, with the baselines below prompted models."""
     tables = [_table(scope, prompted, summary, rule) for scope in SCOPES for prompted in (True, False)]
     tables += [_volume_table(prompted, summary) for prompted in (True, False)]
     return [table for table in tables if table.rows]
@@ -27,7 +27,7 @@ def result_tables(summary: dict, rule: SliceRule) -> list[Table]:
 
 
 def _entries(summary: dict, prompted: bool) -> Iterable[tuple[str, str, str, str, dict]]:
-    """(name, domain, ROI, prompt, scopes) of every model, then of the baselines."""
+    """The (name, domain, ROI, prompt, scopes) of every model, then of the baselines."""
     for name, run in summary["runs"].items():
         if (run["prompt_source"] != "none") == prompted:
             for domain, of_domain in run["data"].items():

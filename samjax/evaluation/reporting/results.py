@@ -1,4 +1,4 @@
-"""Writes everything that an evaluation leaves in its folder."""
+"""Writes all files of an evaluation into its folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from samjax.runs.config import RunConfig
 
 
 def write_scores(output: Path, collected: Sequence[Collected]) -> None:
-    """Writes slices.csv and volumes.csv with all that is scored so far; makes the folder where it is missing."""
+    """Writes slices.csv and volumes.csv with all scores so far; makes the folder if it is missing."""
     output.mkdir(parents=True, exist_ok=True)
     scores = [case for found in collected for case in found.scores]
     write_slices(output / "slices.csv", scores)
@@ -38,10 +38,10 @@ def write_results(
     """Writes summary.json, tables, figures and the report, and shows the main tables on the terminal.
 
     Args:
-        output: the folder, which holds the scores already.
+        output: the folder, which already holds the scores.
         collected: the scores of each model.
         cases: the cases scored, in order.
-        rule: which slices the scope `slice` holds.
+        rule: the rule for the slices of the scope `slice`.
         configs: the configuration of each run among the models, by its name.
     """
     tests = compare_runs([case for found in collected for case in found.scores])

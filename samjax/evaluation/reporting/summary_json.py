@@ -52,7 +52,7 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
 
 
 def _of_scores(scores: Iterable[CaseScores], slices: str, rule: SliceRule) -> dict:
-    """The statistics as {domain: {"roi": {roi: {scope: {...}}}}}; `slices` says which slices were run."""
+    """The statistics as {domain: {"roi": {roi: {scope: {...}}}}}; `slices` names the slices that were run."""
     groups: dict[str, dict[str, list[CaseScores]]] = {}
     for case in scores:
         groups.setdefault(case.volume.domain, {}).setdefault(case.volume.roi, []).append(case)

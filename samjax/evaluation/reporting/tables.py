@@ -25,7 +25,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     bold: frozenset[tuple[int, int]] = frozenset()
-    """(row, column) of each cell in bold."""
+    """The (row, column) of each cell in bold."""
 
     def to_markdown(self) -> str:
         lines = [f"**{self.caption}**", "", _line(self.header), _line(["---"] * len(self.header))]
@@ -66,7 +66,7 @@ class Table:
         console.print(table)
 
     def _styled(self, bold: str, escaped: Callable[[str], str]) -> list[list[str]]:
-        """The rows as a format spells them; `bold` has {} in place of a bold cell's text."""
+        """The rows in the spelling of a format; `bold` has {} in place of a bold cell's text."""
         return [
             [bold.format(escaped(cell)) if (i, j) in self.bold else escaped(cell) for j, cell in enumerate(row)]
             for i, row in enumerate(self.rows)
@@ -94,5 +94,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for a cell; a dash where there is none."""
+    """The text of a number in a cell; a dash if there is none."""
     return "-" if value is None else f"{value:.{digits}f}"

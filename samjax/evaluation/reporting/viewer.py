@@ -1,6 +1,6 @@
-"""Cases for the slice viewer of a report: cropped to the brain, and small enough to be carried inside the page.
+"""Cases for the slice viewer of a report, cropped to the brain, and small enough to be embedded in the page.
 
-The images are compressed with loss, since they are for looking at: all slices of a modality lie side by side on one
+The images are compressed with loss, since they are only viewed: all slices of a modality lie side by side on one
 sheet, a WebP of quality 40, about 0.2 MB for a modality of a BraTS case. Masks are exact, as run lengths.
 """
 
@@ -34,7 +34,7 @@ class ViewerCase:
     predictions: Mapping[str, Mapping[str, np.ndarray]]
     """The masks of the regions that each run predicts, bool; each region is also in `truth`."""
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """mm along slices, rows and columns."""
+    """Spacing in mm along slices, rows and columns."""
 
     def __post_init__(self) -> None:
         shapes = {image.shape for image in self.images.values()}
@@ -58,7 +58,7 @@ class ViewerCase:
 
 
 def payload(case: ViewerCase) -> dict[str, Any]:
-    """A case as the page carries it, for JSON.
+    """A case as it is embedded in the page, for JSON.
 
     `shape` and `start` are those of the crop, in voxels. `sheets` are data URIs of pictures in which slice number i of
     the crop lies in row i // sheet_columns and column i % sheet_columns. Masks are as `run_lengths` encodes them.
@@ -83,7 +83,7 @@ def payload(case: ViewerCase) -> dict[str, Any]:
 
 
 def crop(case: ViewerCase) -> tuple[slice, slice, slice]:
-    """The bounding box of all that is not background, in any image or mask; everything where nothing is."""
+    """The bounding box of the foreground of all images and masks; the whole volume if there is none."""
     filled = np.zeros(case.shape, bool)
     for array in (*case.images.values(), *case.masks()):
         filled |= array > 0
@@ -91,7 +91,7 @@ def crop(case: ViewerCase) -> tuple[slice, slice, slice]:
 
 
 def sheet_columns(shape: tuple[int, ...]) -> int:
-    """How many slices lie side by side, so that the sheet is about square."""
+    """Number of slices side by side that makes the sheet about square."""
     slices, rows, columns = shape
     return min(slices, math.ceil(math.sqrt(slices * rows / columns)))
 

@@ -1,4 +1,4 @@
-"""What a sample costs: from native slices to the loss of each slice, all inside the compiled step."""
+"""The loss of a sample: from native slices to the loss of each slice, all inside the compiled step."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,8 +17,9 @@ from samjax.models.sam import Sam
 from samjax.training.tasks.losses import overlap, slice_loss
 
 MASK_SHARE = 0.5
-"""In training. SAM's own gives every further click the logits of the round before (Kirillov et al. 2023, appendix A);
-here half of the slices go without in each round, so that a run also answers clicks alone."""
+"""Share of the slices that get a mask prompt in training. In SAM's own every further click comes with the logits of
+the round before (Kirillov et al. 2023, appendix A); here half of the slices get none in each round, so that a run also
+segments from clicks alone."""
 
 Batch = dict[str, jax.Array]
 """Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
@@ -38,22 +39,22 @@ class Objective:
     prompts: PromptMix
     image_size: int
     clicks: int = 1
-    """Rounds of a sample prompted by clicks; every further click answers the prediction before it."""
+    """Rounds of a sample prompted by clicks; every further click is in the largest error region of the round before."""
     augmentation: Augmentation | None = None
     seed: int = 0
-    """Of the augmentation of samples with a variant."""
+    """Seed of the augmentation of samples with a variant."""
     mask_share: float = 0.0
-    """Share of the slices that a further click comes to together with the logits of the round before as mask prompt;
-    drawn anew in every round."""
+    """Share of the slices whose further click comes with the logits of the round before as mask prompt; drawn anew in
+    every round."""
 
     @property
     def rounds(self) -> int:
-        """How often a model is asked about a slice: without points there is no slot for a click."""
+        """Number of rounds for each slice; 1 without points, since there is no slot for a click."""
         return self.clicks if "point" in self.prompts.kinds else 1
 
 
 class SliceResults(NamedTuple):
-    """What is computed of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name."""
+    """Results of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name."""
 
     loss: jax.Array
     counted: jax.Array
@@ -95,9 +96,9 @@ def answer_clicks(
 
 
 def draw_masks(keys: jax.Array, slot: int, prompts: Prompts, share: float) -> jax.Array:
-    """Which slices get a mask prompt in the round that fills `slot`: (pictures, 1) bool; none without a click.
+    """The slices that get a mask prompt in the round that fills `slot`, (pictures, 1) bool; none without a click.
 
-    Keys are (b, Z), of b * Z = pictures.
+    Keys are (b, Z), with b * Z = pictures.
     """
 
     def drawn(key: jax.Array) -> jax.Array:
@@ -108,7 +109,7 @@ def draw_masks(keys: jax.Array, slot: int, prompts: Prompts, share: float) -> ja
 
 
 def augmentation_keys(key: jax.Array, batch: Batch, seed: int) -> jax.Array:
-    """Keys (b,): with a variant from `seed`, the case, the slice and the variant alone, and not from `key`."""
+    """Keys (b,) of the augmentation; with a variant they depend on `seed`, case, slice and variant instead of `key`."""
     if "variant" not in batch:
         return sample_keys(key, batch).augment
     fixed = sample_keys(jax.random.key(seed), batch).augment
@@ -139,7 +140,7 @@ def augmented(
 def augmented_labels(
     batch: Batch, key: jax.Array, augmentation: Augmentation | None, seed: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """The labels and pixels that `augmented` gives, of a batch that may be without images."""
+    """The labels and pixels as in `augmented`, for a batch that may have no images."""
     labels = batch["labels"]
     if augmentation is not None:
 
@@ -159,9 +160,9 @@ def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax
 
 
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
-    """Augments and prompts a batch, and compares what is predicted; all draws come from `key` and the identities.
+    """Augments, prompts and scores a batch; all random draws come from `key` and the identities.
 
-    Where the batch holds embeddings the encoder does not run.
+    If the batch holds embeddings, the encoder does not run.
     """
     if "embeddings" in batch:
         labels, pixels = augmented_labels(batch, key, objective.augmentation, objective.seed)

@@ -1,8 +1,8 @@
-"""What a dead-leaves picture costs: boxes or clicks on several shapes, further clicks, the best of three masks.
+"""The loss of a dead-leaves picture: boxes or clicks on several shapes, further clicks, the best of three masks.
 
 After Kirillov et al. 2023, section 3 and appendix A: the first prompt is a box or a click, each further round adds a
-click on the largest error, and of the three alternative masks only the best is taught. Here the single-mask token is
-taught in every round, since fine-tuning uses it, and half of the samples also get their last mask as a prompt.
+click on the largest error, and only the best of the three alternative masks has a loss. Here the single-mask token is
+trained in every round, since fine-tuning uses it, and half of the samples also get their last mask as a prompt.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from samjax.training.tasks.losses import overlap, slice_loss
 from samjax.training.tasks.objective import Batch, SliceResults
 
 MASK_SCALE = 4
-"""Logits have a quarter of the input's side."""
+"""Ratio of the input's side to that of the logits."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Pretraining:
     image_size: int
     rounds: int = 3
     mask_share: float = 0.5
-    """Share of the samples whose last mask is a prompt of the next round."""
+    """Share of the samples whose last mask is a prompt in the next round."""
 
 
 class Target(NamedTuple):
     """P shapes of each of b pictures at two resolutions."""
 
     masks: jax.Array
-    """(b, P, S, S) bool."""
+    """Masks at the input's resolution, (b, P, S, S) bool."""
     coverage: jax.Array
-    """(b, P, S / 4, S / 4) float32: the share of each logit's pixels that the shape fills."""
+    """Masks at the logits' resolution, (b, P, S / 4, S / 4) float32: the share of each logit's pixels in the shape."""
     present: jax.Array
-    """(b, P) bool: False where the picture had no further shape."""
+    """Whether there is a shape, (b, P) bool: False where the picture has fewer shapes."""
 
 
 def targets_of(batch: Batch) -> Target:
@@ -67,7 +67,7 @@ def _each_shape(function: Callable) -> Callable:
 def opening_prompts(keys: jax.Array, masks: jax.Array, mix: PromptMix, size: int, clicks: int) -> Prompts:
     """A box or a first click for each shape (b, P), with room for `clicks`: Prompts of (b, P, slots).
 
-    A box that clicks are to follow also gets slots for them, besides its own two.
+    A box followed by clicks also gets slots for them, besides its own two.
     """
     slots = clicks if clicks > 1 or "point" in mix.kinds else 0
     extent = jnp.full((2,), masks.shape[-1], jnp.int32)

@@ -1,4 +1,4 @@
-"""Pretraining as a task: ever new dead-leaves pictures, and IoU on held-out ones."""
+"""Pretraining as a task, with ever new dead-leaves pictures, and IoU on held-out ones."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +19,14 @@ from samjax.training.tasks.task import HostBatch, Scores, Task
 
 PICTURES_PER_EPOCH = 4000
 TARGETS = 8
-"""Shapes of a picture that are asked for."""
+"""Number of target shapes of a picture."""
 HELD_OUT = 64
 CLICKS = 5
 SCORING_SEED = 1
 
 
 def pretraining_task(session: Session, graphdef: nnx.GraphDef) -> Task:
-    """Prompts, loss and scores of pretraining."""
+    """Prompts, loss and scores of the pretraining."""
     options = session.options
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
     objective = Pretraining(prompts, options.image_size, options.clicks)
@@ -102,6 +102,6 @@ def picture_scorer(graphdef: nnx.GraphDef, image_size: int, batch: int, pictures
 
 
 def save_pictures(path: Path, image_size: int) -> None:
-    """Draws six of the held-out pictures with the outlines of the shapes that are asked for."""
+    """Draws six of the held-out pictures with the outlines of their target shapes."""
     host = held_out_pictures(6, image_size, TARGETS, 6).get(0, 0)
     draw_shapes(path, host["images"][:, 0], host["ids"], host["targets"])

@@ -42,7 +42,7 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
 
 
 def scores_exist(session: Session) -> bool:
-    """Whether a validation case shows the ROI: else there is nothing to score."""
+    """Whether any validation case shows the ROI, so that there is something to score."""
     return shows_roi(session.val, session.options.roi)
 
 
@@ -52,7 +52,7 @@ def shows_roi(cases: tuple[CachedCase, ...], roi: str) -> bool:
 
 
 def missing_scores(session: Session) -> list[str]:
-    """One line for each part of the split, of validation and test, that shows none of the ROI."""
+    """Warnings, one line each, if the validation or the test part shows none of the ROI."""
     roi, lines = session.options.roi, []
     if session.train and not scores_exist(session):
         lines.append(
@@ -76,13 +76,13 @@ def training_windows(session: Session) -> TrainingWindows:
 
 
 def training_store(session: Session) -> EmbeddingStore | None:
-    """Where the embeddings of the training slices lie; None if the run does without."""
+    """The store of the embeddings of the training slices; None if the run has none."""
     variants = session.options.cache_embeddings
     return None if variants is None else _store(session, augmentation_of(session), variants)
 
 
 def validation_store(session: Session) -> EmbeddingStore | None:
-    """As `training_store`, of slices that are not augmented."""
+    """The same as `training_store`, for slices that are not augmented."""
     return None if session.options.cache_embeddings is None else _store(session, None, 1)
 
 
@@ -105,7 +105,7 @@ def _store(session: Session, augmentation: Augmentation | None, variants: int) -
 
 
 def augmentation_of(session: Session) -> Augmentation | None:
-    """The augmentation that the options ask for."""
+    """The augmentation of the options."""
     options = session.options
     return Augmentation(options.rotation, options.elastic_alpha, options.elastic_sigma) if options.augment else None
 
@@ -116,7 +116,7 @@ def _cached_text(options: TrainOptions) -> str:
 
 
 def cases_text(session: Session) -> str:
-    """How many cases train and validate."""
+    """The numbers of training and validation cases, in words."""
     if session.options.overfit is not None:
         return f"overfitting {session.options.overfit}, scored on itself"
     return f"{len(session.train)} training and {len(session.val)} validation cases"

@@ -1,4 +1,4 @@
-"""From a run to its data and its task, by the strategy's family."""
+"""The data and the task of a run, by the strategy's family."""
 
 from flax import nnx
 
@@ -13,17 +13,17 @@ from samjax.training.tasks.unet import unet_task
 
 
 def check(session: Session) -> None:
-    """Refuses, by a `UserError`, what a run could not prepare; nothing is computed yet."""
+    """Raises a `UserError` if a run could not be prepared; computes nothing."""
     if session.options.cache_embeddings is not None:
         check_room(session)
 
 
 def prepare(session: Session, stop: StopRequest) -> None:
-    """What a run computes once, before its first step.
+    """Computes the embeddings of a run once, before its first step.
 
     Raises:
-        UserError: it does not fit on the disk.
-        Stopped: a signal asked for the end; what is done is kept.
+        UserError: they do not fit on the disk.
+        Stopped: a signal asked for the end; finished embeddings are kept.
     """
     if session.options.cache_embeddings is not None:
         compute_embeddings(session, stop)

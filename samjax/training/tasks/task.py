@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a strategy: the loss of a batch, and how it is scored."""
+"""The part of a strategy that the training loop uses: the loss of a batch, and the validation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ HostBatch = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a validation found."""
+    """Result of one validation."""
 
     values: dict[str, Any]
-    """Of the row in metrics.jsonl."""
+    """Fields of the row in metrics.jsonl."""
     text: str
-    """For the terminal."""
+    """Text for the terminal."""
     best: float
     """The number by which checkpoints are compared; larger is better."""
     draw: Callable[[Path], None]
@@ -28,7 +28,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Task:
-    """What a run trains on, whatever its model."""
+    """Protocol of a task, which is independent of the model."""
 
     results: SliceFunction
     validate: Callable[[States], Scores] | None
@@ -36,4 +36,4 @@ class Task:
     describe: str
     """One line on data, prompts and input, printed before the first step."""
     names: Callable[[HostBatch], list[str]]
-    """What the samples of a batch are called, for messages about them."""
+    """The names of the samples of a batch, for messages about them."""

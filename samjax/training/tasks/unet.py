@@ -1,4 +1,4 @@
-"""The U-Net as a task: all classes at once, whole slices, no prompts."""
+"""Training of the U-Net: all classes at once, whole slices, no prompts."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,13 +25,13 @@ class ClassObjective:
     """The choices that turn a batch into a loss of all classes; static in the compiled step."""
 
     roi: str
-    """The region that the pixel counts are of; the loss is of all classes."""
+    """Region of the pixel counts; the loss covers all classes."""
     channels: Channels
     augmentation: Augmentation | None = None
 
 
 def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObjective) -> SliceResults:
-    """Augments a batch of slices (b, 1) and compares what is predicted; `overlap` counts the objective's ROI."""
+    """Augments and scores a batch of slices (b, 1); `overlap` counts the objective's ROI."""
     images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
     images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
     logits = model(images, supervised=True)

@@ -11,10 +11,10 @@ would stay at a loss of 1 with next to no gradient; with 1 it costs nothing wher
 
 
 def unet_loss(logits: Sequence[jax.Array], labels: jax.Array, pixels: jax.Array) -> jax.Array:
-    """The supervised resolutions' losses with weights 1, 1/2, 1/4, ... that are scaled to sum to 1.
+    """The sum of the supervised resolutions' losses with weights 1, 1/2, 1/4, ... that are scaled to sum to 1.
 
     Args:
-        logits: what `UNet` gives with `supervised`; each (B, h, w, classes).
+        logits: the result of `UNet` with `supervised`; each (B, h, w, classes).
         labels: (B, H, W) uint8 class of each pixel. Lower resolutions have the label of the pixel in the middle of
             each cell.
         pixels: (B, H, W) bool, False for padding.

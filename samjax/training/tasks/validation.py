@@ -1,4 +1,4 @@
-"""Dice on the validation patients after each epoch, and a picture of what goes in and comes out."""
+"""Dice on the validation patients after each epoch, and a picture of input, label and prediction."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ class Validator:
     kind: str
     """The kind of prompt."""
     embeddings: EmbeddingStore | None = None
-    """Where the embeddings of the scored slices lie, if the encoder is not to run."""
+    """Store of the embeddings of the scored slices, if the encoder is not to run."""
 
     @property
     def prompts(self) -> GroundTruthPrompts:
@@ -76,7 +76,7 @@ class Validator:
         return self._scores(float(dice), float(dice_slice), example)
 
     def _model(self, states: States) -> SegmentationModel:
-        """The model that trains now, from one device's copy of its state."""
+        """The model in training, from one device's copy of its state."""
         options, config = self.session.options, self.session.config
         copies = (unreplicate(state) for state in states)
         trees = (copy.tree() if isinstance(copy, ParameterVector) else copy for copy in copies)
@@ -116,7 +116,7 @@ def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _truth(case: CachedCase, roi: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the label has the region and where it is to be ignored, both (Z, rows, columns) bool."""
+    """The voxels of the region and the voxels to be ignored, both (Z, rows, columns) bool."""
     truth, ignored = np.zeros(case.shape, bool), np.zeros(case.shape, bool)
     truth[case.box.index] = roi_mask(case.labels, roi)
     ignored[case.box.index] = case.labels == IGNORED

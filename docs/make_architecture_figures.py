@@ -37,7 +37,7 @@ BATCH = (
         Station("scan", "NIfTI files of a case", "int16, any orientation", FILES),
         Station("data/formats", "finds cases, labels, scheme", "paths by modality"),
         Station("data/imaging", "orients, checks, normalises, crops", "uint8 (slice, row, column, 4)"),
-        Station("data/cache", "one memory-mapped file a case", "slices without parsing"),
+        Station("data/cache", "one memory-mapped file per case", "slices without parsing"),
     ),
     (
         Station("data/samples", "windows of Z slices with the ROI", "(case, first slice)"),

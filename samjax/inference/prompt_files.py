@@ -9,6 +9,7 @@ import numpy as np
 
 from samjax.data.imaging.geometry import Geometry, points_to_ours
 from samjax.errors import UserError
+from samjax.files import parse_json
 from samjax.inference.prompts import regions_of
 
 _FORMS = {
@@ -56,14 +57,8 @@ def read_prompts(
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise UserError(f"{path}: {max(names, key=names.count)}: is named twice; put its prompts into one list")
-        return dict(pairs)
-
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):

@@ -4,13 +4,13 @@ The index of a sharded model (`model.safetensors.index.json`) has under `weight_
 tensor.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from samjax.errors import UserError
+from samjax.files import parse_json
 from samjax.models.config import PIXEL_MEAN, PIXEL_STD, SamConfig
 from samjax.weights.matching import first_names, plainly_named
 from samjax.weights.readers import read_file
@@ -94,18 +94,11 @@ def _is_plain(name: str) -> bool:
 
 
 def _read_json(path: Path) -> object:
-    def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f"it lists {next(name for name in names if names.count(name) > 1)!r} twice")
-        return content
-
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=distinct)
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected a .pth or .safetensors file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}); download it again") from error
 
 

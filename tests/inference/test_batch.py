@@ -372,7 +372,7 @@ def test_a_prompt_file_names_each_case_once_and_may_leave_cases_out(
     file.write_text('{"a": [[0, 0, 0, 1]], "a": [[0, 0, 0, 1]]}')
     data = cohort(tmp_path / "data-2023", scans, ("a", "b"))
     options = PredictOptions((data,), tmp_path / "out", run=(run,), points=file)
-    with pytest.raises(UserError, match="a: is named twice"):
+    with pytest.raises(UserError, match="'a' is listed twice"):
         predict(options)
     written(file, {"b": [[3, 4, 2, 1]]})
     assert predict(options) == Outcome(tmp_path / "out", written=1, already=0, left_out=1)

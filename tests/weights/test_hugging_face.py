@@ -143,7 +143,7 @@ def test_a_tensor_in_two_shards_is_refused(folder):
 def test_a_tensor_that_is_listed_twice_is_refused(folder):
     index = write_shards(folder)
     index.write_text(index.read_text().replace('"weight_map": {', f'"weight_map": {{"{NAME}": "{FIRST}", '))
-    expect_line(index, f"it lists {NAME!r} twice")
+    expect_line(index, f"{NAME!r} is listed twice")
 
 
 def test_a_missing_or_damaged_shard_is_named(folder):

@@ -4,7 +4,6 @@ nnU-Net's predictions hold the values of `labels` or, where the labels are overl
 `regions_class_order`: the regions are written in the order of their entries, each over the ones before it.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from samjax.data.labels import (
     scheme_text,
 )
 from samjax.errors import UserError
+from samjax.files import parse_json
 
 DESCRIPTION = "dataset.json"
 """The name of the file."""
@@ -49,15 +49,8 @@ def read_description(path: Path) -> Mapping[str, Any]:
     Raises:
       UserError: it cannot be read, is no object, or names something twice.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            raise UserError(f"{path}: {max(names, key=names.count)!r} is listed twice; remove one")
-        return dict(pairs)
-
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):

@@ -99,6 +99,8 @@ def _whole(values: np.ndarray, what: str, length: int) -> np.ndarray:
     array = np.asarray(values)
     if array.size == 0:
         return np.zeros((0, length), int)
-    if array.ndim != 2 or array.shape[1] != length or (array != np.rint(array)).any():
-        raise UserError(f"{what} prompts of shape {array.shape}: expected ({length} whole numbers) for each")
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or array.shape[1] != length:
+        raise UserError(f"{what} prompts of shape {array.shape}: expected {length} whole numbers for each")
+    for row in array[~np.isfinite(array).all(axis=1) | (array != np.rint(array)).any(axis=1)]:
+        raise UserError(f"{what} {row.tolist()}: expected {length} whole numbers")
     return array.astype(int)

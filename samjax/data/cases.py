@@ -11,7 +11,7 @@ MODALITIES = ("t1", "t1gd", "t2", "flair")
 # Spellings of the modalities in file names and dataset.json, lower case, without separators.
 _SPELLINGS = {
     **dict.fromkeys(("t1", "t1n", "t1w", "t1pre"), "t1"),
-    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce", "ct1", "t1post"), "t1gd"),
+    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wgad", "t1wce", "ct1", "t1post"), "t1gd"),
     **dict.fromkeys(("t2", "t2w"), "t2"),
     **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
 }
@@ -24,6 +24,8 @@ _FOLLOW_UPS = tuple(
     for pattern in (
         r"(?P<patient>(?:.+~)?brats~[a-z]+~\d{5})(?:~.+)?",  # BraTS 2023 on: -000, -001; post-treatment -100, -101
         r"(?P<patient>(?:.+~)?brats1[5-9]~.+)~\d+",  # BraTS 2015 to 2019: Brats18_TCIA01_201_1
+        r"(?P<patient>(?:.+~)?brats~(?:2013|tcia)~pat\d+)~\d+",  # BraTS 2015's own names: brats_tcia_pat101_0001
+        r"(?P<patient>(?:.+~)?rhuh~(?:gbm~)?\d+)~\d+",  # RHUH-GBM: RHUH-0001_0, _1, _2
         r"(?P<patient>(?:.+~)?upenn~gbm~\d+)(?:~.+)?",  # UPENN-GBM-00001_11, _21
         r"(?P<patient>(?:.+~)?ucsf~pdgm~\d+)(?:~.+)?",  # UCSF-PDGM-0001_FU003d, folders with _nifti
         r"(?P<patient>(?:.+~)?ucsd~ptgbm~\d+)(?:~.+)?",  # UCSD-PTGBM-0001_01

@@ -61,7 +61,9 @@ def find_described(
     images = root if _IMAGES.fullmatch(folder_name(root)) else description.parent / "imagesTr"
     files = nifti_files(images)
     if not files:
-        raise UserError(f"{images}: no NIfTI files, though {description} describes some")
+        others = sorted(path for path in description.parent.glob("images*") if path != images and nifti_files(path))
+        advice = f"; point at {others[0]}" if others else ""
+        raise UserError(f"{images}: no NIfTI files, though {description} describes some{advice}")
     content = read_description(description)
     channels = channels_of(content, description)
     _verify_ending(content.get("file_ending"), files, description)
@@ -89,7 +91,12 @@ def find_described(
 
 
 def _has_images(folder: Path) -> bool:
-    return any(_IMAGES.fullmatch(path.name) for path in folder.glob("images*"))
+    """Whether there is a folder such as imagesTr; one just called images must hold the NIfTI files itself."""
+    return any(
+        match and (match["part"] or nifti_files(path))
+        for path in folder.glob("images*")
+        if (match := _IMAGES.fullmatch(path.name))
+    )
 
 
 def _scan_outside(root: Path, dataset: Path) -> Path | None:

@@ -29,17 +29,20 @@ _COMPARTMENTS = frozenset({EDEMA, NON_ENHANCING, ENHANCING})
 Meanings = dict[int, frozenset[int]]
 """Label value -> the canonical codes that voxels with it may have: one where the names tell."""
 
-# What a label's name means, tried in this order: codes of a compartment or a region.
-_LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), frozenset(codes))
+# What a label's name means, tried in this order: codes of a compartment or a region, or None where it says two things.
+# "~" stands for "tumour" in both spellings.
+_LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int] | None], ...] = tuple(
+    (re.compile(pattern.replace("~", "tumou?r"), re.IGNORECASE), None if codes is None else frozenset(codes))
     for pattern, codes in (
         (r"ignor|\bvoid\b|don.?t.?care|unannotated", {IGNORED}),
         (r"background|cavity|\brc\b", {BACKGROUND}),
-        (r"non ?enh|necro|\bncr\b|\bnetc?\b|cyst", {NON_ENHANCING}),
-        (r"o?edema|\bed\b|snfh|hyperintens", {EDEMA}),
         (r"whole|\bwt\b", _COMPARTMENTS),
+        (r"(?=.*edema)(?=.*(?:necro|\bncr\b|\bnetc?\b|cyst|core|enhancing ~))|hyperintense ~", None),
+        (r"o?edema|\bed\b|snfh|hyperintens", {EDEMA}),  # SNFH: surrounding non-enhancing FLAIR hyperintensity
+        (r"(?=.*(?:non ?enh|necro))(?=.*(?<!non )(?<!non)enhanc)", {NON_ENHANCING, ENHANCING}),
+        (r"non ?enh|necro|\bncr\b|\bnetc?\b|cyst", {NON_ENHANCING}),
+        (r"enhanc|\bet\b", {ENHANCING}),  # also "enhancing core"
         (r"core|\btc\b", {NON_ENHANCING, ENHANCING}),
-        (r"enhanc|\bet\b", {ENHANCING}),
     )
 )
 
@@ -73,8 +76,11 @@ def channels_of(content: Mapping[str, Any], path: Path) -> dict[int, str]:
       UserError: a modality is missing or named twice, or two lists of channels differ.
     """
     lists = [content[key] for key in ("channel_names", "modality") if key in content]
-    if not lists or not all(isinstance(named, dict) for named in lists):
+    if not lists:
         raise UserError(f"{path}: no channel_names (or modality), which give the order of the channels")
+    for named in lists:
+        if not isinstance(named, dict):
+            raise UserError(f'{path}: channel_names (or modality) is {named!r}; expected {{"0": "T1", "1": ...}}')
     found, *others = ({_whole_number(key, path): str(name) for key, name in named.items()} for named in lists)
     if any(other != found for other in others):
         raise UserError(f"{path}: channel_names ({lists[0]}) and modality ({lists[1]}) differ; remove one")

@@ -83,7 +83,7 @@ def plain_sam(
     if crossing:
         raise UserError(
             f"{where}: its {len(crossing)} blocks attend across {adaptation.slices} slices (cross_slice), which Meta's "
-            "architecture has no place for; train with --depth 1, or export it with samjax.inference.export"
+            "architecture has no place for; train with --depth 1, or export it with the command export"
         )
     config = replace(config, in_channels=flat[PATCH_KERNEL].shape[2], image_size=image_size)
     merged = merge_lora(flat, adaptation)

@@ -15,7 +15,7 @@ from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import picture_of, picture_prompt, volume_of
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
-from samjax.inference.prompts import SlicePrompt, regions_of, slots_of
+from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
@@ -181,12 +181,14 @@ class Predictor:
                 trained with these, else by clicks.
 
         Raises:
-            UserError: a prompt is not of the volume, or of a kind that the model was never trained with.
+            UserError: a prompt is not of the volume, or of a kind that the model was never trained with, or lies on
+                slices that show nothing but background.
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")
         shape = self._volume.shape
         regions = regions_of(boxes, points, shape)
+        require_content(regions, self._volume.images)
         for kind, given in (("box", len(boxes)), ("point", len(points)), ("none", not regions)):
             if given:
                 self.require(kind)

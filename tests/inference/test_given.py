@@ -7,7 +7,7 @@ from PIL import Image
 from samjax import Predictor
 from samjax.errors import UserError
 from samjax.inference.given import picture_of, picture_prompt, volume_of
-from samjax.inference.prompts import SlicePrompt, regions_of
+from samjax.inference.prompts import SlicePrompt, regions_of, require_content
 
 NAN, INF = float("nan"), float("inf")
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -87,3 +87,18 @@ def test_other_prompts_of_pictures_are_refused(prompt: dict, words: str):
 def test_boxes_of_volumes_are_whole_numbers(box: tuple):
     with pytest.raises(UserError, match="whole numbers"):
         regions_of(np.array([box]), np.zeros((0, 4)), (2, 6, 8))
+
+
+def test_prompts_on_background_alone_are_refused():
+    images = np.zeros((4, 6, 8, 4), np.uint8)
+    images[2, 3, 3, 1] = 9
+
+    def required(boxes: list[tuple], points: list[tuple]) -> None:
+        require_content(regions_of(boxes, points, images.shape[:3]), images)
+
+    required([(0, 0, 0, 2, 5, 7)], [])
+    required([], [(2, 0, 0, 1)])
+    with pytest.raises(UserError, match=r"slice 3 \(from 0, the lowest\) is background alone"):
+        required([], [(2, 0, 0, 1), (3, 3, 3, 1)])
+    with pytest.raises(UserError, match=r"slices 0 to 1 .* are background alone"):
+        required([(0, 0, 0, 1, 5, 7)], [])

@@ -57,4 +57,4 @@ def check_numbers(options: object) -> None:
         if limit is None or value is None or isinstance(value, str) or limit.allows(value):
             continue
         words = " or auto" if name == "lr" else ""
-        raise UserError(f"--{name.replace('_', '-')} {value}: expected a number, {limit}{words}")
+        raise UserError(f"--{name.replace('_', '-')} {value}: expected a finite number, {limit}{words}")

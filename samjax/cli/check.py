@@ -29,7 +29,7 @@ def main(options: CheckOptions) -> None:
 
 def _show(report: CheckReport) -> None:
     """Prints the table of problems and one line that sums up."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, soft_wrap=False, markup=False)
     problems = [problem for problem in report.problems if not problem.ignored]
     if problems:
         table = Table("case", "file", "problem", title=str(report.root), show_lines=False)

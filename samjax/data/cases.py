@@ -11,7 +11,7 @@ MODALITIES = ("t1", "t1gd", "t2", "flair")
 # Spellings of the modalities in file names and dataset.json, lower case, without separators.
 _SPELLINGS = {
     **dict.fromkeys(("t1", "t1n", "t1w", "t1pre"), "t1"),
-    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wce", "ct1", "t1post"), "t1gd"),
+    **dict.fromkeys(("t1gd", "t1c", "t1ce", "t1gad", "t1wgd", "t1wgad", "t1wce", "ct1", "t1post"), "t1gd"),
     **dict.fromkeys(("t2", "t2w"), "t2"),
     **dict.fromkeys(("flair", "t2f", "t2flair"), "flair"),
 }

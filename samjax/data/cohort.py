@@ -154,13 +154,18 @@ def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None)
 def require_labels(cases: list[CachedCase], left_out: list[str] | None = None) -> list[CachedCase]:
     """The labelled cases; the others, and each domain's label scheme, are reported on stderr.
 
+    A case whose label ignores every voxel counts as unlabelled: there is nothing to train on or to score.
+
     Raises:
         UserError: none has a label.
     """
-    labelled = [case for case in cases if case.labelled]
-    if not labelled:
+    if not any(case.labelled for case in cases):
         raise UserError(f"{cases[0].case.files[0].parent}: no case has a label file; {command('predict')} needs none")
-    _leave_out([f"{case.case.id} has no label" for case in cases if not case.labelled], False, left_out)
+    reasons = [f"{case.case.id} has no label" for case in cases if not case.labelled]
+    ignored = [case for case in cases if case.labelled and not case.counts.any()]
+    reasons += [f"{case.case.label}: all of its voxels are of values that are ignored" for case in ignored]
+    labelled = [case for case in cases if case.labelled and case.counts.any()]
+    _leave_out(reasons, not labelled, left_out)
     for line in scheme_lines([case.case for case in labelled]):
         print(line, file=sys.stderr)
     return labelled

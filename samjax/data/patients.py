@@ -10,6 +10,8 @@ _FOLLOW_UPS = tuple(
     for pattern in (
         r"(?P<patient>(?:.+~)?brats~[a-z]+~\d{5})(?:~.+)?",  # BraTS 2023 on: -000, -001; post-treatment -100, -101
         r"(?P<patient>(?:.+~)?brats1[5-9]~.+)~\d+",  # BraTS 2015 to 2019: Brats18_TCIA01_201_1
+        r"(?P<patient>(?:.+~)?brats~(?:2013|tcia)~pat\d+)~\d+",  # BraTS 2015's own names: brats_tcia_pat101_0001
+        r"(?P<patient>(?:.+~)?rhuh~(?:gbm~)?\d+)~\d+",  # RHUH-GBM: RHUH-0001_0, _1, _2
         r"(?P<patient>(?:.+~)?upenn~gbm~\d+)(?:~.+)?",  # UPENN-GBM-00001_11, _21
         r"(?P<patient>(?:.+~)?ucsf~pdgm~\d+)(?:~.+)?",  # UCSF-PDGM-0001_FU003d, folders with _nifti
         r"(?P<patient>(?:.+~)?ucsd~ptgbm~\d+)(?:~.+)?",  # UCSD-PTGBM-0001_01

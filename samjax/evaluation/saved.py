@@ -99,10 +99,18 @@ class SavedPredictions:
         description = self.folder / DESCRIPTION
         if description.is_file():
             return self._described(description)
-        values = _binary_values(paths) if len(self.rois) == 1 else None
+        values = _binary_values(paths)
         if values is None:
             return _Reading()
-        self._tell(f"its files hold {' and '.join(map(str, sorted(values)))} alone")
+        why = f"its files hold {' and '.join(map(str, sorted(values)))} alone"
+        if len(self.rois) > 1:
+            print(
+                f"{self.name}: {why}; they are read as label values of the scans. If they are masks of one region, "
+                "name it with --roi",
+                file=sys.stderr,
+            )
+            return _Reading()
+        self._tell(why)
         return _Reading(inside=frozenset(values - {0}))
 
     def _described(self, description: Path) -> _Reading:

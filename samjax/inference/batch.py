@@ -221,7 +221,12 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
             for doubt in case_doubts(case, images, geometry, ranges):
                 print(f"warning: {case.id}: {doubt}", file=sys.stderr)
             scan = scan_digest(images, geometry)
-            values = writer.segment(case, images)
+            try:
+                values = writer.segment(case, images)
+            except UserError as error:  # its prompts are not of this scan
+                failures.append(f"{case.id}: {error}")
+                print(f"left out: {failures[-1]}", file=sys.stderr)
+                continue
             if writing is not None:
                 writing.result()
             writing = pool.submit(writer.write, case, values, geometry, scan)

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from samjax.data.cases import MODALITIES, Case
+from samjax.data.cases import Case
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
+from samjax.inference.given import picture_of, picture_prompt, volume_of
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
-from samjax.inference.prompts import SlicePrompt, regions_of, slots_of
+from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
@@ -89,24 +90,29 @@ class Predictor:
         """Raises a `UserError` for a kind of prompt (box, point, mask, none) that the model was not trained with."""
         self.model.require(kind)
 
-    def set_image(self, image: np.ndarray) -> None:
+    def set_image(self, image: Any) -> None:
         """Takes a picture (H, W, channels) uint8, RGB or as the model's channels are, in place of the one before.
 
-        It is padded at the right and bottom to a square with background (0), then resized.
+        It is copied, padded at the right and bottom to a square with background (0), then resized.
+
+        Args:
+            image: an array, a PIL image, or lists of whole numbers from 0 to 255.
+
+        Raises:
+            UserError: the picture is of another shape or type, or empty.
         """
-        count = self.channels.count
         if self.is_unet:
             raise UserError(f"{self.name}: a U-Net takes no prompts; give it a volume with set_volume")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != count:
-            raise UserError(f"picture of {image.dtype} {image.shape}: expected uint8 (rows, columns, {count})")
-        self._picture = EncodedVolume(self.model, image[None], self._slices, picture=True)
+        self._picture = EncodedVolume(
+            self.model, picture_of(image, self.channels.count)[None], self._slices, picture=True
+        )
 
     def predict(
         self,
-        points: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        box: np.ndarray | None = None,
-        mask: np.ndarray | None = None,
+        points: np.ndarray | Sequence | None = None,
+        labels: np.ndarray | Sequence | None = None,
+        box: np.ndarray | Sequence | None = None,
+        mask: np.ndarray | Sequence | None = None,
         multimask: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Segments one object of the picture.
@@ -120,10 +126,13 @@ class Predictor:
 
         Returns:
             Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input.
+
+        Raises:
+            UserError: no picture is set, or a prompt is not of it, not finite, or of a kind that the model never saw.
         """
         if self._picture is None:
             raise UserError("no picture is set; call set_image first")
-        prompt = _picture_prompt(points, labels, box)
+        prompt = picture_prompt(points, labels, box, self._picture.shape[1:])
         kinds = {"point": prompt.clicks, "box": prompt.box, "mask": mask is not None}
         for kind in [kind for kind, given in kinds.items() if given] or ["none"]:
             self.require(kind)
@@ -132,29 +141,28 @@ class Predictor:
             low = np.asarray(mask, np.float32)[None]
             if low.shape != (1, side, side):
                 raise UserError(f"mask of shape {low.shape[1:]}: expected logits ({side}, {side}) of a call before")
+            if not np.isfinite(low).all():
+                raise UserError("mask: holds values that are not finite; expected the logits of a call before")
         rows, columns = self._picture.shape[1:]
         logits, iou, masks = jax.device_get(self._picture.decode([0], slots_of([prompt]), low, multimask))
         return masks[0, :, :rows, :columns], iou[0], logits[0]
 
-    def set_volume(self, case: "Case | Path | str | np.ndarray") -> None:
+    def set_volume(self, case: "Case | Path | str | np.ndarray | Sequence") -> None:
         """Takes a volume in place of the one before; nothing of it is encoded yet.
 
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
-                columns, 4) uint8 of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`.
+                columns, 4) uint8 (or lists) of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`; it is
+                copied.
 
         Raises:
             UserError: the path holds no case or several, or its files cannot be used.
         """
-        self.geometry = None
-        if not isinstance(case, np.ndarray):
-            case, self.geometry = read_images(case if isinstance(case, Case) else _only_case(Path(case)))
-        if case.dtype != np.uint8 or case.ndim != 4 or case.shape[3] != len(MODALITIES):
-            raise UserError(
-                f"volume of {case.dtype} {case.shape}: expected uint8 (slices, rows, columns, 4), the channels "
-                f"{', '.join(MODALITIES)}"
-            )
-        self._volume = EncodedVolume(self.model, case, self._slices)
+        if isinstance(case, Case | Path | str):
+            images, geometry = read_images(case if isinstance(case, Case) else _only_case(Path(case)))
+        else:
+            images, geometry = volume_of(case), None
+        self._volume, self.geometry = EncodedVolume(self.model, images, self._slices), geometry
 
     def segment(
         self,
@@ -173,12 +181,14 @@ class Predictor:
                 the model was trained with them, else by clicks.
 
         Raises:
-            UserError: a prompt lies outside the volume, or is of a kind that the model was not trained with.
+            UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
+                that the model was not trained with.
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")
         shape = self._volume.shape
         regions = regions_of(boxes, points, shape)
+        require_content(regions, self._volume.images)
         for kind, given in (("box", len(boxes)), ("point", len(points)), ("none", not regions)):
             if given:
                 self.require(kind)
@@ -216,14 +226,3 @@ def _only_case(path: Path) -> Case:
     if len(cases) > 1:
         raise UserError(f"{path}: holds {len(cases)} cases; name one case's folder")
     return cases[0]
-
-
-def _picture_prompt(points: np.ndarray | None, labels: np.ndarray | None, box: np.ndarray | None) -> SlicePrompt:
-    points = np.zeros((0, 2)) if points is None else np.asarray(points, float)
-    labels = np.zeros(0, int) if labels is None else np.asarray(labels)
-    if points.shape != (len(labels), 2) or not np.isin(labels, (0, 1)).all():
-        raise UserError(f"points {points.shape}, labels {labels.shape}: expected (n, 2) and n labels, each 0 or 1")
-    if box is not None and np.shape(box) != (4,):
-        raise UserError(f"box of shape {np.shape(box)}: expected x0, y0, x1, y1")
-    clicks = tuple((float(x), float(y), int(label)) for (x, y), label in zip(points, labels, strict=True))
-    return SlicePrompt(0, clicks, None if box is None else tuple(map(float, box)))

@@ -94,11 +94,36 @@ def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int
     return [*regions, clicks] if clicks else regions
 
 
+def require_content(regions: Sequence[Region], images: np.ndarray) -> None:
+    """Refuses prompts of slices that are background alone, where any mask would be of nothing.
+
+    A box may reach beyond the head as long as one of its slices shows it.
+
+    Args:
+        regions: the prompts.
+        images: (slices, rows, columns, C) uint8, background 0.
+
+    Raises:
+        UserError: a click is on such a slice, or a box is on none but such slices.
+    """
+    for region in regions:
+        empty = [z for z in region if not images[z].any()]
+        if clicked := [z for z in empty if region[z].clicks]:
+            raise UserError(f"slice {clicked[0]} (from 0, the lowest) is background alone; click where the scan shows")
+        if empty and len(empty) == len(region):
+            raise UserError(
+                f"slices {min(empty)} to {max(empty)} (from 0, the lowest) are background alone; draw the box where "
+                "the scan shows"
+            )
+
+
 def _whole(values: np.ndarray, what: str, length: int) -> np.ndarray:
     """The values as an int array (n, length); n may be 0."""
     array = np.asarray(values)
     if array.size == 0:
         return np.zeros((0, length), int)
-    if array.ndim != 2 or array.shape[1] != length or (array != np.rint(array)).any():
-        raise UserError(f"{what} prompts of shape {array.shape}: expected ({length} whole numbers) for each")
+    if array.dtype.kind not in "biuf" or array.ndim != 2 or array.shape[1] != length:
+        raise UserError(f"{what} prompts of shape {array.shape}: expected {length} whole numbers for each")
+    for row in array[~np.isfinite(array).all(axis=1) | (array != np.rint(array)).any(axis=1)]:
+        raise UserError(f"{what} {row.tolist()}: expected {length} whole numbers")
     return array.astype(int)

@@ -16,7 +16,7 @@ from samjax.runs.folder import FINAL, WEIGHTS, read_config
 from samjax.runs.model import Shapes, abstract_model, load_base_of, trained_shapes
 from samjax.strategies import find_strategy
 from samjax.weights.base import digest, save_weights
-from samjax.weights.matching import finite_float32, match, plainly_named
+from samjax.weights.matching import finite_float32, first_names, match, plainly_named
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
 Trained = dict[str, dict[str, np.ndarray]]
@@ -177,6 +177,8 @@ def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> t
     tensors = finite_float32(tensors, path)
     if checksummed:
         checksums = json.loads(metadata[TENSORS])
+        if lacking := [name for name in checksums if name not in tensors]:  # such as a whole average
+            raise UserError(f"{path}: lacks {len(lacking)} tensors ({first_names(lacking)}); {_COPY_AGAIN}")
         for name, x in tensors.items():
             if checksums.get(name) != _checksum(name, x):
                 raise UserError(f"{path}: {name} is not what was written (checksum); {_COPY_AGAIN}")

@@ -22,6 +22,7 @@ from samjax.runs.folder import (
     CONFIG,
     CURVES,
     EXAMPLE,
+    FINAL,
     METRICS,
     SWEEPS,
     find_run,
@@ -160,7 +161,7 @@ def _train(session: Session, stop: StopRequest) -> None:
         state, progress = (None, None) if found is None else (found[0], _progress(found[1]))
         stages = plan_stages(data, options, len(session.strategy.stages), progress)
         done = 0 if state is None else int(state.step)
-        if progress is not None and _finished(session, stages, done):
+        if session.resumed and _finished(session, stages, None if state is None else done):
             return
         log = stack.enter_context(closing(MetricsLog(folder / METRICS, done)))
         display = stack.enter_context(TrainingDisplay(stages[-1].end_step, done))
@@ -189,13 +190,28 @@ def _progress(host: dict) -> Progress:
     return Progress(**{**host, "averaging": None if averaging is None else tuple(averaging)})
 
 
-def _finished(session: Session, stages: list[Stage], done: int) -> bool:
+def _finished(session: Session, stages: list[Stage], done: int | None) -> bool:
     """Whether a run to be resumed has ended already, in which case a message is printed.
 
+    Args:
+        done: the steps of its last checkpoint; None where it has none.
+
     Raises:
-        UserError: it has taken more steps than the options allow.
+        UserError: it has taken more steps than the options allow, or it has ended and has no checkpoint, so that
+            training anew would replace its weights.
     """
     folder, end = session.folder, stages[-1].end_step
+    if done is None:
+        if not (folder / FINAL).is_file():
+            return False
+        if not ended_at(folder, end):
+            raise UserError(
+                f"--resume --run {folder}: it has finished, and {folder / CHECKPOINTS} holds no checkpoint to go on "
+                f"from; restore the checkpoints, or start a new run"
+            )
+        if is_writer():
+            print(f"{folder} has finished, all of its {end} steps are taken: nothing to do")
+        return True
     if done > stages[0].end_step:
         raise UserError(
             f"--resume --run {folder}: it has taken {done} steps, more than the {stages[0].end_step} that --epochs and "

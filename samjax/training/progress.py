@@ -31,7 +31,7 @@ class TrainingDisplay:
 
     def __init__(self, total: int, done: int):
         self._silent = not is_writer()
-        self.console = Console(quiet=self._silent)
+        self.console = Console(quiet=self._silent, markup=False)
         columns = (
             TextColumn("step {task.completed}/{task.total}"),
             BarColumn(),

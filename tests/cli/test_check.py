@@ -11,7 +11,7 @@ from tests.data.trees import example, save_brats
 
 
 def test_exit_codes_table_and_findings(tmp_path):
-    root, scan = tmp_path / "data", example()
+    root, scan = tmp_path / "data [red]", example()  # no markup of rich
     for number in range(3):
         save_brats(root / f"BraTS2021_{number:05d}", f"BraTS2021_{number:05d}", scan)
     done = samjax("check", root, "--workers", "2")
@@ -24,6 +24,7 @@ def test_exit_codes_table_and_findings(tmp_path):
     assert done.returncode == 1
     assert "1 cannot be used" in done.stdout
     assert "NaN" in done.stdout
+    assert str(root) in done.stdout
     found = json.loads((tmp_path / "out" / "found.json").read_text())
     assert found["unusable"] == ["BraTS2021_00001"]
     assert (found["cases"], found["labelled"]) == (2, 2)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from samjax.data.cohort import list_cases, named_folders, prepare, require_labels, scheme_lines
 from samjax.data.formats.layouts import find_cases
 from samjax.errors import UserError
 from tests.data.formats.test_layouts import NEW, touch_case
-from tests.data.trees import example, save_brats
+from tests.data.trees import example, save, save_brats, save_nnunet
 
 
 class TestNamedFolders:
@@ -67,3 +68,17 @@ def test_training_and_scoring_say_what_they_found(tmp_path: Path, capsys: pytest
     assert "BraTS2021_00001_brain_seg.nii.gz: ignored as a label: " in note
     assert note.endswith("and 1 more files like it")
     assert scheme == "demo: labels: brats2021, from the names of the cases, as of BraTS 2015-2021 (1 case)"
+
+
+def test_a_label_that_ignores_every_voxel_is_none(tmp_path: Path, capsys: pytest.CaptureFixture):
+    root, scan = tmp_path / "Dataset001_X", example()
+    labels = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3, "ignore": 4}
+    save_nnunet(root, {"some": scan, "none": scan}, labels)
+    save(root / "labelsTr" / "none.nii.gz", np.full_like(scan.label, 4))
+    prepared = prepare(find_cases(root, "demo"), None, workers=1)
+    left_out: list[str] = []
+    assert [case.case.id for case in require_labels(prepared, left_out)] == ["some"]
+    assert left_out == [f"{root / 'labelsTr' / 'none.nii.gz'}: all of its voxels are of values that are ignored"]
+    assert f"left out: {left_out[0]}" in capsys.readouterr().err
+    with pytest.raises(UserError, match="all of its voxels"):
+        require_labels([case for case in prepared if case.case.id == "none"])

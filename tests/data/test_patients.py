@@ -16,6 +16,8 @@ from samjax.data.patients import patient_key, patient_of
         "Patient-001": ("Patient-001/week-000-1", "Patient-001-week-000-2", "Patient-001_week-044"),
         "BraTS-GLI-00005": ("BraTS-GLI-00005-000", "BraTS-GLI-00005-100", "BraTS-GLI-00005-101"),
         "Brats18_TCIA01_201": ("Brats18_TCIA01_201_1", "Brats18_TCIA01_201_2"),
+        "brats_tcia_pat101": ("brats_tcia_pat101_0001", "brats_tcia_pat101_0083"),
+        "RHUH-0001": ("RHUH-0001_0", "RHUH-0001_1", "RHUH-0001/2"),
         # Data sets made of these, with other characters or words before.
         "UPENN_GBM_00001": ("UPENN_GBM_00001_11", "UPENN_GBM_00001_21"),
         "nn-UCSF_PDGM_0001": ("nn-UCSF_PDGM_0001", "nn-UCSF_PDGM_0001_FU003d"),

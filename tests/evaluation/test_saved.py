@@ -10,7 +10,7 @@ import pytest
 
 from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.formats.layouts import survey
-from samjax.data.labels import ROIS, roi_mask
+from samjax.data.labels import NON_ENHANCING, ROIS, roi_mask
 from samjax.errors import UserError
 from samjax.evaluation.saved import SavedPredictions
 from tests.data.trees import example, save_brats
@@ -112,6 +112,13 @@ def test_a_binary_mask_is_of_the_one_region_and_says_so(case, tmp_path, roi, val
         described(saved, {"background": 0, name: value} if value < 255 else {"background": 0, name: 2})
         if value == 1:
             np.testing.assert_array_equal(predicted(saved, case), roi_mask(truth(case), roi))
+
+
+def test_masks_that_are_scored_for_all_regions_are_labels_and_say_so(case, tmp_path, capsys):
+    saved = written(case, tmp_path / "mine", lambda values, affine: ((values > 0).astype(np.uint8), affine))
+    ((_, found),) = replace(saved, rois=("edema", "whole-tumor")).predict([case])
+    assert set(np.unique(found.mask)) == {0, NON_ENHANCING}
+    assert "mine: its files hold 0 and 1 alone; they are read as label values" in capsys.readouterr().err
 
 
 def test_values_are_those_of_the_scans_where_any_file_holds_more(case, tmp_path, capsys):

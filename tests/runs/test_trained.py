@@ -229,6 +229,14 @@ def test_the_average_is_matched_and_read(run):
     refused(run, f"1 missing (average/{TOKEN})")
 
 
+def test_an_average_that_was_left_out_is_noticed(run):
+    tensors, _ = contents(run)
+    trained = {"last": {name.removeprefix("last/"): x for name, x in tensors.items()}}
+    save_final(run, trained | {"average": trained["last"]}, read_config(run))
+    rewrite(run, lambda tensors: {name: x for name, x in tensors.items() if name.startswith("last/")})
+    refused(run, f"lacks {len(tensors)} tensors (average/")
+
+
 def test_a_stage_holds_what_it_trained(place, tmp_path):
     options = {"strategy": "lora4ch-2step", "depth": 2}
     run = write_run(tmp_path / "run", place / "base.safetensors", place / "data", **options)

@@ -214,6 +214,20 @@ def test_a_finished_run_says_so_and_how_it_goes_on(whole: Path, quick: None, cap
     assert contents(whole) == before
 
 
+def test_a_finished_run_without_checkpoints_is_not_trained_anew(
+    whole: Path, quick: None, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    run = shutil.copytree(whole, tmp_path / "bare")
+    shutil.rmtree(run / "checkpoints")
+    before = contents(run)
+    resume(run)
+    assert "has finished" in capsys.readouterr().out
+    with pytest.raises(UserError) as caught:
+        resume(run, max_steps=STEPS + 1, allow_changes=True)
+    one_line(caught, str(run / "checkpoints"), "no checkpoint to go on from")
+    assert contents(run) == before
+
+
 class TestMovedInputs:
     @pytest.fixture
     def moved(self, stopped: Callable[..., Path], place: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:

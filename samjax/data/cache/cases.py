@@ -314,6 +314,7 @@ def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
         Console(stderr=True).print(
             f"Preparing {len(cases)} cases in {directory}: about {_size(expected)}, {_size(free)} free",
             highlight=False,
+            markup=False,
         )
 
 

@@ -54,7 +54,8 @@ def _surplus(scan: FoundScan) -> list[Problem]:
     first, second, *_ = sorted(twice[modality])
     folders = scan.folders
     if len(twice) == len(MODALITIES) and len(folders) > 1:
-        message = f"case {scan.id}: found twice, in {folders[0]} and {folders[1]}; keep one"
+        where = f"in {folders[0]} and {folders[1]}"
+        message = f"case {scan.id}: found twice, {where}; keep one, or give their files names of their own"
         return [Problem(scan.id, folders[1], message)]
     return [Problem(scan.id, second, two_files(scan.id, f"files for {modality}", first, second))]
 

@@ -62,7 +62,9 @@ def find_described(
     images = root if _IMAGES.fullmatch(folder_name(root)) else description.parent / "imagesTr"
     files = nifti_files(images)
     if not files:
-        raise UserError(f"{images}: no NIfTI files, though {description} describes some")
+        others = sorted(path for path in description.parent.glob("images*") if path != images and nifti_files(path))
+        advice = f"; point at {others[0]}" if others else ""
+        raise UserError(f"{images}: no NIfTI files, though {description} describes some{advice}")
     content = read_description(description)
     channels = _channels_of(content, description)
     _verify_ending(content.get("file_ending"), files, description)
@@ -96,8 +98,11 @@ def _channels_of(content: Mapping[str, Any], path: Path) -> dict[int, str]:
       UserError: a modality is missing or named twice, or two lists of channels differ.
     """
     lists = [content[key] for key in ("channel_names", "modality") if key in content]
-    if not lists or not all(isinstance(named, dict) for named in lists):
+    if not lists:
         raise UserError(f"{path}: no channel_names (or modality), which give the order of the channels")
+    for named in lists:
+        if not isinstance(named, dict):
+            raise UserError(f'{path}: channel_names (or modality) is {named!r}; expected {{"0": "T1", "1": ...}}')
     found, *others = ({whole_number(key, path): str(name) for key, name in named.items()} for named in lists)
     if any(other != found for other in others):
         raise UserError(f"{path}: channel_names ({lists[0]}) and modality ({lists[1]}) differ; remove one")
@@ -122,7 +127,12 @@ def _channel_count(content: Mapping[str, Any]) -> int:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(_IMAGES.fullmatch(path.name) for path in folder.glob("images*"))
+    """Whether there is a folder such as imagesTr; one just called images must hold the NIfTI files itself."""
+    return any(
+        match and (match["part"] or nifti_files(path))
+        for path in folder.glob("images*")
+        if (match := _IMAGES.fullmatch(path.name))
+    )
 
 
 def _scan_outside(root: Path, dataset: Path) -> Path | None:

@@ -28,17 +28,20 @@ _COMPARTMENTS = frozenset({EDEMA, NON_ENHANCING, ENHANCING})
 Meanings = dict[int, frozenset[int]]
 """Label value -> the canonical codes that voxels with it may have; a single one if the names decide."""
 
-# What a label's name means, tried in this order: codes of a compartment or a region.
-_LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), frozenset(codes))
+# What a label's name means, tried in this order: codes of a compartment or a region, or None where it says two things.
+# "~" stands for "tumour" in both spellings.
+_LABEL_NAMES: tuple[tuple[re.Pattern[str], frozenset[int] | None], ...] = tuple(
+    (re.compile(pattern.replace("~", "tumou?r"), re.IGNORECASE), None if codes is None else frozenset(codes))
     for pattern, codes in (
         (r"ignor|\bvoid\b|don.?t.?care|unannotated", {IGNORED}),
         (r"background|cavity|\brc\b", {BACKGROUND}),
-        (r"non ?enh|necro|\bncr\b|\bnetc?\b|cyst", {NON_ENHANCING}),
-        (r"o?edema|\bed\b|snfh|hyperintens", {EDEMA}),
         (r"whole|\bwt\b", _COMPARTMENTS),
+        (r"(?=.*edema)(?=.*(?:necro|\bncr\b|\bnetc?\b|cyst|core|enhancing ~))|hyperintense ~", None),
+        (r"o?edema|\bed\b|snfh|hyperintens", {EDEMA}),  # SNFH: surrounding non-enhancing FLAIR hyperintensity
+        (r"(?=.*(?:non ?enh|necro))(?=.*(?<!non )(?<!non)enhanc)", {NON_ENHANCING, ENHANCING}),
+        (r"non ?enh|necro|\bncr\b|\bnetc?\b|cyst", {NON_ENHANCING}),
+        (r"enhanc|\bet\b", {ENHANCING}),  # also "enhancing core"
         (r"core|\btc\b", {NON_ENHANCING, ENHANCING}),
-        (r"enhanc|\bet\b", {ENHANCING}),
     )
 )
 

@@ -90,4 +90,8 @@ def _case_of_label(
 def _why_not(path: Path, label: LabelName, by_id: Mapping[str, FoundScan]) -> str:
     if label.case in by_id:
         return f"it does not lie with the scans of {label.case}"
-    return f"there is no case {label.case or folder_name(path.parent)} beside it"
+    if label.case is None:
+        return (
+            f"its name tells no case, and the scans beside it are not called {folder_name(path.parent)} as its folder"
+        )
+    return f"there is no case {label.case} beside it"

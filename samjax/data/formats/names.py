@@ -14,7 +14,10 @@ from samjax.data.cases import modality_of
 _SUFFIX = re.compile(r"\.nii(?:\.gz)?", re.IGNORECASE)
 _OTHER_FORMAT = re.compile(r"(?P<stem>.+?)\.(?:hdr|img|mha|mhd|nrrd|mgz|dcm)(?:\.gz)?", re.IGNORECASE)
 
-_MODALITY = r"t1n|t1ce|t1c|t1w|t1pre|t1post|t1[-_]?gd|t1|ct1|t2[-_]?flair|t2w|t2f|t2|flair"
+_MODALITY = (
+    r"t1n|t1c|t1w|t1[-_]?pre|t1[-_]?post|t1w?[-_]?(?:ga?d|ce)|t1|ct1|"  # T1Gad, T1_CE, T1w-Gd, ...
+    r"t2[-_]?flair|t2w|t2f|t2|flair"
+)
 _IMAGE = re.compile(rf"(?:(?P<case>.+?)?[-_])?(?P<modality>{_MODALITY})", re.IGNORECASE)
 _SEGMENTATION_LIKE = re.compile(r"seg|mask|label|gtv", re.IGNORECASE)
 

@@ -58,7 +58,7 @@ def missing_scores(session: Session) -> list[str]:
         lines.append(
             f"none of the {len(session.val)} validation cases shows {roi}: training goes on without a validation score"
         )
-    if session.train and not shows_roi(session.test, roi):
+    if session.train and session.test and not shows_roi(session.test, roi):
         lines.append(f"none of the {len(session.test)} test cases shows {roi}: eval will have nothing to score there")
     return lines
 

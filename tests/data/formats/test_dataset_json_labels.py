@@ -37,6 +37,30 @@ def test_what_predictions_hold(tmp_path, labels, order, codes):
     assert dict(find_scheme(scheme).codes) == codes
 
 
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("Surrounding non-enhancing FLAIR hyperintensity", {EDEMA}),
+        ("non-enhancing edema", {EDEMA}),
+        ("tumour-associated oedema", {EDEMA}),
+        ("Non-enhancing tumor core", {NON_ENHANCING}),
+        ("necrotic_core", {NON_ENHANCING}),
+        ("enhancing_tumor_core", {ENHANCING}),
+        ("tumor core", {NON_ENHANCING, ENHANCING}),
+        ("tumor core (enhancing and necrotic)", {NON_ENHANCING, ENHANCING}),
+        ("enhancing and non-enhancing tumor", {NON_ENHANCING, ENHANCING}),
+        ("whole tumor (edema, core)", {EDEMA, NON_ENHANCING, ENHANCING}),
+        ("edema and non-enhancing tumor", None),
+        ("necrosis/edema", None),
+        ("T2 hyperintense tumour", None),
+        ("lesion", None),
+    ],
+)
+def test_what_a_name_means(tmp_path, name, meaning):
+    meanings = predicted_meanings(described(tmp_path, {"background": 0, name: 1}))
+    assert meanings == (None if meaning is None else {0: {BACKGROUND}, 1: meaning})
+
+
 def test_a_region_written_over_the_smaller_ones_hides_them(tmp_path):
     labels = {"background": 0, "enhancing": 1, "core": [1, 2], "whole": [1, 2, 3]}
     meanings = predicted_meanings(described(tmp_path, labels, regions_class_order=[3, 2, 1]))
@@ -88,6 +112,7 @@ def raw(tmp_path):
             "two channels are called t1",
         ),
         ({"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}, "channel_names .* and modality .* differ"),
+        ({"channel_names": ["T1", "T1Gd", "T2", "FLAIR"]}, "channel_names .* is \\['T1'.*expected"),
         ({"file_ending": ".mha"}, "file_ending is '.mha', but none of the 4 files"),
         ({"labels": PLAIN | {"core": [2, 3]}}, "no regions_class_order"),
         ({"labels": PLAIN | {"necrosis": 2}}, "'non-enhancing' and 'necrosis' both"),

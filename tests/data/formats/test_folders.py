@@ -208,6 +208,19 @@ class TestOtherFiles:
         assert [case.layout for case in find_cases(tmp_path)] == ["brats"]
         assert [case.layout for case in find_cases(tmp_path / beside)] == ["brats"]
 
+    def test_nor_does_it_beside_images_and_labels_of_another_layout(self, tmp_path):
+        touch_case(tmp_path / "images" / "BraTS2021_00001", "BraTS2021_00001", SCANS)
+        touch(tmp_path / "labels" / "BraTS2021_00001_seg.nii.gz")
+        (tmp_path / "dataset.json").write_text('{"name": "notes"}')
+        (case,) = find_cases(tmp_path)
+        assert (case.layout, case.label) == ("brats", tmp_path / "labels" / "BraTS2021_00001_seg.nii.gz")
+
+    def test_a_dataset_without_training_images_names_what_there_is(self, tmp_path):
+        root = save_nnunet(tmp_path, {"a": example()}, {"background": 0})
+        (root / "imagesTr").rename(root / "imagesTs")
+        with pytest.raises(UserError, match=r"imagesTr: no NIfTI files.*; point at .*imagesTs"):
+            find_cases(root)
+
     def test_a_dataset_and_other_scans_in_one_folder(self, tmp_path):
         save_nnunet(tmp_path / "Dataset001_X", {"a": example()}, {"background": 0})
         touch_case(tmp_path / "BraTS2021_00001", "BraTS2021_00001")

@@ -1,5 +1,6 @@
 """Messages name a command the way the running one was called."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,11 +38,15 @@ def test_a_library_names_the_installed_command(tmp_path):
 
 
 def test_a_script_names_the_scripts_beside_it(tmp_path):
+    clone = tmp_path / "clone"  # the repository itself may hold runs
+    shutil.copytree(ROOT / "samjax", clone / "samjax", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("eval.py", "train.py"):
+        shutil.copy(ROOT / name, clone)
     missing = "error: no run yet: train one with"
     expected = f"{missing} python train.py, or name one with --run\n"
-    assert printed(ROOT, "eval.py", "--cache-dir", tmp_path) == expected
-    absolute = f"{missing} python {ROOT / 'train.py'}, or name one with --run\n"
-    assert printed(tmp_path, ROOT / "eval.py", "--cache-dir", tmp_path) == absolute
+    assert printed(clone, "eval.py", "--cache-dir", tmp_path) == expected
+    absolute = f"{missing} python {clone / 'train.py'}, or name one with --run\n"
+    assert printed(tmp_path, clone / "eval.py", "--cache-dir", tmp_path) == absolute
 
 
 def test_a_module_names_the_module(tmp_path):

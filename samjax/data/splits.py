@@ -33,10 +33,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Member:
-    """A case as a run recorded it: its patient, and the fingerprint of its images ("" if there is none)."""
+    """A case as a run recorded it: its patient, and the digests of its images and label ("" if there is none)."""
 
     patient: str
     fingerprint: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,13 @@ def splits_from_json(content: Any, where: object) -> Splits:
 
 
 def with_members(splits: Splits, cases: Sequence[CachedCase]) -> Splits:
-    """The splits with the patient and fingerprint of every prepared case that they hold."""
+    """The splits with the patient and the digests of every prepared case that they hold."""
     held = {(case.domain, case.id) for case in splits.select([cached.case for cached in cases], "all")}
     members: dict[str, dict[str, Member]] = {}
     for cached in cases:
         case = cached.case
         if (case.domain, case.id) in held:
-            members.setdefault(case.domain, {})[case.id] = Member(case.patient, cached.fingerprint)
+            members.setdefault(case.domain, {})[case.id] = Member(case.patient, cached.fingerprint, cached.label_digest)
     return replace(splits, members=members)
 
 

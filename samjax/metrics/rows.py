@@ -63,9 +63,14 @@ class CaseScores:
 
 
 def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
-    """The rows that a scope holds."""
+    """The rows that a scope holds.
+
+    A volume without the region counts where no prompts were given. With prompts from the ground truth there was
+    nothing to prompt: the model was not run, and an empty mask of it would be no success.
+    """
     if scope == "volume":
-        return [case.volume for case in scores]
+        volumes = [case.volume for case in scores]
+        return [row for row in volumes if row.true_pixels or prompt_source(row.prompt) == "none"]
     return [
         row
         for case in scores

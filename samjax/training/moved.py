@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import named_folders
-from samjax.data.splits import Splits
+from samjax.data.splits import Member, Splits
 from samjax.errors import UserError
 
 
@@ -43,7 +43,7 @@ def existing_folders(data: dict[str, str], folder: Path) -> dict[str, Path]:
 
 
 def check_scans(cases: Sequence[CachedCase], splits: Splits, data: dict[str, str], folder: Path) -> None:
-    """Refuses, by a `UserError`, scans in which a case of the split is missing or has other images.
+    """Refuses, by a `UserError`, scans in which a case of the split is missing or has other images or another label.
 
     Args:
         cases: the cases prepared now.
@@ -51,14 +51,22 @@ def check_scans(cases: Sequence[CachedCase], splits: Splits, data: dict[str, str
         data: the folder of each domain, for the message.
         folder: folder of the run.
     """
-    found = {(case.case.domain, case.case.id): case.fingerprint for case in cases}
+    found = {(case.case.domain, case.case.id): case for case in cases}
     for domain, members in splits.members.items():
         for name, member in sorted(members.items()):
-            fingerprint = found.get((domain, name))
-            if fingerprint is not None and (not member.fingerprint or fingerprint == member.fingerprint):
+            what = _difference(member, found.get((domain, name)))
+            if what is None:
                 continue
-            what = "is not there" if fingerprint is None else "has other images"
             raise UserError(
                 f"--resume --run {folder}: the scans of {domain} in {data[domain]} are not those that the run began "
                 f"with: {name} {what}; restore it, or name the right folder with --data {domain}=DIR"
             )
+
+
+def _difference(member: Member, case: CachedCase | None) -> str | None:
+    """The difference of a case from what the run recorded of it; None if there is none."""
+    if case is None:
+        return "is not there"
+    if member.fingerprint and member.fingerprint != case.fingerprint:
+        return "has other images"
+    return "has another label" if member.label and member.label != case.label_digest else None

@@ -11,8 +11,8 @@ from tests.evaluation.cases import made_case, square
 SHAPE = (4, 12, 12)
 
 
-def score(labels: np.ndarray, predicted: np.ndarray) -> CaseScores:
-    job = ScoringJob(made_case(labels), {"whole-tumor": predicted}, "r", "none", SliceRule(), None)
+def score(labels: np.ndarray, predicted: np.ndarray, prompt: str = "none") -> CaseScores:
+    job = ScoringJob(made_case(labels), {"whole-tumor": predicted}, "r", prompt, SliceRule(), None)
     (scored,) = score_job(job).scores
     return scored
 
@@ -30,3 +30,12 @@ def test_ignored_voxels_are_in_no_score():
     assert [row.slice for row in of_scope([scored], "slice_all")] == [0, 1, 2]
     assert [row.dice for row in of_scope([scored], "slice")] == [1, 1]
     assert score(labels, np.zeros_like(predicted)).volume.dice == 0
+
+
+def test_a_volume_that_could_not_be_prompted_is_no_success():
+    empty = np.zeros(SHAPE, np.uint8)
+    missed = score(empty, empty > 0, prompt="box")
+    found = score(empty, empty > 0)
+    assert of_scope([missed], "volume") == []
+    assert [row.dice for row in of_scope([found], "volume")] == [1]
+    assert len(of_scope([missed], "slice_all")) == SHAPE[0]

@@ -150,7 +150,7 @@ def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: 
     summary = scored(data, tmp_path / "out", data=(f"lgg={data}",), **given | options)
     scopes = summary["runs"]["zeroshot"]["data"]["lgg"]["roi"]["enhancing"]
     assert (scopes["slice"]["n"], scopes["slice"]["dice"]) == (0, None)
-    assert (scopes["volume"]["n"], scopes["volume"]["n_nonempty"], scopes["volume"]["dice_nonempty"]) == (2, 0, None)
+    assert (scopes["volume"]["n"], scopes["volume"]["dice"]) == (0, None)  # nothing was prompted, so nothing was run
     assert "clicks" not in summary["runs"]["zeroshot"]
     assert {row["scopes"] for row in rows(tmp_path / "out" / "slices.csv")} == {"slice_all"}
     assert (tmp_path / "out" / "report.html").is_file()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import nibabel as nib
 import numpy as np
 import pytest
 from flax import nnx
@@ -264,9 +265,16 @@ class TestMovedInputs:
         write_cohort(tmp_path / "other-2023", "adult", 5, options=PhantomOptions((40, 40, 8)), seed=5)
         flat = to_flat(nnx.state(random_sam(CONFIG, seed=4)), CONFIG.block_spans)
         save_weights(tmp_path / "other.safetensors", flat, CONFIG)
+        corrected = shutil.copytree(elsewhere, tmp_path / "corrected-2023")
+        label = next(corrected.rglob("*-seg.nii.gz"))
+        image = nib.load(label)
+        values = np.asanyarray(image.dataobj).copy()
+        values[values == 3] = 1  # what enhanced no longer does: the images are the same
+        nib.save(nib.Nifti1Image(values, image.affine, image.header), label)
         before = contents(run)
         for given, words in (
             ({"data": (f"demo={tmp_path / 'other-2023'}",)}, ("scans of demo", "not those", "other-2023")),
+            ({"data": (f"demo={corrected}",)}, (label.parent.name, "has another label")),
             ({"data": (f"men={elsewhere}",)}, ("--data men=", "the run has demo=")),
             ({"data": (f"demo={elsewhere}", f"men={elsewhere}")}, ("--data", "the run has demo=")),
             ({"weights": str(tmp_path / "other.safetensors")}, ("other.safetensors", "sha256")),

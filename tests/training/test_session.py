@@ -53,7 +53,9 @@ class TestNewSession:
         session = start()
         splits = read_splits(session.folder)
         for case in session.train:
-            assert splits.members["demo"][case.case.id] == Member(case.case.patient, case.fingerprint)
+            expected = Member(case.case.patient, case.fingerprint, case.label_digest)
+            assert splits.members["demo"][case.case.id] == expected
+            assert all((expected.fingerprint, expected.label))
         assert len(splits.members["demo"]) == 4
         geometries = [case.geometry for case in session.train]
         assert read_ranges(session.folder) == ranges_of(geometries)

@@ -64,7 +64,8 @@ class Validator:
             workers=min(1, session.options.workers), embeddings=self.embeddings,
         )  # fmt: skip
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
-            truth, ignored = _truth(case, roi)
+            labels = case.whole_labels()
+            truth, ignored = roi_mask(labels, roi), labels == IGNORED
             predicted = prediction.region(roi) & ~ignored
             counts = np.stack([x.sum((1, 2)) for x in (predicted & truth, predicted, truth)])
             totals.append(counts.sum(axis=1))
@@ -113,14 +114,6 @@ def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Dice from pixel counts; 1 where both are empty."""
     total = pred + true
     return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
-
-
-def _truth(case: CachedCase, roi: str) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels of the region and the voxels to be ignored, both (Z, rows, columns) bool."""
-    truth, ignored = np.zeros(case.shape, bool), np.zeros(case.shape, bool)
-    truth[case.box.index] = roi_mask(case.labels, roi)
-    ignored[case.box.index] = case.labels == IGNORED
-    return truth, ignored
 
 
 def _example(case: CachedCase, z: int, truth: np.ndarray, predicted: np.ndarray) -> Example:

@@ -1,14 +1,14 @@
 """A volume or picture with a model: its windows are encoded when they are first needed, and kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, not_run, united
-from samjax.inference.programs import Item, classify, decode, encode, grouped, model_input, to_pixels
+from samjax.inference.programs import Item, classify, decode, encode, grouped, mask_logits, model_input, to_pixels
 from samjax.inference.prompts import SlicePrompt, Slots, slots_of
 
 SLICES = 8
@@ -90,7 +90,10 @@ class EncodedVolume:
         """Segments slices, each by its own prompt; a slice may come several times."""
         self.encode([prompt.slice for prompt in prompts])
         groups = list(self.groups(prompts))
-        found = [self.decode([prompt.slice for prompt in filled], slots_of(filled)) for _, filled in groups]
+        found = [
+            self.decode([prompt.slice for prompt in filled], slots_of(filled), **self._masks_of(filled))
+            for _, filled in groups
+        ]
         rows, columns = self.shape[1:]
         predictions = []
         for (group, _), (iou, masks) in zip(groups, jax.device_get([(x.iou, x.masks) for x in found]), strict=True):
@@ -98,8 +101,22 @@ class EncodedVolume:
                 predictions.append(SlicePrediction(prompt.slice, mask[0, :rows, :columns], float(value[0])))
         return predictions
 
+    def _masks_of(self, prompts: Sequence[SlicePrompt]) -> dict[str, Any]:
+        """The arguments of `decode` for the masks that prompts hold; none if no prompt holds one."""
+        if all(prompt.mask is None for prompt in prompts):
+            return {}
+        blank = np.zeros(self.shape[1:], bool)
+        masks = self.padded(np.stack([blank if prompt.mask is None else prompt.mask for prompt in prompts]))
+        logits = mask_logits(masks, size=self.model.image_size, devices=self.model.devices)
+        return {"mask": logits, "has_mask": np.array([prompt.mask is not None for prompt in prompts])}
+
     def decode(
-        self, slices: Sequence[int], slots: Slots, mask: np.ndarray | jax.Array | None = None, multimask: bool = False
+        self,
+        slices: Sequence[int],
+        slots: Slots,
+        mask: np.ndarray | jax.Array | None = None,
+        multimask: bool = False,
+        has_mask: np.ndarray | None = None,
     ) -> Decoded:
         """Segments n slices, the i-th by prompt i, all in one call of the decoder.
 
@@ -107,6 +124,7 @@ class EncodedVolume:
             slots: n prompts, in pixels of the slices.
             mask: (n, h, w) logits that are part of the prompts, or None.
             multimask: three alternatives (M = 3) instead of the single mask.
+            has_mask: (n,) bool, the prompts whose mask counts; None: all, if there are masks.
         """
         model, size = self.model, self.model.image_size
         self.encode(slices)
@@ -114,7 +132,7 @@ class EncodedVolume:
         index, scale = np.int32(slices) % model.depth, np.float32(size / self.square)
         with jax.default_matmul_precision(model.compute.precision):
             logits, iou = decode(
-                model.graphdef, model.states, windows, index, slots, scale, mask,
+                model.graphdef, model.states, windows, index, slots, scale, mask, has_mask,
                 multimask=multimask, devices=model.devices,
             )  # fmt: skip
             return Decoded(logits, iou, to_pixels(logits, size=size, native=self.square, devices=model.devices))

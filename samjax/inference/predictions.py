@@ -48,11 +48,19 @@ class VolumePrediction:
         return self.mask if self.mask.dtype == bool else roi_mask(self.mask, roi)
 
 
-def united(predictions: Iterable[SlicePrediction], shape: tuple[int, int, int]) -> VolumePrediction:
-    """Slices put into a volume of `shape` (Z, rows, columns); several of one slice are united."""
+def united(
+    predictions: Iterable[SlicePrediction], shape: tuple[int, int, int], initial: np.ndarray | None = None
+) -> VolumePrediction:
+    """Slices put into a volume of `shape` (Z, rows, columns); several of one slice are united.
+
+    With a mask `initial` (Z, rows, columns) bool they take the place of its slices, and its other slices stay.
+    """
     mask, iou = np.zeros(shape, bool), np.full(shape[0], np.nan, np.float32)
+    if initial is not None:
+        mask[:] = initial
     for found in predictions:
-        mask[found.slice] |= found.mask
+        first = np.isnan(iou[found.slice])
+        mask[found.slice] = found.mask if first else mask[found.slice] | found.mask
         iou[found.slice] = np.fmin(iou[found.slice], found.iou)
     return VolumePrediction(mask, iou)
 

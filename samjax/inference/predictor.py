@@ -13,13 +13,15 @@ from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import picture_of, picture_prompt, volume_of
+from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
-from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
+from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
     from samjax.data.imaging.geometry import Geometry
+    from samjax.inference.spaces import Space
 
 
 class Predictor:
@@ -31,6 +33,7 @@ class Predictor:
         prompts: kinds of prompts that it was trained with; others are refused.
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
+        case: the volume's case if it came from files.
     """
 
     def __init__(self, model: SegmentationModel, slices: int = SLICES):
@@ -42,6 +45,8 @@ class Predictor:
         self.model = model
         self.name, self.rois, self.prompts, self.is_unet = model.name, model.rois, model.prompts, model.is_unet
         self.geometry: Geometry | None = None
+        self.case: Case | None = None
+        self._history = History()
         self._slices = slices
         self._picture: EncodedVolume | None = None
         self._volume: EncodedVolume | None = None
@@ -159,16 +164,20 @@ class Predictor:
             UserError: the path holds no case or several, or its files cannot be used.
         """
         if isinstance(case, Case | Path | str):
-            images, geometry = read_images(case if isinstance(case, Case) else _only_case(Path(case)))
+            found = case if isinstance(case, Case) else _only_case(Path(case))
+            images, geometry = read_images(found)
         else:
-            images, geometry = volume_of(case), None
-        self._volume, self.geometry = EncodedVolume(self.model, images, self._slices), geometry
+            images, geometry, found = volume_of(case), None, None
+        self._volume, self.geometry, self.case = EncodedVolume(self.model, images, self._slices), geometry, found
+        self._history = History()
 
     def segment(
         self,
         boxes: np.ndarray | Sequence = (),
         points: np.ndarray | Sequence = (),
         propagate: bool = False,
+        initial: "np.ndarray | VolumePrediction | None" = None,
+        space: "Space" = "volume",
     ) -> VolumePrediction:
         """Segments the volume: the slices that are prompted, or all where there are no prompts.
 
@@ -176,35 +185,121 @@ class Predictor:
             boxes: (n, 6) the first and last voxel (slice, row, column) of each, inclusive; every slice that a box
                 spans is prompted with it, and masks are united.
             points: (m, 4) clicks (slice, row, column, label), label 1 positive and 0 negative. All clicks on a
-                slice are one prompt.
+                slice are one prompt, together with the box that spans the slice or, of several boxes, holds the click.
             propagate: whether to propagate the masks to the neighbouring slices, see `propagation`: by boxes if
                 the model was trained with them, else by clicks.
+            initial: a mask (slices, rows, columns) bool to be corrected, or an earlier prediction. It is part of the
+                prompt on the slices that are prompted, whose new masks take its place; its other slices stay as they
+                are. With it, negative clicks alone are enough.
+            space: the coordinates of boxes and points and the axes of `initial`: `volume` as above; `source`, voxels
+                (i, j, k) of the file; or `ras`, millimetres (and an initial mask on the file's axes).
 
         Raises:
             UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
-                that the model was not trained with.
+                that the model was not trained with; or the initial mask is of another shape, or without any prompt.
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")
         shape = self._volume.shape
-        regions = regions_of(boxes, points, shape)
+        if space != "volume":
+            boxes, points, initial = self._in_volume(boxes, points, initial, space)
+        start = None if initial is None else self._initial(initial)
+        regions = regions_of(boxes, points, shape, start)
         require_content(regions, self._volume.images)
-        for kind, given in (("box", len(boxes)), ("point", len(points)), ("none", not regions)):
-            if given:
-                self.require(kind)
+        for kind in dict.fromkeys(kind for prompt in _prompts_of(regions) for kind in prompt.kinds):
+            self.require(kind)
         if not regions:
-            if propagate:
-                raise UserError("propagation starts from boxes or points; give some")
-            return self._volume.segment()
-        if propagate:
+            found = self._without_prompts(propagate, start)
+        elif propagate:
             around = box_around if "box" in self.prompts else click_inside
-            return united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape)
-        prompts = [prompt for region in regions for prompt in region.values()]
-        return united(self.predict_slices(prompts), shape)
+            found = united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape, start)
+        else:
+            found = united(self.predict_slices(_prompts_of(regions)), shape, start)
+        self._history.add(found)
+        return found
+
+    def _without_prompts(self, propagate: bool, start: np.ndarray | None) -> VolumePrediction:
+        if start is not None:
+            raise UserError("an initial mask is corrected by clicks or boxes; give some")
+        self.require("none")
+        if propagate:
+            raise UserError("propagation starts from boxes or points; give some")
+        return self._volume.segment()
+
+    def _in_volume(self, boxes: Any, points: Any, initial: Any, space: "Space") -> tuple[Any, Any, Any]:
+        """Boxes, points and an initial mask of another space in ours; an earlier prediction is in ours already."""
+        from samjax.inference.spaces import boxes_in_volume, clicks_in_volume, mask_in_volume
+
+        if not isinstance(initial, VolumePrediction | None):
+            initial = mask_in_volume(np.asarray(initial), space, self.geometry)
+        return boxes_in_volume(boxes, space, self.geometry), clicks_in_volume(points, space, self.geometry), initial
+
+    def _initial(self, initial: np.ndarray | VolumePrediction) -> np.ndarray:
+        """The mask to be corrected, (slices, rows, columns) bool."""
+        self.require("mask")
+        mask = initial.mask if isinstance(initial, VolumePrediction) else np.asarray(initial)
+        if mask.shape != self._volume.shape or not np.isin(mask, (0, 1)).all():
+            raise UserError(
+                f"initial mask of {mask.dtype} {mask.shape}: expected bool {self._volume.shape} "
+                "(slices, rows, columns), of one region"
+            )
+        return mask.astype(bool)
+
+    @property
+    def prediction(self) -> VolumePrediction | None:
+        """The newest prediction of the volume that has not been taken back; None if there is none."""
+        return self._history.newest
+
+    def undo(self) -> VolumePrediction | None:
+        """Takes back the newest prediction of the volume.
+
+        Returns:
+            The one before, which is the newest again; None if there is none.
+
+        Raises:
+            UserError: nothing is left to take back; the last 100 predictions of a volume are kept.
+        """
+        if not len(self._history):
+            raise UserError("there is no prediction to take back")
+        self._history.drop()
+        return self._history.newest
+
+    def save(self, path: Path | str, labels: str | None = None) -> None:
+        """Writes the newest prediction as NIfTI, in the space of the scan's files.
+
+        Args:
+            path: a file .nii or .nii.gz, which is replaced if it exists.
+            labels: the label scheme of the values, such as brats2023. None: that of the case's names; where these do
+                not tell, 1 for a single region and edema 1, non-enhancing 2, enhancing 3 for several.
+
+        Raises:
+            UserError: there is no prediction, the volume came from an array, the name is not of a NIfTI file, or the
+                file cannot be written.
+        """
+        from samjax.data.imaging.volumes import write_labels
+
+        path, found = Path(path), self._history.newest
+        if found is None:
+            raise UserError("there is no prediction to save; call segment first")
+        if self.case is None:
+            raise UserError("the volume came from an array, which has no place in space; set it from files to save")
+        if not path.name.endswith((".nii", ".nii.gz")):
+            raise UserError(f"{path}: expected a name that ends in .nii or .nii.gz")
+        scheme = labels or self.case.scheme
+        values = found.mask.astype(np.uint8) if scheme is None else self.model.label_map(found.mask, scheme)
+        try:
+            write_labels(path, values, replace(self.case, label=None), self.geometry)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
         """Segments slices of the volume, each by its own prompt."""
         return self._volume.predict_slices(prompts)
+
+
+def _prompts_of(regions: Sequence[Region]) -> list[SlicePrompt]:
+    """The prompts of all slices of all regions."""
+    return [prompt for region in regions for prompt in region.values()]
 
 
 def read_images(case: Case) -> "tuple[np.ndarray, Geometry]":

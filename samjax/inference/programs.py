@@ -19,6 +19,9 @@ from samjax.inference.prompts import Slots
 from samjax.models.prompt_encoder import make_prompts
 from samjax.models.resizing import inside, to_input, to_input_pixels, to_native
 
+MASK_LOGIT = 10.0
+"""Logit of the inside of a mask that is given as a prompt. Models learn from the logits of their own predictions."""
+
 Item = TypeVar("Item")
 States = tuple[nnx.State, ...]
 
@@ -60,6 +63,7 @@ def decode(
     slots: Slots,
     scale: jax.Array,
     mask: jax.Array | None = None,
+    has_mask: jax.Array | None = None,
     *,
     multimask: bool = False,
     devices: Devices,
@@ -71,6 +75,7 @@ def decode(
         index: (n,) int32.
         scale: () float32 pixels of the model's input for each pixel of the slice.
         mask: (n, 4h, 4w) logits as mask prompts, or None.
+        has_mask: (n,) bool, the prompts whose mask counts; None: all, if there are masks.
 
     Returns:
         Logits (n, M, 4h, 4w) and predicted IoU (n, M).
@@ -79,10 +84,21 @@ def decode(
     points, boxes = (to_input_pixels(x, scale) for x in (slots.points, slots.boxes))
     slots = Slots(points, slots.labels, boxes, slots.has_box)
     prompts = make_prompts(*(devices.split(x)[:, None] for x in slots))
-    masks = None if mask is None else devices.split(mask)[:, None]
+    masks, has_masks = (None if x is None else devices.split(x)[:, None] for x in (mask, has_mask))
     network = nnx.merge(graphdef, *states)
-    logits, iou = network.decode(devices.split(embeddings), prompts, masks=masks, multimask=multimask)
+    logits, iou = network.decode(
+        devices.split(embeddings), prompts, masks=masks, has_mask=has_masks, multimask=multimask
+    )
     return devices.split(logits[:, 0]), devices.split(iou[:, 0])
+
+
+@partial(jax.jit, static_argnames=("size", "devices"))
+def mask_logits(masks: jax.Array, *, size: int, devices: Devices) -> jax.Array:
+    """Mask prompts (n, size / 4, size / 4) made of masks (n, N, N) bool: +-`MASK_LOGIT`, and less along the outline."""
+    shown = to_input(devices.split(masks)[..., None], size)[..., 0]
+    side = size // 4
+    share = shown.reshape(-1, side, 4, side, 4).mean((2, 4))
+    return devices.split(MASK_LOGIT * (2 * share - 1))
 
 
 @partial(jax.jit, static_argnames=("size", "native", "devices"))

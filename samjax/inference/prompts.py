@@ -12,13 +12,20 @@ from samjax.models.prompt_encoder import EMPTY
 class SlicePrompt(NamedTuple):
     """The prompt of one slice, in pixels (x, y) = (column, row) whose whole numbers are pixel centres.
 
-    `clicks` are (x, y, label), label 1 positive and 0 negative; `box` is (x0, y0, x1, y1), inclusive. With neither
-    the slice is segmented prompt-free.
+    `clicks` are (x, y, label), label 1 positive and 0 negative; `box` is (x0, y0, x1, y1), inclusive; `mask` is a mask
+    (rows, columns) bool of the slice that is to be corrected. With none of them the slice is segmented prompt-free.
     """
 
     slice: int
     clicks: tuple[tuple[float, float, int], ...] = ()
     box: tuple[float, float, float, float] | None = None
+    mask: np.ndarray | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of prompt that it holds; `none` if it holds nothing."""
+        given = {"box": self.box is not None, "point": bool(self.clicks), "mask": self.mask is not None}
+        return tuple(kind for kind, there in given.items() if there) or ("none",)
 
 
 class Slots(NamedTuple):
@@ -53,20 +60,26 @@ Region = dict[int, SlicePrompt]
 """One object's prompts by slice."""
 
 
-def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int]) -> list[Region]:
+def regions_of(
+    boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int], initial: np.ndarray | None = None
+) -> list[Region]:
     """The slice prompts of a volume's prompts: for each box one on every slice it spans; for all clicks one per slice.
+
+    Clicks on a slice that a box spans join the box's prompt there. Where several boxes span the slice, a click belongs
+    to the box that it lies in.
 
     Args:
         boxes: (n, 6) whole numbers, the first and last (slice, row, column) of each, inclusive.
         points: (m, 4) whole numbers (slice, row, column, label), label 1 positive, 0 negative.
         shape: (slices, rows, columns) of the volume.
+        initial: (slices, rows, columns) bool, a mask to correct: it joins every prompt of a slice that shows it.
 
     Returns:
-        A region for each box and one for the clicks.
+        A region for each box and one for the clicks that are on no box's slice.
 
     Raises:
         UserError: a prompt has another length or lies outside of the volume, a box ends before it begins, a label
-            is neither 0 nor 1, a slice has negative clicks only or both a box and clicks.
+            is neither 0 nor 1, a slice has nothing but negative clicks, or it is unclear which box a click belongs to.
     """
     boxes, points = _whole(boxes, "box", 6), _whole(points, "point", 4)
     for box in boxes:
@@ -79,19 +92,45 @@ def regions_of(boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int
             raise UserError(
                 f"point {point.tolist()}: expected (slice, row, column, label) in a volume of {shape}, label 0 or 1"
             )
-    regions = [
+    boxed: list[Region] = [
         {z: SlicePrompt(z, box=(x0, y0, x1, y1)) for z in range(first, last + 1)}
         for first, y0, x0, last, y1, x1 in boxes.tolist()
     ]
     clicks: Region = {}
     for z, y, x, label in points.tolist():
-        clicks[z] = SlicePrompt(z, (*clicks.get(z, SlicePrompt(z)).clicks, (x, y, label)))
+        region = _region_of_click(boxed, z, y, x) or clicks
+        prompt = region.get(z, SlicePrompt(z))
+        region[z] = prompt._replace(clicks=(*prompt.clicks, (x, y, label)))
+    if initial is not None:
+        boxed, clicks = [_with_mask(region, initial) for region in boxed], _with_mask(clicks, initial)
     for z, prompt in clicks.items():
-        if not any(label for *_, label in prompt.clicks):
+        if prompt.mask is None and not any(label for *_, label in prompt.clicks):
             raise UserError(f"slice {z} (from 0, the lowest) has negative clicks only; add a positive one")
-        if any(z in region for region in regions):
-            raise UserError(f"slice {z} (from 0, the lowest) has both a box and clicks; give one kind")
-    return [*regions, clicks] if clicks else regions
+    return [*boxed, clicks] if clicks else boxed
+
+
+def _region_of_click(boxed: Sequence[Region], z: int, y: int, x: int) -> Region | None:
+    """The box's region that a click belongs to; None if no box spans its slice."""
+    spanning = [region for region in boxed if z in region]
+    if len(spanning) > 1:
+        holding = [region for region in spanning if _holds(region[z].box, x, y)]
+        if len(holding) != 1:
+            where = "several boxes" if holding else "no box"
+            raise UserError(
+                f"click {(z, y, x)} (slice, row, column): {len(spanning)} boxes span its slice and {where} of these "
+                "hold it, so that it is not clear which one it corrects; ask for one box at a time"
+            )
+        spanning = holding
+    return spanning[0] if spanning else None
+
+
+def _holds(box: tuple[float, float, float, float], x: float, y: float) -> bool:
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _with_mask(region: Region, initial: np.ndarray) -> Region:
+    """The region's prompts with the mask of their slices, where it is not empty."""
+    return {z: prompt._replace(mask=initial[z]) if initial[z].any() else prompt for z, prompt in region.items()}
 
 
 def require_content(regions: Sequence[Region], images: np.ndarray) -> None:

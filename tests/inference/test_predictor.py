@@ -263,7 +263,6 @@ def test_prompts_that_cannot_be_used_are_refused(place: Path, base: Path, volume
         ({"points": [(0, 1.5, 1, 1)]}, "whole numbers"),
         ({"boxes": [(0, 6, 1, 0, 5, 5)]}, r"box \[0, 6, 1"),
         ({"boxes": [(0, 0, 1, 0, 5, 32)]}, r"box \[0, 0, 1"),
-        ({"boxes": [(0, 0, 1, 2, 5, 5)], "points": [(1, 1, 1, 1)]}, "slice 1 .* both"),
         ({"propagate": True}, "prompt none"),
     ):
         with pytest.raises(UserError, match=words):

@@ -93,11 +93,19 @@ def test_a_unet_stands_beside_a_prompted_run(together):
     assert runs["sam"]["data"]["demo"]["roi"].keys() == {"whole-tumor"}
     assert len(runs["unet"]["data"]["demo"]["roi"]) == 5
     assert (len(runs["sam"]["clicks"]["dice"]), "clicks" in runs["unet"]) == (2, False)
-    assert summary["baselines"].keys() == {"disk at the click"}
+    assert summary["baselines"].keys() == {"disk at the click", "FLAIR threshold"}
+    against = {(entry["run"], entry["baseline"], entry["n"]) for entry in summary["against_baselines"]}
+    assert against == {("sam", "disk at the click", 2), ("unet", "FLAIR threshold", 2)}
+    flair = summary["baselines"]["FLAIR threshold"]["demo"]["roi"]
+    assert {roi: scopes["volume"]["n"] for roi, scopes in flair.items()} == {"whole-tumor": 2}
     assert summary["tests"] == []
     text = (output / "tables.md").read_text()
     assert "no prompts, every slice run" in text
     assert "prompts from ground truth" in text
+    assert text.count("(FLAIR threshold)") == 4
+    for entry in summary["against_baselines"]:
+        sentence = f"{entry['run']} does not beat the {entry['baseline']} (demo, whole-tumor): mean 3-D Dice"
+        assert (sentence in text) != entry["beats"]
 
 
 def test_saved_predictions_score_as_they_did(together, cohort: Path, place: Path):

@@ -14,6 +14,8 @@ from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.evaluation.evaluate import Evaluation, evaluate
 from samjax.evaluation.selection import select_cases
+from samjax.inference.postprocess import Postprocess, cleaned
+from samjax.inference.postprocess_choice import PostprocessChoice
 from samjax.options import EvalOptions
 from tests.made_runs import write_base, write_run
 
@@ -162,6 +164,25 @@ def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: 
     assert "clicks" not in summary["runs"]["zeroshot"]
     assert {row["scopes"] for row in rows(tmp_path / "out" / "slices.csv")} == {"slice_all"}
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_cleaned_masks_have_a_name_of_their_own(cohort: Path, unet: Path, place: Path, together, capsys):
+    """The U-Net's own choice; prompted masks of the SAM beside it stay as they are."""
+    chosen = shutil.copytree(unet, place / "chosen")
+    PostprocessChoice("largest=1", "on 1 validation patient", "whole-tumor", "last", 9, 1, 1, 5).save(chosen)
+    summary = scored(cohort, place / "clean", chosen, save_predictions=True, limit=1)
+    assert "chosen: post-processing largest=1 (on 1 validation patient)" in capsys.readouterr().out
+    assert {name: run["postprocess"] for name, run in summary["runs"].items()} == {"chosen+largest=1": "largest=1"}
+    assert "chosen+largest=1" in (place / "clean" / "tables.md").read_text()
+    case, *_ = {row["case"] for row in rows(place / "clean" / "volumes.csv")}
+    raw, clean = (np.asarray(nib.load(folder / f"{case}.nii.gz").dataobj)
+                  for folder in (together[0] / "predictions" / "unet", place / "clean" / "predictions"))  # fmt: skip
+    expected = cleaned(raw, (1, 1, 1), Postprocess(largest=1))
+    assert (expected != raw).any()
+    np.testing.assert_array_equal(clean, expected)
+    assert [run["postprocess"] for run in together[1]["runs"].values()] == ["none", "none"]
+    with pytest.raises(UserError, match="--postprocess all: expected"):
+        scored(cohort, place / "never", unet, postprocess="all")
 
 
 def test_missing_predictions_are_found_before_anything_is_scored(cohort: Path, sam: Path, together, tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from samjax.evaluation.baselines import FLAIR
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.rivals import against_baselines
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.evaluation.statistics import PairedTest
@@ -58,6 +59,7 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
     content = {
         "prompt": model.prompt_text,
         "prompt_source": model.prompt_source,
+        **({"postprocess": str(model.postprocess)} if isinstance(model, PromptedModel) else {}),
         "data": _of_scores(found.scores, slices, rule),
     }
     if model.clicks > 1 and found.slice_dice:

@@ -24,6 +24,11 @@ def _by_strategy(option: str) -> Any:
     return _default(describe_default(option))
 
 
+_POSTPROCESS_HELP = (
+    "Cleaning of masks in 3-D. auto: the rule that the run chose on its validation patients, for prompt-free masks "
+    "alone. For all masks: none, or any of min=MM3 (smallest component), share=S (of the largest component's volume), "
+    'largest=N and fill (holes), such as "min=500,share=0.05,fill".'
+)
 _STRATEGIES = ", ".join(f"{row.name} ({row.source})" for row in STRATEGIES.values())
 
 
@@ -196,6 +201,7 @@ class EvalOptions:
     """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
+    postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} NIfTI predictions are scored as they are.")] = "auto"
     output: Annotated[Path | None, _default("eval/ in the first run's folder")] = None
     """Folder for tables, figures and the report."""
     lora_distance: bool = False
@@ -234,7 +240,8 @@ class PredictOptions:
     input: tuple[Path, ...]
     """A folder of cases, a case's folder, or files of cases."""
     output: Path
-    """Folder for <case>.nii.gz, in the space of the source, uint8. Cases that are already there are skipped."""
+    """Folder for <case>.nii.gz, in the space of the source, uint8, and for the volumes of all regions in millilitres
+    (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """Run folder; repeat to merge regions into one label map: whole-tumor first, then tumor-core, edema, non-enhancing
     and enhancing over it. Default: runs/latest."""
@@ -252,6 +259,7 @@ class PredictOptions:
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
     mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
+    postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} Of merged runs, that of the outermost region.")] = "auto"
     overwrite: bool = False
     """Replace predictions that are already in --output."""
     layout: Annotated[str | None, _default("recognised")] = None

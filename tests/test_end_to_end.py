@@ -64,6 +64,8 @@ def trained(cohort: Path, place: Path) -> Path:
     out = succeeded(run("train.py", *options, "--lr", "1e-3", "--run", "runs/first", where=place))
     assert f"python {ROOT / 'eval.py'} --run runs/first" in out
     assert "trains 1,205,330 of" in out
+    assert "choosing post-processing on 1 validation case, without prompts" in out
+    assert "post-processing of prompt-free masks: " in out
     return place / "runs" / "first"
 
 
@@ -82,6 +84,9 @@ def test_a_run_leaves_what_it_promises(trained: Path):
     assert [row["step"] for row in steps] == list(range(1, 9))
     assert {"loss", "lr", "seconds", "data_wait_seconds", "epoch"} <= steps[0].keys()
     assert 0 <= rows(trained, "validation")[-1]["dice"] <= 1
+    choice = json.loads((trained / "postprocess.json").read_text())
+    assert (choice["weights"], choice["step"], choice["patients"], choice["labels"]) == ("average", 8, 1, 4)
+    assert len(choice["candidates"]) == 10
 
 
 def test_a_stopped_run_resumes_to_the_same_numbers(trained: Path, cohort: Path, place: Path):
@@ -125,7 +130,8 @@ def test_eval_scores_a_run_and_its_base_weights(trained: Path, cohort: Path, pla
 def test_prompt_free_scores_stand_in_a_table_of_their_own(trained: Path, place: Path):
     options = ("--run", trained, "--prompt", "none", "--cache-dir", place / "cache", "--workers", "0")
     succeeded(run("eval.py", *options, "--output", "free", where=place))
-    summary = json.loads((place / "free" / "summary.json").read_text())["runs"]["first"]
+    ((name, summary),) = json.loads((place / "free" / "summary.json").read_text())["runs"].items()
+    assert name == "first" + f"+{summary['postprocess']}" * (summary["postprocess"] != "none")
     assert (summary["prompt"], summary["prompt_source"]) == ("none", "none")
     assert summary["data"]["demo"]["roi"]["whole-tumor"]["volume"]["slices"] == "all"
     text = (place / "free" / "tables.md").read_text()

@@ -13,7 +13,7 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.loading.pools import Pool, make_pool
 from samjax.data.loading.workers import Wording
-from samjax.evaluation.baselines import of_boxes, of_clicks
+from samjax.evaluation.baselines import FLAIR_ROI, of_boxes, of_clicks, of_flair
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.metrics.lesions import lesion_scores
 from samjax.metrics.overlap import precision, sensitivity, volume_similarity
@@ -48,6 +48,8 @@ class ScoringJob:
     rule: SliceRule
     oracle: OraclePrompts | None
     """The prompts; None if none came from the ground truth."""
+    flair: bool = False
+    """Whether to score the FLAIR threshold too, for which the case's FLAIR file is read."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,15 @@ class Scored:
     scores: list[CaseScores]
     """The prediction's scores, region by region."""
     baselines: dict[str, CaseScores]
-    """The scores of masks drawn from the prompts alone, by the baseline's name."""
+    """The scores of the baselines by name: masks drawn from the prompts alone, or from FLAIR without a model."""
 
 
 def score_job(job: ScoringJob) -> Scored:
-    """Scores every region, and the baselines of the region that was prompted; the label is read once."""
+    """Scores every region, and the baselines that stand beside it; the label is read once.
+
+    Raises:
+        UserError: the FLAIR threshold is asked for and the FLAIR file cannot be read.
+    """
     labels = job.case.whole_labels()
 
     def scored(name: str, roi: str, predicted: np.ndarray) -> CaseScores:
@@ -76,11 +82,11 @@ def score_job(job: ScoringJob) -> Scored:
         return score_labels(predicted, labels, job.case.geometry.spacing, job.rule.chosen(job.case, roi), about)
 
     scores = [scored(job.run, roi, mask) for roi, mask in job.masks.items()]
-    if (oracle := job.oracle) is None:
-        return Scored(scores, {})
-    truth = roi_mask(labels, oracle.roi)
-    drawn = of_boxes(truth) if oracle.click is None else of_clicks(truth, oracle.click, oracle.area)
-    return Scored(scores, {name: scored(name, oracle.roi, mask) for name, mask in drawn.items()})
+    roi, drawn = FLAIR_ROI, of_flair(job.case.case) if job.flair else {}
+    if (oracle := job.oracle) is not None:
+        roi, truth = oracle.roi, roi_mask(labels, oracle.roi)
+        drawn = of_boxes(truth) if oracle.click is None else of_clicks(truth, oracle.click, oracle.area)
+    return Scored(scores, {name: scored(name, roi, mask) for name, mask in drawn.items()})
 
 
 def score_labels(

@@ -9,7 +9,7 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.cases import MODALITIES
 from samjax.data.labels import roi_mask
 from samjax.data.loading.pools import Pool
-from samjax.evaluation.baselines import median_area
+from samjax.evaluation.baselines import FLAIR_ROI, median_area
 from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob
 from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
@@ -36,7 +36,7 @@ class Collected:
     model: Model
     scores: list[CaseScores] = field(default_factory=list)
     baselines: dict[str, list[CaseScores]] = field(default_factory=dict)
-    """Scores of masks drawn from the prompts alone, by the baseline's name."""
+    """Scores of masks drawn from the prompts alone, or from FLAIR without a model, by the baseline's name."""
     shown: list[PredictedSlice] = field(default_factory=list)
     """The slice of each case with most of the region that pictures show."""
     viewed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -55,13 +55,15 @@ class Collected:
         """The region that pictures show."""
         return WHOLE if WHOLE in self.model.rois else self.model.rois[0]
 
-    def job(self, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float) -> ScoringJob:
-        """The job that scores one case; `area` is the size of the disk at the click in pixels."""
+    def job(
+        self, case: CachedCase, prediction: VolumePrediction, rule: SliceRule, area: float, flair: bool = False
+    ) -> ScoringJob:
+        """The job that scores one case, with the FLAIR threshold if `flair`; `area`: see `OraclePrompts`."""
         model, prompts = self.model, None
         if prediction.rounds is not None:
             prompts = OraclePrompts(model.rois[0], None if model.prompt == "box" else prediction.rounds.click, area)
         masks = {roi: prediction.region(roi) for roi in model.rois}
-        return ScoringJob(case, masks, model.name, model.prompt_text, rule, prompts)
+        return ScoringJob(case, masks, model.name, model.prompt_text, rule, prompts, flair)
 
     def see(self, case: CachedCase, prediction: VolumePrediction) -> None:
         """Keeps the data of a case for pictures and the curves of clicks."""
@@ -106,12 +108,24 @@ class Collected:
         return found
 
 
+def beside_flair(models: Sequence[Model]) -> Model | None:
+    """The model with which the FLAIR threshold is scored, once for all: the first that takes no prompts and predicts
+    the threshold's region."""
+    return next((model for model in models if model.prompt_source == "none" and FLAIR_ROI in model.rois), None)
+
+
 def collect(
-    model: Model, predictions: Iterator[Predicted], cases: Sequence[CachedCase], rule: SliceRule, pool: Pool
+    model: Model,
+    predictions: Iterator[Predicted],
+    cases: Sequence[CachedCase],
+    rule: SliceRule,
+    pool: Pool,
+    flair: bool = False,
 ) -> Iterator[tuple[Predicted, Collected]]:
     """Yields each case and prediction with everything collected so far; all scores are complete when it ends.
 
-    `pool` calls `score_job`: it may score cases while the next ones are predicted.
+    `pool` calls `score_job`: it may score cases while the next ones are predicted. With `flair` the FLAIR threshold is
+    scored too.
     """
     area = median_area(cases, model.rois[0]) if model.prompt == "point" else 0.0
     collected = Collected(model)
@@ -121,7 +135,7 @@ def collect(
         if pending == pool.capacity:
             collected.add(pool.receive())
             pending -= 1
-        pool.request(collected.job(case, prediction, rule, area))
+        pool.request(collected.job(case, prediction, rule, area, flair))
         pending += 1
         yield (case, prediction), collected
     for _ in range(pending):

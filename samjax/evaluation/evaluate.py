@@ -11,7 +11,7 @@ from samjax.data.labels import roi_codes
 from samjax.data.loading.pools import Pool
 from samjax.evaluation.analysis import embedding_map, lora_distance
 from samjax.evaluation.case_scores import scoring_pool
-from samjax.evaluation.collected import Collected, Model, Predicted, collect
+from samjax.evaluation.collected import Collected, Model, Predicted, beside_flair, collect
 from samjax.evaluation.models import choose_models
 from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.results import write_results, write_scores
@@ -43,7 +43,6 @@ def evaluate(options: EvalOptions) -> Evaluation:
         UserError: runs, weights, predictions or data cannot be used.
     """
     check_numbers(options)
-    check_numbers(options)
     if options.roi not in (None, "all"):
         roi_codes(options.roi)
     others = options.strategy is not None or bool(options.predictions)
@@ -62,7 +61,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
     collected: list[Collected] = []
     with closing(scoring_pool(options.workers)) as pool:
         for model in models:
-            collected.append(_score(model, cases, rule, pool, options, output, len(models)))
+            collected.append(_score(model, cases, rule, pool, options, output, models))
             write_scores(output, collected)
     write_results(output, collected, cases, rule, configs)
     for analyse in analyses:
@@ -98,14 +97,15 @@ def _score(
     pool: Pool,
     options: EvalOptions,
     output: Path,
-    models: int,
+    models: list[Model],
 ) -> Collected:
     """Scores one model on all cases, and saves its predictions if the options ask for it."""
     from rich.progress import track
 
-    folder = output / "predictions" if models == 1 else output / "predictions" / model.name
+    folder = output / "predictions" if len(models) == 1 else output / "predictions" / model.name
     found = Collected(model)
-    predictions = collect(model, _predict(model, cases, options), cases, rule, pool)
+    flair = model is beside_flair(models)
+    predictions = collect(model, _predict(model, cases, options), cases, rule, pool, flair)
     for (case, prediction), found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
         if options.save_predictions and isinstance(model, PromptedModel):
             _save(model, case, prediction, folder)

@@ -13,6 +13,8 @@ from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
+from samjax.inference.postprocess import Postprocess
+from samjax.inference.postprocess_choice import AUTO, rule_for
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
 
@@ -29,6 +31,8 @@ def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Mapping[s
     Raises:
         UserError: a run, weights or predictions cannot be used, or two models have one name.
     """
+    if options.postprocess != AUTO:
+        Postprocess.parse(options.postprocess)
     found: list[Model] = [_of_run(run, options) for run in runs]
     if options.strategy is not None:
         found += _zeroshots(options, list(configs.values()))
@@ -40,7 +44,7 @@ def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Mapping[s
 
 
 def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
-    """A run with the prompt of the options, or else with the first kind that it was trained with.
+    """A run with the prompt and post-processing of the options, or else with its first kind and its own choice.
 
     Raises:
         UserError: the run cannot be used, or was not trained with such a prompt.
@@ -49,7 +53,20 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
     # A U-Net takes no prompt, whatever the models beside it get.
     kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
     model.require(kind, "--prompt")
-    return PromptedModel(model, GroundTruthPrompts(kind, options.clicks, options.seed))
+    prompts = GroundTruthPrompts(kind, options.clicks, options.seed)
+    return PromptedModel(model, prompts, _rule(model.name, options, kind, run))
+
+
+def _rule(name: str, options: EvalOptions, kind: str, run: Path | None = None) -> Postprocess:
+    """The rule by which a model's masks are cleaned, which is said unless its prompts leave no choice.
+
+    Raises:
+        UserError: the option is no rule, or the run's choice cannot be read.
+    """
+    rule, why = rule_for(options.postprocess, kind, run, options.average)
+    if kind == "none" or options.postprocess != AUTO:
+        print(f"{name}: post-processing {rule} ({why})")
+    return rule
 
 
 def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[PromptedModel]:
@@ -69,7 +86,8 @@ def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[Promp
     for roi, text in dict.fromkeys(wanted):
         differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
         name = "-".join([ZEROSHOT, *differs])
-        found.append(PromptedModel(model_of_weights(weights, roi, text, options.image_size, name), prompts))
+        model = model_of_weights(weights, roi, text, options.image_size, name)
+        found.append(PromptedModel(model, prompts, _rule(name, options, prompts.kind)))
     return found
 
 

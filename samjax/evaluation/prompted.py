@@ -1,11 +1,12 @@
 """A model that is scored with prompts from the labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samjax.data.cache.cases import CachedCase
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
+from samjax.inference.postprocess import RAW, Postprocess, cleaned
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 
@@ -16,10 +17,13 @@ class PromptedModel:
 
     model: SegmentationModel
     prompts: GroundTruthPrompts
+    postprocess: Postprocess = RAW
+    """The rule by which its masks are cleaned."""
 
     @property
     def name(self) -> str:
-        return self.model.name
+        """The model's name; with a rule it stands beside it, so that cleaned masks never pass for others."""
+        return self.model.name if self.postprocess == RAW else f"{self.model.name}+{self.postprocess}"
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -48,5 +52,9 @@ class PromptedModel:
     def predict(
         self, cases: Sequence[CachedCase], slices: int, workers: int
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
-        """Each case with its prediction, in order, see `segment_cases`."""
-        return segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers)
+        """Each case with its prediction, in order, see `segment_cases`; masks are cleaned, rounds of clicks are not."""
+        for case, found in segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers):
+            if self.postprocess != RAW:
+                mask = cleaned(found.mask, case.geometry.spacing, self.postprocess, self.rois)
+                found = replace(found, mask=mask)
+            yield case, found

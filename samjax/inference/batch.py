@@ -18,10 +18,13 @@ from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
 from samjax.errors import UserError
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
+from samjax.inference.postprocess import RAW, Postprocess, cleaned
+from samjax.inference.postprocess_choice import rule_for
 from samjax.inference.prediction_records import PredictionRecipe, already_done, record, target
 from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
 from samjax.inference.reading import read_ahead
+from samjax.inference.volume_table import clear_volumes, write_volumes
 from samjax.limits import check_numbers
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config
@@ -79,19 +82,35 @@ class CaseWriter:
     runs: tuple[Path, ...]
     predictors: tuple[Predictor, ...]
     prompts: FilePrompts
+    postprocess: Postprocess
+    """The rule by which the merged masks are cleaned."""
     schemes: Mapping[str, str]
     """The label scheme of each case's file."""
     recipes: Mapping[str, PredictionRecipe]
 
-    def segment(self, case: Case, images: np.ndarray) -> np.ndarray:
-        """The label values (slices, rows, columns) uint8 of a case."""
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions of all predictors, in the order of merging."""
+        return tuple(roi for predictor in self.predictors for roi in predictor.rois)
+
+    def segment(self, case: Case, images: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """The label values (slices, rows, columns) uint8 of a case; says where cleaning removed all that was found."""
         codes = merged(self.predictors, images, self.prompts.of(case.id), self.options.propagate)
+        if self.postprocess != RAW:
+            found = codes.any()
+            codes = cleaned(codes, geometry.spacing, self.postprocess, self.rois)
+            if found and not codes.any():
+                print(f"warning: {case.id}: --postprocess {self.postprocess} leaves nothing of it", file=sys.stderr)
         return from_canonical(codes, self.schemes[case.id])
 
     def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
         """Writes the record of a case's prediction, with its recipe and scan, and then its file."""
         output = self.options.output
-        about = {"runs": [str(run) for run in self.runs], "prompts": str(self.prompts.file or "")}
+        about = {
+            "runs": [str(run) for run in self.runs],
+            "prompts": str(self.prompts.file or ""),
+            "regions": list(self.rois),
+        }
         recipe = replace(self.recipes[case.id], scan=scan)
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -102,7 +121,7 @@ class CaseWriter:
 
 
 def predict(options: PredictOptions) -> Outcome:
-    """Segments the cases that the options name and writes a label map for each.
+    """Segments the cases that the options name and writes a label map for each, and a table of volumes.
 
     A case that cannot be read, or that the prompt file does not name, is reported on stderr and skipped.
 
@@ -112,6 +131,7 @@ def predict(options: PredictOptions) -> Outcome:
     check_numbers(options)
     kind, file = _kind_of(options)
     runs = merge_order([find_run(folder) for folder in options.run or (None,)])
+    rule, why = rule_for(options.postprocess, kind, runs[0])
     cases, left_out = find_inputs(options.input, options.layout, options.labels)
     schemes = schemes_of(cases, runs[0])
     if file is None:
@@ -123,15 +143,23 @@ def predict(options: PredictOptions) -> Outcome:
     for predictor in predictors:
         predictor.require(kind)
     _tell(predictors, {schemes[case.id] for case in cases}, left_out)
+    print(f"post-processing: {rule} ({why})")
 
     trained = tuple(file_sha256(run / FINAL) for run in runs)
     recipes = {
-        case.id: PredictionRecipe(trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id])
+        case.id: PredictionRecipe(
+            trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id], postprocess=str(rule)
+        )
         for case in cases
     }
     done = already_done(options.output, cases, recipes, options.overwrite, _scan_of)
     todo = [case for case in cases if case.id not in done]
-    failures = _process(todo, CaseWriter(options, tuple(runs), predictors, prompts, schemes, recipes))
+    clear_volumes(options.output)
+    writer = CaseWriter(options, tuple(runs), predictors, prompts, rule, schemes, recipes)
+    try:
+        failures = _process(todo, writer)
+    finally:
+        write_volumes(options.output, writer.rois, recipes)
     if len(failures) == len(todo) and not done:
         raise UserError(one_line([*failures, *left_out]))
     return Outcome(options.output, len(todo) - len(failures), len(done), len(left_out) + len(failures))
@@ -222,7 +250,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 print(f"warning: {case.id}: {doubt}", file=sys.stderr)
             scan = scan_digest(images, geometry)
             try:
-                values = writer.segment(case, images)
+                values = writer.segment(case, images, geometry)
             except UserError as error:  # its prompts are not of this scan
                 failures.append(f"{case.id}: {error}")
                 print(f"left out: {failures[-1]}", file=sys.stderr)

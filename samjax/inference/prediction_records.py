@@ -8,6 +8,7 @@ from pathlib import Path
 
 from samjax.data.cases import MODALITIES, Case
 from samjax.errors import UserError
+from samjax.inference.postprocess import NONE
 
 RECORDS = "predictions.jsonl"
 
@@ -27,14 +28,19 @@ class PredictionRecipe:
     """Label scheme of the values written."""
     scan: str = ""
     """Digest of the images and their grid (see `fingerprint.scan_digest`); empty in records of versions without it."""
+    postprocess: str = NONE
+    """The rule by which the mask was cleaned, see `Postprocess`."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One line of the records: the recipe, and `files_of` the case when it was read."""
+    """One line of the records."""
 
     recipe: PredictionRecipe
     files: str
+    """`files_of` the case when it was read."""
+    regions: tuple[str, ...] = ()
+    """The regions that the prediction tells apart; none in records of versions without them."""
 
 
 def target(output: Path, case: str) -> Path:
@@ -84,6 +90,8 @@ def _other(
     if found is None:
         return f"is not in {output / RECORDS}"
     if replace(found.recipe, scan="") != recipe:
+        if replace(found.recipe, scan="", postprocess=recipe.postprocess) == recipe:
+            return f"was made with --postprocess {found.recipe.postprocess}, not {recipe.postprocess}"
         return "was made by another run or prompt"
     if not found.recipe.scan:
         return f"{RECORDS} does not say of which scan it was made (an earlier version wrote it)"
@@ -120,7 +128,7 @@ def read_records(output: Path) -> dict[str, Recorded]:
             row = json.loads(line)
             content = row["recipe"]
             recipe = PredictionRecipe(**{**content, "runs": tuple(content["runs"])})
-            found[row["case"]] = Recorded(recipe, row.get("files", ""))
+            found[row["case"]] = Recorded(recipe, row.get("files", ""), tuple(row.get("regions", ())))
         except (ValueError, KeyError, TypeError):
             continue
     return found

@@ -30,6 +30,7 @@ SWEEPS = "lr_finder"
 CURVES = "curves.png"
 WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
+POSTPROCESS = "postprocess.json"
 
 
 def check_folder(wanted: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Training from start to end; read it from top to bottom."""
 
 import signal
+import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +31,7 @@ from samjax.runs.folder import (
     write_text,
 )
 from samjax.runs.model import build_model
-from samjax.runs.trained import Trained, ended_at, final_of, load_stage, save_final, save_stage
+from samjax.runs.trained import AVERAGE, LAST, Trained, ended_at, final_of, load_stage, save_final, save_stage
 from samjax.strategies import trainable_filter
 from samjax.training.checkpoints import Checkpoints
 from samjax.training.distributed import Vote, barrier, broadcast, errors_shared, is_writer
@@ -334,6 +335,8 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
                     + command("train", "--resume", "--run", folder),
                     tools.stop.signal or signal.SIGTERM,
                 )
+    if stage.number + 1 == len(session.strategy.stages):
+        _choose_postprocess(tools, task, state, frozen, step)
     return _all_trained(earlier, unreplicate(state), session)
 
 
@@ -424,6 +427,22 @@ def _validate(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, s
             scores.draw(folder / EXAMPLE)
         draw_curves(read_curves(folder / METRICS), folder / CURVES)
     return scores.best
+
+
+def _choose_postprocess(tools: _Tools, task: Task, state: TrainState, frozen: nnx.State, step: int) -> None:
+    """Chooses and stores the post-processing of prompt-free predictions by the weights that eval would take.
+
+    It is stored before the weights are: it says of which step it is, and counts only beside the weights of that step.
+    """
+    if task.choose_postprocess is None:
+        return
+    cases = len(tools.session.val)
+    tools.display.say(f"choosing post-processing on {cases} validation case{'s' * (cases > 1)}, without prompts")
+    begin = time.monotonic()
+    weights, trainable = (AVERAGE, state.average) if int(unreplicate(state.averaged)) else (LAST, state.trainable)
+    choice = task.choose_postprocess((trainable, frozen), weights, step)
+    _on_writer(partial(choice.save, tools.session.folder))
+    tools.display.say(f"{choice} [{time.monotonic() - begin:.1f} s]")
 
 
 def _all_trained(earlier: Trained, state: TrainState, session: Session) -> Trained:

@@ -14,6 +14,8 @@ from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.evaluation.evaluate import Evaluation, evaluate
 from samjax.evaluation.selection import select_cases
+from samjax.inference.postprocess import Postprocess, cleaned
+from samjax.inference.postprocess_choice import PostprocessChoice
 from samjax.options import EvalOptions
 from tests.made_runs import write_base, write_run
 
@@ -93,11 +95,19 @@ def test_a_unet_stands_beside_a_prompted_run(together):
     assert runs["sam"]["data"]["demo"]["roi"].keys() == {"whole-tumor"}
     assert len(runs["unet"]["data"]["demo"]["roi"]) == 5
     assert (len(runs["sam"]["clicks"]["dice"]), "clicks" in runs["unet"]) == (2, False)
-    assert summary["baselines"].keys() == {"disk at the click"}
+    assert summary["baselines"].keys() == {"disk at the click", "FLAIR threshold"}
+    against = {(entry["run"], entry["baseline"], entry["n"]) for entry in summary["against_baselines"]}
+    assert against == {("sam", "disk at the click", 2), ("unet", "FLAIR threshold", 2)}
+    flair = summary["baselines"]["FLAIR threshold"]["demo"]["roi"]
+    assert {roi: scopes["volume"]["n"] for roi, scopes in flair.items()} == {"whole-tumor": 2}
     assert summary["tests"] == []
     text = (output / "tables.md").read_text()
     assert "no prompts, every slice run" in text
     assert "prompts from ground truth" in text
+    assert text.count("(FLAIR threshold)") == 4
+    for entry in summary["against_baselines"]:
+        sentence = f"{entry['run']} does not beat the {entry['baseline']} (demo, whole-tumor): mean 3-D Dice"
+        assert (sentence in text) != entry["beats"]
 
 
 def test_saved_predictions_score_as_they_did(together, cohort: Path, place: Path):
@@ -154,6 +164,25 @@ def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: 
     assert "clicks" not in summary["runs"]["zeroshot"]
     assert {row["scopes"] for row in rows(tmp_path / "out" / "slices.csv")} == {"slice_all"}
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_cleaned_masks_have_a_name_of_their_own(cohort: Path, unet: Path, place: Path, together, capsys):
+    """The U-Net's own choice; prompted masks of the SAM beside it stay as they are."""
+    chosen = shutil.copytree(unet, place / "chosen")
+    PostprocessChoice("largest=1", "on 1 validation patient", "whole-tumor", "last", 9, 1, 1, 5).save(chosen)
+    summary = scored(cohort, place / "clean", chosen, save_predictions=True, limit=1)
+    assert "chosen: post-processing largest=1 (on 1 validation patient)" in capsys.readouterr().out
+    assert {name: run["postprocess"] for name, run in summary["runs"].items()} == {"chosen+largest=1": "largest=1"}
+    assert "chosen+largest=1" in (place / "clean" / "tables.md").read_text()
+    case, *_ = {row["case"] for row in rows(place / "clean" / "volumes.csv")}
+    raw, clean = (np.asarray(nib.load(folder / f"{case}.nii.gz").dataobj)
+                  for folder in (together[0] / "predictions" / "unet", place / "clean" / "predictions"))  # fmt: skip
+    expected = cleaned(raw, (1, 1, 1), Postprocess(largest=1))
+    assert (expected != raw).any()
+    np.testing.assert_array_equal(clean, expected)
+    assert [run["postprocess"] for run in together[1]["runs"].values()] == ["none", "none"]
+    with pytest.raises(UserError, match="--postprocess all: expected"):
+        scored(cohort, place / "never", unet, postprocess="all")
 
 
 def test_missing_predictions_are_found_before_anything_is_scored(cohort: Path, sam: Path, together, tmp_path: Path):

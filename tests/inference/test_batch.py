@@ -18,6 +18,9 @@ from samjax.data.imaging.doubts import RANGES, ranges_of
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
 from samjax.inference.batch import Outcome, predict
+from samjax.inference.postprocess import Postprocess, cleaned
+from samjax.inference.postprocess_choice import PostprocessChoice
+from samjax.inference.prediction_records import read_records
 from samjax.inference.predictor import read_images
 from samjax.options import PredictOptions
 from tests.data.trees import Example, affine_of, save_brats, save_msd
@@ -229,6 +232,75 @@ def test_runs_of_several_regions_are_merged_from_the_outside(
     twice = PredictOptions((scans["plain"],), tmp_path / "twice", run=(run, run))
     with pytest.raises(UserError, match="several are of whole-tumor"):
         predict(twice)
+
+
+@pytest.fixture(scope="module")
+def tidy(place: Path, run: Path) -> Path:
+    """The run with a choice of post-processing."""
+    folder = shutil.copytree(run, place / "tidy")
+    PostprocessChoice("largest=1,fill", "on 1 validation patient", "whole-tumor", "last", 9, 1, 1, 5).save(folder)
+    return folder
+
+
+def test_prompt_free_masks_are_cleaned_by_the_choice_of_the_run(
+    tidy: Path, scans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    scan = scans["oblique flipped"]
+    free = PredictOptions((scan,), tmp_path / "tidy", run=(tidy,))
+    predict(free)
+    assert "post-processing: largest=1,fill (on 1 validation patient)" in capsys.readouterr().out
+    predict(replace(free, output=tmp_path / "raw", postprocess="none"))
+    assert "post-processing: none (as asked for)" in capsys.readouterr().out
+    raw, found = (np.asarray(segmented(tmp_path / name).dataobj) for name in ("raw", "tidy"))
+    expected = cleaned(raw > 0, (1, 1, 1), Postprocess.parse("largest=1,fill"))
+    assert (expected != (raw > 0)).any()
+    np.testing.assert_array_equal(found > 0, expected)
+    (recipe,) = (one.recipe for one in read_records(tmp_path / "tidy").values())
+    assert recipe.postprocess == "largest=1,fill"
+    with pytest.raises(UserError, match=r"exists and was made with --postprocess largest=1,fill, not none"):
+        predict(replace(free, postprocess="none"))
+
+
+def test_a_prompted_mask_is_cleaned_only_where_that_is_asked_for(
+    tidy: Path, scans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    scan = scans["plain"]
+    file = written(tmp_path / "boxes.json", {ID: [box_at(scan, (2, 4, 6, 4, 13, 17), 0.0)]})
+    boxes = PredictOptions((scan,), tmp_path / "auto", run=(tidy,), boxes=file)
+    predict(boxes)
+    assert "post-processing: none (masks of prompts stay as they are)" in capsys.readouterr().out
+    predict(replace(boxes, output=tmp_path / "raw", postprocess="none"))
+    predict(replace(boxes, output=tmp_path / "one", postprocess="largest=1"))
+    predict(replace(boxes, output=tmp_path / "gone", postprocess="min=1e6"))
+    auto, raw, one, gone = (np.asarray(segmented(tmp_path / name).dataobj) for name in ("auto", "raw", "one", "gone"))
+    np.testing.assert_array_equal(auto, raw)
+    assert 0 < np.count_nonzero(one) < np.count_nonzero(raw)
+    assert not gone.any()
+    assert f"warning: {ID}: --postprocess min=1000000 leaves nothing of it" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--postprocess clean: expected"):
+        predict(replace(boxes, output=tmp_path / "never", postprocess="clean"))
+    assert not (tmp_path / "never").exists()
+
+
+def test_volumes_are_complete_also_where_cases_were_there_already(run: Path, scans: dict[str, Path], tmp_path: Path):
+    def volumes() -> dict[str, dict]:
+        return json.loads((tmp_path / "out" / "volumes.json").read_text())
+
+    data = cohort(tmp_path / "data-2023", scans, ("a", "b", "c"))
+    options = PredictOptions((data / "a",), tmp_path / "out", run=(run,), labels="brats2023")
+    predict(options)
+    first = volumes()
+    assert predict(replace(options, input=(data / "a", data / "b"))).already == 1
+    assert volumes()["a"] == first["a"]
+    assert predict(replace(options, input=(data / "c",))).written == 1
+    found = volumes()
+    assert found.keys() == {"a", "b", "c"}
+    voxels = np.count_nonzero(nib.load(tmp_path / "out" / "b.nii.gz").dataobj)
+    assert found["b"] == {"whole-tumor": {"voxels": voxels, "ml": pytest.approx(voxels / 1000)}}
+    text = (tmp_path / "out" / "volumes.csv").read_text()
+    assert text.startswith("case,region,voxels,ml\na,whole-tumor,")
+    assert predict(options).already == 1
+    assert (tmp_path / "out" / "volumes.csv").read_text() == text
 
 
 def cohort(folder: Path, scans: dict[str, Path], names: tuple[str, ...]) -> Path:

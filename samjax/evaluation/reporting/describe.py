@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 
@@ -18,8 +18,14 @@ from samjax.evaluation.reporting.viewer import ViewerCase
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.figures.modalities import TITLES
 from samjax.inference.loading import ZEROSHOT
+from samjax.inference.postprocess import RAW
 from samjax.runs.config import RunConfig
 from samjax.version import __version__
+
+
+def config_of(found: Collected, configs: Mapping[str, RunConfig]) -> RunConfig | None:
+    """The configuration of a model among those of the runs, by their names; None if it is not a run."""
+    return configs.get(found.model.model.name) if isinstance(found.model, PromptedModel) else None
 
 
 def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
@@ -28,7 +34,10 @@ def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> S
     channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
-    return ScoredRun(model.name, strategy, channels, trained_on, model.prompt_text, rule.decathlon, tuple(found.scores))
+    raw = not isinstance(model, PromptedModel) or model.postprocess == RAW
+    return ScoredRun(
+        model.name, strategy, channels, trained_on, model.prompt_text, rule.decathlon, tuple(found.scores), raw
+    )
 
 
 def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
@@ -38,6 +47,8 @@ def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
     strategy = (
         config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else str(model.folder)
     )
+    if isinstance(model, PromptedModel):
+        options |= {"postprocess": str(model.postprocess)}
     return ReportedRun(
         model.name, strategy, model.prompt_text, model.prompt_source, config.base_sha256 if config else "", options
     )

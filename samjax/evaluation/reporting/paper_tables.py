@@ -1,6 +1,7 @@
 """The tables of both papers from scored runs, next to the published figures.
 
-A cell is filled only by scores that were made as in the paper; otherwise the two figures cannot be compared:
+A cell is filled only by scores that were made as in the paper, of masks as predicted; otherwise the two figures cannot
+be compared:
 
 - Paper A: regions by model for each way of making channels; one domain, which the run was trained on too; slices in
   which every region has 250 pixels (`--protocol decathlon`); a box around the whole ground truth as prompt, of the
@@ -56,6 +57,8 @@ class ScoredRun:
     decathlon: bool
     """Whether the scope `slice` holds the slices of paper A's rule."""
     scores: tuple[CaseScores, ...]
+    raw: bool = True
+    """Whether its masks are as predicted, without post-processing."""
 
     @property
     def domains(self) -> list[str]:
@@ -74,6 +77,7 @@ def domain_of(name: str) -> str | None:
 
 def paper_tables(runs: Sequence[ScoredRun]) -> list[Table]:
     """The papers' tables in which the runs fill at least one cell; those of paper A for each domain."""
+    runs = [run for run in runs if run.raw]
     domains = sorted({domain for run in runs for domain in run.domains})
     tables = [_table_a(runs, channels, domain) for channels in PAPER_A for domain in domains]
     tables += [_table_b(runs, caption, rows) for caption, rows in _tables_b()]

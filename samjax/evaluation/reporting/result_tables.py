@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from samjax.evaluation.baselines import FLAIR
 from samjax.evaluation.reporting.tables import Table, number
+from samjax.evaluation.rivals import AgainstBaseline
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.metrics.rows import SCOPE_NAMES, SCOPES, VOLUME_METRICS
 from samjax.metrics.summary import Summary
 
 
 def main_tables(summary: dict, rule: SliceRule) -> list[Table]:
-    """One table for each scope and source of prompts, with the baselines below prompted models."""
+    """One table for each scope and source of prompts, with the baselines of that source below the models."""
     tables = [_table(scope, prompted, summary, rule) for scope in SCOPES for prompted in (True, False)]
     tables += [_volume_table(prompted, summary) for prompted in (True, False)]
     return [table for table in tables if table.rows]
@@ -27,23 +29,35 @@ def result_tables(summary: dict, rule: SliceRule) -> list[Table]:
 
 
 def _entries(summary: dict, prompted: bool) -> Iterable[tuple[str, str, str, str, dict]]:
-    """The (name, domain, ROI, prompt, scopes) of every model, then of the baselines."""
+    """The (name, domain, ROI, prompt, scopes) of every model, then of the baselines, of one source of prompts."""
     for name, run in summary["runs"].items():
         if (run["prompt_source"] != "none") == prompted:
             for domain, of_domain in run["data"].items():
                 for roi, scopes in of_domain["roi"].items():
                     yield name, domain, roi, run["prompt"], scopes
-    if prompted:
-        for name, data in summary["baselines"].items():
+    for name, data in summary["baselines"].items():
+        if (name != FLAIR) == prompted:
             for domain, of_domain in data.items():
                 for roi, scopes in of_domain["roi"].items():
                     yield f"({name})", domain, roi, "-", scopes
 
 
-def _source(prompted: bool) -> str:
+def _source(prompted: bool, summary: dict) -> str:
     if prompted:
         return "prompts from ground truth, slices without ROI not run; in brackets what the prompt alone is worth"
-    return "no prompts, every slice run"
+    rule = "; in brackets a rule without learning" if FLAIR in summary["baselines"] else ""
+    return f"no prompts, every slice run{rule}"
+
+
+def _notes(prompted: bool, summary: dict) -> tuple[str, ...]:
+    """A sentence for each model that does not beat a baseline, named with the best one that it does not beat."""
+    found: dict[tuple, AgainstBaseline] = {}
+    for entry in summary["against_baselines"]:
+        result = AgainstBaseline(**{name: value for name, value in entry.items() if name != "beats"})
+        key = result.run, result.domain, result.roi
+        if not result.beats and (result.baseline != FLAIR) == prompted:
+            found[key] = max(found.get(key, result), result, key=lambda each: each.baseline_dice)
+    return tuple(map(str, found.values()))
 
 
 def _with_spread(mean: float | None, sd: float | None) -> str:
@@ -68,8 +82,9 @@ def _table(scope: str, prompted: bool, summary: dict, rule: SliceRule) -> Table:
     header = (
         "run", "domain", "ROI", "prompt", "Dice ± SD", "95 % CI", "Dice, not empty (n)", "HD95 mm", "n",
     )  # fmt: skip
-    caption = f"Dice and HD95 {SCOPE_NAMES[scope]}{what}; {_source(prompted)}"
-    return Table(caption, header, tuple(rows), frozenset(bold))
+    caption = f"Dice and HD95 {SCOPE_NAMES[scope]}{what}; {_source(prompted, summary)}"
+    notes = _notes(prompted, summary) if scope == "volume" else ()
+    return Table(caption, header, tuple(rows), frozenset(bold), notes)
 
 
 def _best(entries: Sequence[tuple], best: Callable) -> set[int]:
@@ -104,7 +119,7 @@ def _volume_table(prompted: bool, summary: dict) -> Table:
         for name, domain, roi, prompt, scopes in _entries(summary, prompted)
     )
     header = ("run", "domain", "ROI", "prompt", *(_NAMES[metric] for metric in VOLUME_METRICS))
-    return Table(f"Further scores by volume (3-D), means; {_source(prompted)}", header, rows)
+    return Table(f"Further scores by volume (3-D), means; {_source(prompted, summary)}", header, rows)
 
 
 def _click_tables(summary: dict) -> list[Table]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from samjax.data.cache.cases import CachedCase
 from samjax.evaluation.collected import VIEWED, Collected
 from samjax.evaluation.reporting.comparison_tables import comparison_tables
-from samjax.evaluation.reporting.describe import environment, reported_run, scored_run, viewer_case
+from samjax.evaluation.reporting.describe import config_of, environment, reported_run, scored_run, viewer_case
 from samjax.evaluation.reporting.gallery import draw_gallery
 from samjax.evaluation.reporting.paper_tables import paper_tables
 from samjax.evaluation.reporting.report import EvaluationReport, write_report
@@ -49,13 +49,13 @@ def write_results(
     write_summary(output / "summary.json", summary)
 
     results, compared = result_tables(summary, rule), comparison_tables(tests)
-    papers = paper_tables([scored_run(found, configs.get(found.model.name), rule) for found in collected])
+    papers = paper_tables([scored_run(found, config_of(found, configs), rule) for found in collected])
     write_tables(output / "tables", [*results, *compared, *papers])
     for table in [*brief_tables(summary, rule), *papers]:
         table.show()
 
     figures = draw_gallery(output / "figures", collected, cases)
-    runs = tuple(reported_run(found, configs.get(found.model.name)) for found in collected)
+    runs = tuple(reported_run(found, config_of(found, configs)) for found in collected)
     report = EvaluationReport(
         title="samjax: " + ", ".join(run.name for run in runs),
         runs=runs,

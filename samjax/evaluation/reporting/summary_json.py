@@ -1,11 +1,14 @@
 """summary.json: every statistic of every run, domain, region and scope."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from samjax.evaluation.baselines import FLAIR
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
+from samjax.evaluation.rivals import against_baselines
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.evaluation.statistics import PairedTest
 from samjax.files import replacing
@@ -20,11 +23,23 @@ def write_summary(path: Path, summary: dict) -> None:
 
 def summary_of(collected: Sequence[Collected], rule: SliceRule, tests: Sequence[PairedTest]) -> dict:
     """The content of summary.json."""
+    baselines = _baselines(collected)
+    compared = [result for found in collected for result in against_baselines(found.scores, _beside(found, baselines))]
     return {
         "runs": {found.model.name: _of_run(found, rule) for found in collected},
-        "baselines": {name: _of_scores(scores, "oracle", rule) for name, scores in _baselines(collected).items()},
+        "baselines": {
+            name: _of_scores(scores, "all" if name == FLAIR else "oracle", rule) for name, scores in baselines.items()
+        },
+        "against_baselines": [result.to_json() for result in compared],
         "tests": [test.to_json() for test in tests],
     }
+
+
+def _beside(found: Collected, baselines: Mapping[str, Sequence[CaseScores]]) -> Mapping[str, Sequence[CaseScores]]:
+    """The baselines of a model: those of its own prompts or, if it takes none, the FLAIR threshold, which all share."""
+    if found.model.prompt_source != "none":
+        return found.baselines
+    return {name: scores for name, scores in baselines.items() if name == FLAIR}
 
 
 def _baselines(collected: Sequence[Collected]) -> dict[str, list[CaseScores]]:
@@ -44,6 +59,7 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
     content = {
         "prompt": model.prompt_text,
         "prompt_source": model.prompt_source,
+        **({"postprocess": str(model.postprocess)} if isinstance(model, PromptedModel) else {}),
         "data": _of_scores(found.scores, slices, rule),
     }
     if model.clicks > 1 and found.slice_dice:

@@ -26,10 +26,13 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     bold: frozenset[tuple[int, int]] = frozenset()
     """The (row, column) of each cell in bold."""
+    notes: tuple[str, ...] = ()
+    """Sentences under the table."""
 
     def to_markdown(self) -> str:
         lines = [f"**{self.caption}**", "", _line(self.header), _line(["---"] * len(self.header))]
-        return "\n".join([*lines, *map(_line, self._styled("**{}**", str))]) + "\n"
+        notes = [line for note in self.notes for line in ("", note)]
+        return "\n".join([*lines, *map(_line, self._styled("**{}**", str)), *notes]) + "\n"
 
     def to_latex(self) -> str:
         """The table as a LaTeX environment that needs no package."""
@@ -37,16 +40,18 @@ class Table:
         rows += map(" & ".join, self._styled(r"\textbf{{{}}}", _latex))
         body = "\n".join(row if row == r"\hline" else row + r" \\" for row in rows)
         columns = "l" + "r" * (len(self.header) - 1)
+        notes = "".join(f"\\par {_latex(note)}\n" for note in self.notes)
         return (
             f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(self.caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
-            f"{body}\n\\end{{tabular}}\n\\end{{table}}\n"
+            f"{body}\n\\end{{tabular}}\n{notes}\\end{{table}}\n"
         )
 
     def to_csv(self) -> str:
-        """The caption as a comment, then header and rows."""
+        """The caption as a comment, then header and rows, then the notes as comments."""
         text = io.StringIO()
         text.write(f"# {self.caption}\n")
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        text.writelines(f"# {note}\n" for note in self.notes)
         return text.getvalue()
 
     def show(self) -> None:
@@ -64,6 +69,8 @@ class Table:
         if not console.is_terminal:
             console = Console(width=120)
         console.print(table)
+        for note in self.notes:
+            console.print(escape(note), highlight=False)
 
     def _styled(self, bold: str, escaped: Callable[[str], str]) -> list[list[str]]:
         """The rows in the spelling of a format; `bold` has {} in place of a bold cell's text."""

@@ -12,12 +12,11 @@ from samjax.data.loading.pipeline import MapDataset
 from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.prompts import PromptMix
 from samjax.data.samples import TrainingWindows, training_set
-from samjax.data.slices import enough_pixels
 from samjax.options import TrainOptions
 from samjax.training.session import Session, windows_of
 from samjax.training.tasks.objective import MASK_SHARE, Objective, slice_results
 from samjax.training.tasks.task import HostBatch, Task
-from samjax.training.tasks.validation import Validator
+from samjax.training.tasks.validation import Validator, shows_roi
 from samjax.weights.base import digest
 
 
@@ -38,17 +37,13 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
             f"prompt {prompts}, input {options.image_size} x {options.image_size}{_cached_text(options)}"
         ),
         names=partial(window_names, session.train),
+        choose_postprocess=validator.choose_postprocess if "none" in prompts.kinds else None,
     )
 
 
 def scores_exist(session: Session) -> bool:
     """Whether any validation case shows the ROI, so that there is something to score."""
     return shows_roi(session.val, session.options.roi)
-
-
-def shows_roi(cases: tuple[CachedCase, ...], roi: str) -> bool:
-    """Whether a slice of any case shows the ROI."""
-    return any(enough_pixels(case.counts, roi, 1).any() for case in cases)
 
 
 def missing_scores(session: Session) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from samjax.inference.postprocess_choice import PostprocessChoice
 from samjax.training.step import SliceFunction, States
 
 HostBatch = dict[str, np.ndarray]
@@ -37,3 +38,6 @@ class Task:
     """One line on data, prompts and input, printed before the first step."""
     names: Callable[[HostBatch], list[str]]
     """The names of the samples of a batch, for messages about them."""
+    choose_postprocess: Callable[[States, str, int], PostprocessChoice] | None = None
+    """Chooses the post-processing of prompt-free predictions for replicated states, the name of these weights (average
+    or last) and their step; None where the model is not asked without prompts."""

@@ -47,12 +47,14 @@ def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     """Loss and scores of the U-Net."""
     options = session.options
     objective = partial(ClassObjective, options.roi, session.channels)
+    validator = Validator(session, graphdef, "none")
     return Task(
         results=partial(class_results, objective=objective(augmentation_of(session))),
-        validate=Validator(session, graphdef, "none").score if scores_exist(session) else None,
+        validate=validator.score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "
             f"slices of {session.config.native} x {session.config.native}"
         ),
         names=partial(window_names, session.train),
+        choose_postprocess=validator.choose_postprocess,
     )

@@ -1,5 +1,6 @@
 """Dice on the validation patients after each epoch, and a picture of input, label and prediction."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,15 +13,20 @@ from samjax.data.cache.embeddings import EmbeddingStore
 from samjax.data.labels import IGNORED, ROIS, roi_mask
 from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
+from samjax.data.slices import enough_pixels
 from samjax.figures.first_validation import draw_first_validation
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
+from samjax.inference.postprocess_choice import PostprocessChoice
+from samjax.inference.postprocess_search import LabelledCase, choose
+from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 from samjax.training.parameter_vector import ParameterVector
 from samjax.training.session import Session
 from samjax.training.step import States, unreplicate
 from samjax.training.tasks.task import Scores
 
+WHOLE = "whole-tumor"
 VALIDATION_SEED = 1
 """The seed of the validation prompts: one for all runs, so that runs are compared on the same clicks."""
 
@@ -59,10 +65,7 @@ class Validator:
         scored = scored_slices(session.val, roi, self.kind)
         totals, slice_dice = [], []
         largest, example = -1, None
-        predictions = segment_cases(
-            self._model(states), session.val, self.prompts, slices=session.options.batch_size * session.options.depth,
-            workers=min(1, session.options.workers), embeddings=self.embeddings,
-        )  # fmt: skip
+        predictions = self._segment(states, self.prompts, self.embeddings)
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
             labels = case.whole_labels()
             truth, ignored = roi_mask(labels, roi), labels == IGNORED
@@ -75,6 +78,29 @@ class Validator:
                 largest, example = counts[2, z], _example(case, z, truth[z], predicted[z])
         dice, dice_slice = _dice(*np.transpose(totals)).mean(), np.concatenate(slice_dice).mean()
         return self._scores(float(dice), float(dice_slice), example)
+
+    def choose_postprocess(self, states: States, weights: str, step: int) -> PostprocessChoice:
+        """Chooses the post-processing of the prompt-free predictions of a model given as replicated states.
+
+        Args:
+            weights: the name of these weights: average or last.
+            step: the number of their steps.
+        """
+        options = self.session.options
+        roi = WHOLE if self.session.config.architecture is None else options.roi
+        shown = self.session.val if shows_roi(self.session.val, roi) else ()
+        free = GroundTruthPrompts("none")
+        predicted = ((_labelled(case), found.mask) for case, found in self._segment(states, free)) if shown else ()
+        return choose(predicted, map(_labelled, self.session.train), roi, weights, step)
+
+    def _segment(
+        self, states: States, prompts: GroundTruthPrompts, embeddings: EmbeddingStore | None = None
+    ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
+        options = self.session.options
+        return segment_cases(
+            self._model(states), self.session.val, prompts, slices=options.batch_size * options.depth,
+            workers=min(1, options.workers), embeddings=embeddings,
+        )  # fmt: skip
 
     def _model(self, states: States) -> SegmentationModel:
         """The model in training, from one device's copy of its state."""
@@ -108,6 +134,15 @@ class Validator:
             best=dice,
             draw=partial(save_example, example=example, channels=self.session.channels),
         )  # fmt: skip
+
+
+def shows_roi(cases: Sequence[CachedCase], roi: str) -> bool:
+    """Whether a slice of any case shows the ROI."""
+    return any(enough_pixels(case.counts, roi, 1).any() for case in cases)
+
+
+def _labelled(case: CachedCase) -> LabelledCase:
+    return LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
 
 
 def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:

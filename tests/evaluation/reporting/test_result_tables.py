@@ -1,9 +1,11 @@
 """The tables of results: which rows stand together, their cells, and what is bold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from samjax.evaluation.baselines import ELLIPSE, FILLED_BOX
+from samjax.evaluation.baselines import ELLIPSE, FILLED_BOX, FLAIR
 from samjax.evaluation.reporting.result_tables import main_tables, result_tables
 from tests.evaluation.reporting.made_scores import RULE, collected, model, summary
 
@@ -43,6 +45,47 @@ def test_the_best_of_models_with_the_same_prompt_is_bold():
     bold = {(table.rows[row][0], table.header[column]) for row, column in table.bold}
     assert bold == {("b", "Dice ± SD"), ("a", "HD95 mm")}  # "c" has no rival, the filled box is none
     assert "**0.990" in table.to_markdown()
+
+
+def by_volume(content: dict, prompted: bool):
+    start = "prompts from ground truth" if prompted else "no prompts"
+    (table,) = [table for table in main_tables(content, RULE)
+                if table.caption.startswith("Dice and HD95 by volume") and start in table.caption]  # fmt: skip
+    return table
+
+
+def test_the_flair_threshold_stands_in_prompt_free_tables_once():
+    found = [collected(model(name, prompt)) for name, prompt in (("a", "none"), ("b", "none"), ("c", "box"))]
+    found[0].baselines[FLAIR] = [
+        replace(case, volume=replace(case.volume, dice=0.95, run=FLAIR)) for case in found[0].scores
+    ]
+    content = summary(*found)
+    assert content["baselines"][FLAIR]["demo"]["roi"]["whole-tumor"]["volume"]["slices"] == "all"
+    for table in main_tables(content, RULE):
+        names = [row[0] for row in table.rows]
+        if "no prompts" in table.caption:
+            assert names == ["a", "b", f"({FLAIR})"]
+            assert "in brackets a rule without learning" in table.caption
+        else:
+            assert f"({FLAIR})" not in names
+    assert [note.partition(" (demo")[0] for note in by_volume(content, False).notes] == [
+        f"a does not beat the {FLAIR}",
+        f"b does not beat the {FLAIR}",
+    ]
+    markdown = by_volume(content, False).to_markdown()
+    assert markdown.endswith(f"{by_volume(content, False).notes[1]}\n")
+
+
+def test_a_model_is_named_with_the_best_baseline_that_it_does_not_beat():
+    found = collected(model("asked", "box"))
+    assert by_volume(summary(found), True).notes[0].startswith(f"asked does not beat the {FILLED_BOX} (demo")
+    for case in range(len(found.scores)):
+        found.scores[case] = replace(found.scores[case], volume=replace(found.scores[case].volume, dice=1.0))
+    for scores in found.baselines.values():
+        scores[:] = [replace(case, volume=replace(case.volume, dice=0.5)) for case in scores]
+    content = summary(found)
+    assert by_volume(content, True).notes == ()
+    assert [entry["beats"] for entry in content["against_baselines"]] == [True, True]
 
 
 def test_clicks_are_in_the_summary_and_a_table_of_their_own():

@@ -36,6 +36,16 @@ def test_markdown_marks_what_stands_out():
     ]
 
 
+def test_notes_stand_under_the_table(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    table = Table("T", ("run",), (("a",),), notes=("a is no better: 50 %", "[b] neither"))
+    assert table.to_markdown().splitlines()[-4:] == ["", "a is no better: 50 %", "", "[b] neither"]
+    assert r"\end{tabular}" + "\n" + r"\par a is no better: 50 \%" + "\n" in table.to_latex()
+    assert table.to_csv().splitlines() == ["# T", "run", "a", "# a is no better: 50 %", "# [b] neither"]
+    monkeypatch.setattr(Console, "is_terminal", False)
+    table.show()
+    assert capsys.readouterr().out.splitlines()[-2:] == ["a is no better: 50 %", "[b] neither"]
+
+
 def test_a_name_with_a_bar_stays_one_cell_of_markdown():
     table = Table("T", ("run", "Dice"), (("a|b", "0.9"),))
     assert table.to_markdown().splitlines()[-1] == r"| a\|b | 0.9 |"

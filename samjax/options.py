@@ -100,6 +100,9 @@ class TrainOptions:
     """Side of the model's input in pixels."""
     augment: bool = True
     """Rotate and deform training samples."""
+    modality_dropout: float = 0.0
+    """Hide each modality of a training sample with this probability, never all of them; the run then also takes scans
+    that lack modalities."""
     rotation: float = 20.0
     """Largest rotation in degrees."""
     elastic_alpha: float = 200.0

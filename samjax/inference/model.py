@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from samjax.data.cases import MODALITIES
 from samjax.data.labels import from_canonical, roi_value
+from samjax.data.needs import Needs
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.devices import Devices
@@ -34,6 +36,8 @@ class SegmentationModel:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     prompts: tuple[str, ...] = ("none",)
     """Kinds of prompts (box, point, none, mask) that it was trained with."""
+    modality_dropout: float = 0.0
+    """Probability with which each modality was hidden in training; above 0, a scan may lack some."""
     devices: Devices = field(default_factory=Devices)
 
     @classmethod
@@ -45,6 +49,24 @@ class SegmentationModel:
     @property
     def is_unet(self) -> bool:
         return self.image_size is None
+
+    @property
+    def needs(self) -> Needs:
+        """The modalities that it looks at."""
+        return Needs(self.name, self.channels.needed, self.modality_dropout > 0)
+
+    def shown(self, present: np.ndarray) -> np.ndarray | None:
+        """The channels (C,) bool whose modality a scan has; None for a model that sees all channels of every scan.
+
+        Args:
+            present: (4,) bool, the modalities that the scan has.
+
+        Raises:
+            UserError: the model cannot do without those that the scan lacks.
+        """
+        if reason := self.needs.refusal([name for name, there in zip(MODALITIES, present, strict=True) if there]):
+            raise UserError(f"the scan: {reason}")
+        return self.channels.present(present) if self.modality_dropout else None
 
     def network(self) -> nnx.Module:
         """The Flax model, merged again."""

@@ -10,6 +10,7 @@ from flax import nnx
 from samjax.data.labels import roi_mask
 from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.channels import Channels
+from samjax.data.on_device.modalities import shown_channels
 from samjax.models.unet import UNet
 from samjax.training.session import Session
 from samjax.training.tasks.losses import overlap
@@ -28,13 +29,16 @@ class ClassObjective:
     """Region of the pixel counts; the loss covers all classes."""
     channels: Channels
     augmentation: Augmentation | None = None
+    modality_dropout: float = 0.0
+    """Probability with which each modality of a sample is hidden."""
 
 
 def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObjective) -> SliceResults:
     """Augments and scores a batch of slices (b, 1); `overlap` counts the objective's ROI."""
     images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
     images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
-    logits = model(images, supervised=True)
+    shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
+    logits = model(images, shown, supervised=True)
     classes = logits[0].argmax(axis=-1)
     counted = batch["slices"] & batch["valid"][:, None] & valid.any((-2, -1))[:, None]
     sign = jnp.where(roi_mask(classes, objective.roi), 1.0, -1.0)
@@ -46,9 +50,9 @@ def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObj
 def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     """Loss and scores of the U-Net."""
     options = session.options
-    objective = partial(ClassObjective, options.roi, session.channels)
+    objective = ClassObjective(options.roi, session.channels, augmentation_of(session), options.modality_dropout)
     return Task(
-        results=partial(class_results, objective=objective(augmentation_of(session))),
+        results=partial(class_results, objective=objective),
         validate=Validator(session, graphdef, "none").score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "

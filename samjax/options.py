@@ -195,6 +195,9 @@ class EvalOptions:
     """Side of the model's input for zeroshot."""
     protocol: Literal["decathlon"] | None = None
     """decathlon: score only slices where every region of paper A has 250 pixels."""
+    modalities: str | None = None
+    """Show the models only these modalities of every case (t2,flair), as if the scans lacked the others; their names in
+    tables and the default --output end with them. For runs that do without, see --modality-dropout of train."""
     min_pixels: int = 1
     """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
@@ -286,7 +289,8 @@ class CheckOptions:
     json: Path | None = None
     """File to write all findings to."""
     run: Annotated[Path | None, _default("none")] = None
-    """Run whose training data the scans are compared with: spacing, slice thickness and field of view."""
+    """Run that the scans are compared with: with its training data's spacing, slice thickness and field of view, and
+    with the modalities that it looks at. Without a run, no modality is taken to be needed."""
     workers: Annotated[int | None, _default("one per core")] = None
     """Processes that read cases."""
 

@@ -85,14 +85,11 @@ def modality_of(text: str) -> str | None:
     return _SPELLINGS.get(re.sub(r"[-_ ]", "", text).lower())
 
 
-def missing_modalities(case_id: str, found: Mapping[str, object], folder: Path) -> Problem | None:
-    """The problem of a case that lacks some of the four modalities."""
-    missing = [modality for modality in MODALITIES if modality not in found]
-    if not missing:
+def lacking_problem(case: Case) -> Problem | None:
+    """The problem of a case that lacks some modalities: it is usable for models that can do without them."""
+    lacking = [modality for modality in MODALITIES if modality not in case.images]
+    if not lacking:
         return None
-    have = ", ".join(modality for modality in MODALITIES if modality in found) or "none of them"
-    return Problem(
-        case_id,
-        folder,
-        f"case {case_id}: no {', '.join(missing)} (has {have}); all four modalities are needed",
-    )
+    why = f"; {case.why_missing}" if case.why_missing else ""
+    message = f"case {case.id}: no {', '.join(lacking)} (has {', '.join(case.modalities)}){why}"
+    return Problem(case.id, case.reference.path.parent, message, unusable=False)

@@ -4,10 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.needs import Needs
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
+
+
+def shown_suffix(shown: Sequence[str] | None) -> str:
+    """The end of the names of models that are shown some modalities only, "-t2+flair"; empty for None."""
+    return "" if shown is None else "-" + "+".join(shown)
 
 
 @dataclass(frozen=True)
@@ -16,10 +22,17 @@ class PromptedModel:
 
     model: SegmentationModel
     prompts: GroundTruthPrompts
+    shown: tuple[str, ...] | None = None
+    """The modalities that it is shown, at the end of its name; None: all that a case has."""
 
     @property
     def name(self) -> str:
-        return self.model.name
+        return self.model.name + shown_suffix(self.shown)
+
+    @property
+    def needs(self) -> Needs:
+        """The modalities that it looks at."""
+        return self.model.needs
 
     @property
     def rois(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class EncodedVolume:
         slices: int = SLICES,
         *,
         picture: bool = False,
-        present: np.ndarray | None = None,
+        modalities: Sequence[str] = MODALITIES,
         stored: ReadEmbedding | None = None,
     ):
         """
@@ -52,7 +52,7 @@ class EncodedVolume:
             images: the four modalities of a scan or, if `picture`, one picture of the model's own channels.
             slices: number of slices that go through the model together on each device.
             picture: whether to take the channels as they are, and the picture's own square.
-            present: (4,) bool, the modalities that the scan has; None: all of them.
+            modalities: those that the scan has.
             stored: reads embeddings that were computed before, in place of encoding; for models of depth 1.
 
         Raises:
@@ -62,7 +62,7 @@ class EncodedVolume:
         self.model, self.images = model, images
         self.square = max(rows, columns) if picture else model.square(rows, columns)
         self._channels = None if picture else model.channels
-        self._present = model.shown(np.ones(len(MODALITIES), bool) if present is None else present)
+        self._present = model.present(modalities)
         self._extent, self._stored = np.int32((rows, columns)), stored
         self._slices, self._windows = slices, max(1, slices // model.depth)
         self._embeddings: dict[int, jax.Array] = {}

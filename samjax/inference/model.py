@@ -1,5 +1,6 @@
 """A model for inference: its weights on the devices, and all options that decide how slices are prepared for it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,18 +56,15 @@ class SegmentationModel:
         """The modalities that it looks at."""
         return Needs(self.name, self.channels.needed, self.modality_dropout > 0)
 
-    def shown(self, present: np.ndarray) -> np.ndarray | None:
-        """The channels (C,) bool whose modality a scan has; None for a model that sees all channels of every scan.
-
-        Args:
-            present: (4,) bool, the modalities that the scan has.
+    def present(self, modalities: Collection[str]) -> np.ndarray | None:
+        """The channels (C,) bool that a scan with these modalities has; None for a model that needs all of them.
 
         Raises:
             UserError: the model cannot do without those that the scan lacks.
         """
-        if reason := self.needs.refusal([name for name, there in zip(MODALITIES, present, strict=True) if there]):
-            raise UserError(f"the scan: {reason}")
-        return self.channels.present(present) if self.modality_dropout else None
+        if reason := self.needs.refusal(modalities):
+            raise UserError(f"the scan has {reason}")
+        return self.channels.present(np.isin(MODALITIES, list(modalities))) if self.modality_dropout else None
 
     def network(self) -> nnx.Module:
         """The Flax model, merged again."""

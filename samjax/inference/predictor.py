@@ -12,7 +12,7 @@ from samjax.data.cases import Case
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
-from samjax.inference.given import picture_of, picture_prompt, volume_of
+from samjax.inference.given import modalities_of, picture_of, picture_prompt, volume_of
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
 from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
@@ -31,6 +31,7 @@ class Predictor:
         prompts: kinds of prompts that it was trained with; others are refused.
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
+        missing: the modalities that the model looks at and that the volume lacks.
     """
 
     def __init__(self, model: SegmentationModel, slices: int = SLICES):
@@ -42,6 +43,7 @@ class Predictor:
         self.model = model
         self.name, self.rois, self.prompts, self.is_unet = model.name, model.rois, model.prompts, model.is_unet
         self.geometry: Geometry | None = None
+        self.missing: tuple[str, ...] = ()
         self._slices = slices
         self._picture: EncodedVolume | None = None
         self._volume: EncodedVolume | None = None
@@ -153,16 +155,19 @@ class Predictor:
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
                 columns, 4) uint8 (or lists) of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`; it is
-                copied.
+                copied. A modality that is 0 everywhere is missing.
 
         Raises:
-            UserError: the path holds no case or several, or its files cannot be used.
+            UserError: the path holds no case or several, its files cannot be used, or the model needs a modality that
+                is missing.
         """
         if isinstance(case, Case | Path | str):
             images, geometry = read_images(case if isinstance(case, Case) else _only_case(Path(case)))
         else:
             images, geometry = volume_of(case), None
-        self._volume, self.geometry = EncodedVolume(self.model, images, self._slices), geometry
+        found = modalities_of(images)
+        self._volume, self.geometry = EncodedVolume(self.model, images, self._slices, modalities=found), geometry
+        self.missing = self.model.needs.lacking(found)
 
     def segment(
         self,

@@ -36,9 +36,7 @@ class Sam(nnx.Module):
         self.config = config
         self.adaptation = adaptation
 
-    def encode(
-        self, images: jax.Array, valid: jax.Array | None = None, present: jax.Array | None = None
-    ) -> jax.Array:
+    def encode(self, images: jax.Array, valid: jax.Array | None = None, present: jax.Array | None = None) -> jax.Array:
         """Encodes pictures (B, Z, H, W, channels) in [0, 255] to embeddings (B, Z, H / patch, W / patch, out_dim).
 
         `valid` (B, Z) is False for padding slices, `present` (B, channels) for channels of missing modalities, which

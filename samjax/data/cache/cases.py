@@ -1,7 +1,7 @@
 """The slice cache: one file for each prepared case, from which slices are read without parsing.
 
 A file is a safetensors of the tensors `images` (z, h, w, 4) uint8, `labels` (z, h, w) uint8 and `counts`
-(Z, 4) int32, as in `volumes.Volume`, and metadata that describes them. A modality that the case lacks is 0. Its name holds a key made of
+(Z, 4) int32, as in `volumes.Volume`, and metadata that describes them. Its name holds a key made of
 the source files and the preprocessing version, so that what has changed is built anew. Files appear
 whole, by a rename: builds may run at once or be killed.
 """

@@ -68,8 +68,9 @@ class Volume:
     """A case in memory.
 
     `images` (z, h, w, 4) uint8, t1, t1gd, t2, flair in [0, 255], and `labels` (z, h, w) uint8 canonical
-    codes lie inside `box`; outside of it all is 0, as is a modality that the case lacks. `counts` (Z, 4) int32: pixels of background and of each
-    compartment in every slice of the whole volume, ignored ones left out. Without a label all is background.
+    codes lie inside `box`; outside of it all is 0, and so is a modality that the case lacks. `counts`
+    (Z, 4) int32: pixels of background and of each compartment in every slice of the whole volume, ignored
+    ones left out. Without a label all is background.
     """
 
     images: np.ndarray
@@ -102,9 +103,7 @@ def read_case(case: Case) -> Volume:
         pixels = np.zeros((*box.shape, len(MODALITIES)), np.uint8)
         cropped = [scan.array[box.index] for scan in images]
         names = [scan.name for scan in images]
-        for modality, prepared in zip(
-            case.modalities, pool.map(normalise, cropped, backgrounds, names), strict=True
-        ):
+        for modality, prepared in zip(case.modalities, pool.map(normalise, cropped, backgrounds, names), strict=True):
             pixels[..., MODALITIES.index(modality)] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry

@@ -72,7 +72,10 @@ class Channels:
         return np.array([MODALITIES.index(modality) for modality in self.modalities])
 
     def present(self, modalities: Any) -> Any:
-        """Whether each channel's modality is there, (..., C) bool, from (..., 4) bool in stored order; not for pca2d."""
+        """Whether each channel's modality is there, (..., C) bool, from (..., 4) bool in stored order.
+
+        Not for pca2d, whose channels each show all modalities.
+        """
         if self.text == PCA2D:
             raise ValueError("every channel of pca2d shows all modalities")
         return modalities[..., self._order]

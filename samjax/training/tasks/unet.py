@@ -15,7 +15,7 @@ from samjax.models.unet import UNet
 from samjax.training.session import Session
 from samjax.training.tasks.losses import overlap
 from samjax.training.tasks.objective import Batch, SliceResults, augmented
-from samjax.training.tasks.segmentation import augmentation_of, cases_text, scores_exist, window_names
+from samjax.training.tasks.segmentation import augmentation_of, cases_text, dropout_text, scores_exist, window_names
 from samjax.training.tasks.task import Task
 from samjax.training.tasks.unet_loss import unet_loss
 from samjax.training.tasks.validation import Validator
@@ -56,7 +56,7 @@ def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
         validate=Validator(session, graphdef, "none").score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "
-            f"slices of {session.config.native} x {session.config.native}"
+            f"slices of {session.config.native} x {session.config.native}{dropout_text(options)}"
         ),
         names=partial(window_names, session.train),
     )

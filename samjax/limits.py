@@ -44,7 +44,7 @@ LIMITS: dict[str, Limit] = {
     "seed": Limit(0, 2**32 - 1),
     "rotation": Limit(0, 180),
     "box_jitter": Limit(0, 1),
-    "empty_share": Limit(0, 1, below=True),
+    **dict.fromkeys(("empty_share", "modality_dropout"), Limit(0, 1, below=True)),
     "swa_start": Limit(0, 1),
 }  # fmt: skip
 """The range of each numeric option, by its field's name."""

@@ -105,6 +105,9 @@ class TrainOptions:
     """Side of the model's input in pixels."""
     augment: bool = True
     """Rotate and deform training samples."""
+    modality_dropout: float = 0.0
+    """Hide each modality of a training sample with this probability, never all of them; the run then also takes scans
+    that lack modalities."""
     rotation: float = 20.0
     """Largest rotation in degrees."""
     elastic_alpha: float = 200.0
@@ -197,6 +200,9 @@ class EvalOptions:
     """Side of the model's input for zeroshot."""
     protocol: Literal["decathlon"] | None = None
     """decathlon: score only slices where every region of paper A has 250 pixels."""
+    modalities: str | None = None
+    """Show the models only these modalities of every case (t2,flair), as if the scans lacked the others; their names in
+    tables and the default --output end with them. For runs that do without, see --modality-dropout of train."""
     min_pixels: int = 1
     """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
@@ -291,7 +297,8 @@ class CheckOptions:
     json: Path | None = None
     """File to write all findings to."""
     run: Annotated[Path | None, _default("none")] = None
-    """Run whose training data the scans are compared with: spacing, slice thickness and field of view."""
+    """Run that the scans are compared with: with its training data's spacing, slice thickness and field of view, and
+    with the modalities that it looks at. Without a run, no modality is taken to be needed."""
     workers: Annotated[int | None, _default("one per core")] = None
     """Processes that read cases."""
 

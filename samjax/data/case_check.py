@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from samjax.data.cases import MODALITIES, Case, Problem, Source
+from samjax.data.cases import Case, Problem, Source
 from samjax.data.formats.nifti import Nifti
 from samjax.data.imaging.doubts import Ranges, scan_doubts
 from samjax.data.imaging.geometry import same_grid
@@ -41,7 +41,7 @@ def check_case(case: Case, ranges: Ranges | None = None) -> list[Problem]:
             return None
 
     opened: dict[Path, Nifti] = {}
-    sources = [case.images[modality] for modality in MODALITIES] + ([Source(case.label)] if case.label else [])
+    sources = [case.images[modality] for modality in case.modalities] + ([Source(case.label)] if case.label else [])
     unreadable = set()
     scans = []
     for source in sources:

@@ -29,8 +29,8 @@ class Source:
 class Case:
     """One scan. `label` and `scheme` are None where there is no label or its scheme is not known.
 
-    `images` has every one of `MODALITIES`. `scheme` is an argument for `labels.find_scheme`, and `scheme_source` its
-    source in words. `patient` is shared by the follow-up scans of one person.
+    `images` has at least one of `MODALITIES`, in any order. `scheme` is an argument for `labels.find_scheme`, and
+    `scheme_source` its source in words. `patient` is shared by the follow-up scans of one person.
     """
 
     id: str
@@ -41,11 +41,23 @@ class Case:
     scheme: str | None
     layout: str
     scheme_source: str = ""
+    why_missing: str = ""
+    """The reason why modalities are missing, in words, where the files give one."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the case has, in the order of `MODALITIES`."""
+        return tuple(modality for modality in MODALITIES if modality in self.images)
+
+    @property
+    def reference(self) -> Source:
+        """The image that stands for the case's grid and header: that of the first modality it has."""
+        return self.images[self.modalities[0]]
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the case, once each, images first."""
-        paths = [self.images[modality].path for modality in MODALITIES]
+        paths = [self.images[modality].path for modality in self.modalities]
         return tuple(dict.fromkeys([*paths, self.label] if self.label else paths))
 
     @property
@@ -73,14 +85,11 @@ def modality_of(text: str) -> str | None:
     return _SPELLINGS.get(re.sub(r"[-_ ]", "", text).lower())
 
 
-def missing_modalities(case_id: str, found: Mapping[str, object], folder: Path) -> Problem | None:
-    """The problem of a case that lacks some of the four modalities."""
-    missing = [modality for modality in MODALITIES if modality not in found]
-    if not missing:
+def lacking_problem(case: Case) -> Problem | None:
+    """The problem of a case that lacks some modalities: it is usable for models that can do without them."""
+    lacking = [modality for modality in MODALITIES if modality not in case.images]
+    if not lacking:
         return None
-    have = ", ".join(modality for modality in MODALITIES if modality in found) or "none of them"
-    return Problem(
-        case_id,
-        folder,
-        f"case {case_id}: no {', '.join(missing)} (has {have}); all four modalities are needed",
-    )
+    why = f"; {case.why_missing}" if case.why_missing else ""
+    message = f"case {case.id}: no {', '.join(lacking)} (has {', '.join(case.modalities)}){why}"
+    return Problem(case.id, case.reference.path.parent, message, unusable=False)

@@ -1,5 +1,6 @@
 """Reads every file of every case of a folder and lists the problems of each (`samjax check`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
 from samjax.data.imaging.doubts import Ranges
 from samjax.data.loading.progress import map_with_progress
+from samjax.data.needs import Needs
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,27 @@ def check(
     workers: int | None = None,
     progress: bool = True,
     ranges: Ranges | None = None,
+    needs: Sequence[Needs] = (),
 ) -> CheckReport:
     """Checks all cases under `root`; arguments as for `layouts.find_cases`, `cache.build_cache` and `check_case`.
+
+    A case that lacks a modality is unusable only if it is one that `needs` name.
 
     Raises:
       UserError: no cases are found, or their label scheme is not known.
     """
     found = survey(root, layout=layout, labels=labels)
-    problems = list(found.problems)
+    problems = found.problems + _refused(found.cases, needs)
     for more in map_with_progress(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))
+
+
+def _refused(cases: Sequence[Case], needs: Sequence[Needs]) -> list[Problem]:
+    """The problems of cases that lack modalities which models need."""
+    return [
+        Problem(case.id, case.reference.path.parent, reason)
+        for case in cases
+        for one in needs
+        if (reason := one.refusal(case.modalities))
+    ]

@@ -13,6 +13,7 @@ from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
 from samjax.data.formats.names import folder_name
 from samjax.data.labels import find_scheme
+from samjax.data.needs import Needs, divide, lacking_note
 from samjax.data.patient_lists import read_patients, with_patients
 from samjax.errors import UserError
 
@@ -77,6 +78,7 @@ def list_cases(
     limit: int | None,
     patients: Path | None = None,
     left_out: list[str] | None = None,
+    needs: Sequence[Needs] = (),
 ) -> list[Case]:
     """The cases of all domains, the first `limit` of each.
 
@@ -85,6 +87,7 @@ def list_cases(
     Args:
         patients: a CSV file with the patient of each case; see `patient_lists`.
         left_out: takes the reasons why cases are left out, one for each.
+        needs: the modalities that models look at; a case that one of these cannot take is left out.
 
     Raises:
         UserError: a domain has no usable case, or `patients` cannot be used.
@@ -92,10 +95,13 @@ def list_cases(
     cases = []
     for domain, folder in folders.items():
         found = survey(folder, domain, layout, labels)
-        reasons = [f"{problem.path}: {problem.message}" for problem in found.unusable]
-        _leave_out(reasons, not found.cases, left_out)
+        taken, refused = divide(found.cases, needs)
+        reasons = [*(f"{problem.path}: {problem.message}" for problem in found.unusable), *refused]
+        leave_out(reasons, not taken, left_out)
         _tell_of_ignored(found)
-        cases += found.cases[:limit]
+        cases += taken[:limit]
+    if note := lacking_note(cases, needs):
+        print(f"note: {note}", file=sys.stderr)
     if patients is not None:
         cases, note = with_patients(cases, read_patients(patients), patients)
         if note:
@@ -136,12 +142,16 @@ def prepare(
     """
     directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
     good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
-    _leave_out([failure.reason for failure in failures], not good, left_out)
+    leave_out([failure.reason for failure in failures], not good, left_out)
     return good
 
 
-def _leave_out(reasons: list[str], everything: bool, left_out: list[str] | None) -> None:
-    """Reports on stderr why cases are skipped; raises a `UserError` if no case is left."""
+def leave_out(reasons: list[str], everything: bool, left_out: list[str] | None) -> None:
+    """Reports on stderr why cases are skipped, and adds the reasons to `left_out`.
+
+    Raises:
+        UserError: the reasons concern `everything`, so that no case is left.
+    """
     if everything and reasons:
         more = f" (and {len(reasons) - 1} more cases like it)" if len(reasons) > 1 else ""
         raise UserError(reasons[0] + more)
@@ -165,7 +175,7 @@ def require_labels(cases: list[CachedCase], left_out: list[str] | None = None) -
     ignored = [case for case in cases if case.labelled and not case.counts.any()]
     reasons += [f"{case.case.label}: all of its voxels are of values that are ignored" for case in ignored]
     labelled = [case for case in cases if case.labelled and case.counts.any()]
-    _leave_out(reasons, not labelled, left_out)
+    leave_out(reasons, not labelled, left_out)
     for line in scheme_lines([case.case for case in labelled]):
         print(line, file=sys.stderr)
     return labelled

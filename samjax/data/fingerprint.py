@@ -27,7 +27,10 @@ class Prepared(Protocol):
 
 
 def fingerprint_of(case: Prepared) -> str:
-    """The fingerprint of a case: sixteen hexadecimal digits for each of t1, t1gd, t2, flair, joined by "-"."""
+    """The fingerprint of a case: sixteen hexadecimal digits for each of t1, t1gd, t2, flair, joined by "-".
+
+    A modality that the case lacks has none.
+    """
     return "-".join(_digest(case.images[..., channel]) for channel in range(len(MODALITIES)))
 
 
@@ -55,7 +58,7 @@ class FingerprintIndex:
 
 def _parts(fingerprint: str) -> list[tuple[int, str]]:
     """Each modality's own digest with its place, since a T1 that equals another case's T2 proves nothing."""
-    return list(enumerate(fingerprint.split("-"))) if fingerprint else []
+    return [(place, part) for place, part in enumerate(fingerprint.split("-")) if part]
 
 
 def scan_digest(images: np.ndarray, geometry: Geometry) -> str:
@@ -71,8 +74,11 @@ def scan_digest(images: np.ndarray, geometry: Geometry) -> str:
 
 
 def _digest(image: np.ndarray) -> str:
-    """The hash of an image (z, h, w) inside the bounding box of its foreground."""
-    inside = image[bounding_box(image != 0) or (slice(0),) * 3]
+    """The hash of an image (z, h, w) inside the bounding box of its foreground; empty if it has none."""
+    box = bounding_box(image != 0)
+    if box is None:
+        return ""
+    inside = image[box]
     digest = hashlib.blake2b(repr(inside.shape).encode(), digest_size=_BYTES)
     digest.update(np.ascontiguousarray(inside).data)
     return digest.hexdigest()

@@ -78,8 +78,8 @@ class TrainingWindows:
 
 @dataclass(frozen=True)
 class ReadWindow:
-    """Reads a window: images (Z, N, N, 4) uint8, labels (Z, N, N) uint8, extent (2,), slices (Z,) bool, case,
-    start, and identity, a number made of the case's name.
+    """Reads a window: images (Z, N, N, 4) uint8, labels (Z, N, N) uint8, extent (2,), slices (Z,) bool, present (4,)
+    bool, the modalities that the case has, case, start, and identity, a number made of the case's name.
 
     Slices outside the volume are background and False in `slices`.
     """
@@ -98,6 +98,7 @@ class ReadWindow:
             "labels": labels,
             "extent": np.int32(case.shape[1:]),
             "slices": (index >= 0) & (index < case.shape[0]),
+            "present": case.present,
             "case": np.int32(number),
             "start": np.int32(start),
             "identity": np.int32(case.case.identity),

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.cases import MODALITIES
 from samjax.data.labels import roi_mask
 from samjax.data.loading.pools import Pool
 from samjax.evaluation.baselines import FLAIR_ROI, median_area
@@ -14,7 +13,7 @@ from samjax.evaluation.case_scores import OraclePrompts, Scored, ScoringJob
 from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.slice_rule import SliceRule
-from samjax.figures.overlays import SHOWN, PredictedSlice
+from samjax.figures.overlays import PredictedSlice, shown_picture
 from samjax.inference.predictions import PromptRounds, VolumePrediction
 from samjax.metrics.rows import CaseScores
 from samjax.metrics.summary import Summary, summarise
@@ -147,4 +146,4 @@ def largest_slice(case: CachedCase, predicted: np.ndarray, run: str, roi: str) -
     truth = roi_mask(case.whole_labels(), roi)
     z = int(truth.sum((1, 2)).argmax())
     images, _ = case.read(z, z + 1)
-    return PredictedSlice(run, case.case.id, z, images[0, ..., MODALITIES.index(SHOWN)], truth[z], predicted[z])
+    return PredictedSlice(run, case.case.id, z, shown_picture(images[0]), truth[z], predicted[z])

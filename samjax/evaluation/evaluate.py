@@ -12,8 +12,8 @@ from samjax.data.loading.pools import Pool
 from samjax.evaluation.analysis import embedding_map, lora_distance
 from samjax.evaluation.case_scores import scoring_pool
 from samjax.evaluation.collected import Collected, Model, Predicted, beside_flair, collect
-from samjax.evaluation.models import choose_models
-from samjax.evaluation.prompted import PromptedModel
+from samjax.evaluation.models import choose_models, shown_modalities
+from samjax.evaluation.prompted import PromptedModel, shown_suffix
 from samjax.evaluation.reporting.results import write_results, write_scores
 from samjax.evaluation.saved import SavedPredictions
 from samjax.evaluation.selection import select_cases
@@ -47,17 +47,19 @@ def evaluate(options: EvalOptions) -> Evaluation:
         roi_codes(options.roi)
     others = options.strategy is not None or bool(options.predictions)
     runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
-    configs = {run.resolve().name: read_config(run) for run in runs}
-    selection = select_cases(options, runs)
+    models = choose_models(options, runs, [read_config(run) for run in runs])
+    needs = [model.needs for model in models if isinstance(model, PromptedModel)]
+    selection = select_cases(options, runs, needs)
     cases = selection.cases
-    models = choose_models(options, runs, configs)
     # What cannot be read or analysed is refused before the scoring, which takes long.
     for model in models:
         if isinstance(model, SavedPredictions):
             model.paths_of(cases)
     analyses = _choose_analyses(options, runs, models, cases)
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
-    output = options.output or (runs[0] / "eval" if runs else Path("runs") / ZEROSHOT)
+    suffix = shown_suffix(shown_modalities(options))
+    configs = {run.resolve().name + suffix: read_config(run) for run in runs}
+    output = options.output or (runs[0] / f"eval{suffix}" if runs else Path("runs") / f"{ZEROSHOT}{suffix}")
     collected: list[Collected] = []
     with closing(scoring_pool(options.workers)) as pool:
         for model in models:

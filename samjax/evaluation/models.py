@@ -1,11 +1,13 @@
 """Chooses the models to score and their prompts: runs, base weights, and saved predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from samjax.data.cohort import split_name
 from samjax.data.formats.names import folder_name
 from samjax.data.labels import ROIS
+from samjax.data.needs import parse_modalities
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.evaluation.collected import Model
@@ -21,7 +23,7 @@ from samjax.runs.config import RunConfig
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
 
 
-def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Mapping[str, RunConfig]) -> list[Model]:
+def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Sequence[RunConfig]) -> list[Model]:
     """The models that the options name, runs first, then base weights, then saved predictions.
 
     Args:
@@ -29,18 +31,33 @@ def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Mapping[s
         configs: their configurations.
 
     Raises:
-        UserError: a run, weights or predictions cannot be used, or two models have one name.
+        UserError: a run, weights or predictions cannot be used, two models have one name, or one needs more than
+            `--modalities`.
     """
     if options.postprocess != AUTO:
         Postprocess.parse(options.postprocess)
     found: list[Model] = [_of_run(run, options) for run in runs]
     if options.strategy is not None:
-        found += _zeroshots(options, list(configs.values()))
+        found += _zeroshots(options, configs)
+    if (shown := shown_modalities(options)) is not None:
+        found = [_shown_only(model, shown) for model in found]
     found += [_saved(text, options.roi) for text in options.predictions]
     names = [model.name for model in found]
     if len(set(names)) < len(names):
         raise UserError(f"the name {max(names, key=names.count)} is used twice; rename a run's folder")
     return found
+
+
+def shown_modalities(options: EvalOptions) -> tuple[str, ...] | None:
+    """The modalities that models are shown; None: all that a case has."""
+    return None if options.modalities is None else parse_modalities(options.modalities, "--modalities")
+
+
+def _shown_only(model: PromptedModel, shown: tuple[str, ...]) -> PromptedModel:
+    """The model that is shown these modalities only; a `UserError` if it needs more."""
+    if reason := model.needs.refusal(shown):
+        raise UserError(f"--modalities {','.join(shown)}: {reason}")
+    return replace(model, shown=shown)
 
 
 def _of_run(run: Path, options: EvalOptions) -> PromptedModel:

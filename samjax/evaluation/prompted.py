@@ -4,11 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.needs import Needs
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess import RAW, Postprocess, cleaned
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
+
+
+def shown_suffix(shown: Sequence[str] | None) -> str:
+    """The end of the names of models that are shown some modalities only, "-t2+flair"; empty for None."""
+    return "" if shown is None else "-" + "+".join(shown)
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,19 @@ class PromptedModel:
     prompts: GroundTruthPrompts
     postprocess: Postprocess = RAW
     """The rule by which its masks are cleaned."""
+    shown: tuple[str, ...] | None = None
+    """The modalities that it is shown; None: all that a case has."""
 
     @property
     def name(self) -> str:
-        """The model's name; with a rule it stands beside it, so that cleaned masks never pass for others."""
-        return self.model.name if self.postprocess == RAW else f"{self.model.name}+{self.postprocess}"
+        """The model's name; the modalities and the rule stand beside it, so that results never pass for others."""
+        name = self.model.name + shown_suffix(self.shown)
+        return name if self.postprocess == RAW else f"{name}+{self.postprocess}"
+
+    @property
+    def needs(self) -> Needs:
+        """The modalities that it looks at."""
+        return self.model.needs
 
     @property
     def rois(self) -> tuple[str, ...]:

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.cases import Case
-from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.cases import MODALITIES, Case
+from samjax.data.cohort import leave_out, list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.formats.layouts import survey
+from samjax.data.needs import Needs, divide, lacking_note
 from samjax.data.shared import shared_patients
 from samjax.data.split_files import read_split_file
 from samjax.data.splits import PARTS, split_cases
 from samjax.errors import UserError
 from samjax.evaluation.known import Findings, TrainedRun, find_known
+from samjax.evaluation.models import shown_modalities
+from samjax.inference.inputs import one_line
 from samjax.options import EvalOptions
 from samjax.runs.folder import read_config
 
@@ -31,11 +34,15 @@ class Selection:
     left_out: int
 
 
-def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
+def select_cases(options: EvalOptions, runs: list[Path], needs: Sequence[Needs] = ()) -> Selection:
     """The cases to score: the test part of data that runs were trained on, and all of other data.
 
     A run's patients are found by their names and by the fingerprints of their scans, even if the data were moved or
-    renamed. Patients that a run was trained on are scored only with an explicit --split.
+    renamed. Patients that a run was trained on are scored only with an explicit --split. A case that lacks a modality
+    which a model needs is left out; modalities that the options do not show are hidden.
+
+    Args:
+        needs: the modalities that each model looks at.
 
     Raises:
         UserError: there is nothing to score, the data cannot be used, or two runs have different splits.
@@ -43,7 +50,7 @@ def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
     left_out: list[str] = []
     folders, layout, labels = _data_of(options, runs)
     listed = list_cases(folders, layout, labels, None, options.patients, left_out)
-    choice = _Choice(options, folders, listed, [TrainedRun.of(run) for run in runs])
+    choice = _Choice(options, folders, listed, [TrainedRun.of(run) for run in runs], needs)
     findings = {domain: choice.known(domain, {}) for domain in folders}
     findings |= choice.read(choice.divided_by_nobody(findings))
     chosen = choice.cases(findings)
@@ -52,10 +59,12 @@ def select_cases(options: EvalOptions, runs: list[Path]) -> Selection:
         findings |= choice.read(contradicted)
         chosen = choice.cases(findings)
         prepared = _prepared(chosen, options, left_out)
+    leave_out(choice.refused, False, left_out)
     choice.tell(findings, chosen)
     if options.data:
         _warn_of_shared_patients(runs, chosen)
-    return Selection(require_labels(prepared, left_out), len(set(left_out)))
+    cases = [replace(case, hidden=choice.hidden) for case in require_labels(prepared, left_out)]
+    return Selection(cases, len(set(left_out)))
 
 
 def _data_of(options: EvalOptions, runs: list[Path]) -> tuple[dict[str, Path], str | None, str | None]:
@@ -90,8 +99,18 @@ def _fingerprints(cases: Sequence[Case], domain: str, options: EvalOptions) -> d
 class _Choice:
     """Chooses the cases of each domain from those listed, by the knowledge of the runs."""
 
-    def __init__(self, options: EvalOptions, folders: Mapping[str, Path], listed: list[Case], runs: list[TrainedRun]):
-        self._options, self._folders, self._listed, self._runs = options, folders, listed, runs
+    def __init__(
+        self,
+        options: EvalOptions,
+        folders: Mapping[str, Path],
+        listed: list[Case],
+        runs: list[TrainedRun],
+        needs: Sequence[Needs],
+    ):
+        self._options, self._folders, self._listed, self._runs, self._needs = options, folders, listed, runs, needs
+        self.hidden = frozenset(MODALITIES).difference(shown_modalities(options) or MODALITIES)
+        self.refused: list[str] = []
+        """The reasons why cases of the chosen parts are left out: they lack modalities."""
         self._file_parts: dict[tuple[str, str], str] | None = None
         if options.split_file is not None:
             fold = None if options.fold is None else str(options.fold)
@@ -140,11 +159,16 @@ class _Choice:
             self._refuse_training_patients(findings, cases)
         if self._options.patients is None:
             cases = [_named(case, findings[case.domain]) for case in cases]
-        return _first(cases, self._options.limit)
+        taken, self.refused = divide(cases, self._needs, self.hidden)
+        if not taken:
+            raise UserError(one_line(self.refused))
+        return _first(taken, self._options.limit)
 
     def tell(self, findings: Mapping[str, Findings], chosen: Sequence[Case]) -> None:
         """Reports cases that are not scored, and cases that are scored although a run was trained on them."""
         parts = self._asked(findings)
+        if note := lacking_note(chosen, self._needs):
+            print(f"note: {note}", file=sys.stderr)
         for domain, found in findings.items():
             if not found.known or self._file_parts is not None:
                 continue

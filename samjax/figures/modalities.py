@@ -12,13 +12,13 @@ from samjax.data.cases import MODALITIES
 from samjax.figures.canvas import WIDTH, drawn
 from samjax.figures.captions import plural, prompts_text
 from samjax.figures.overlays import (
-    SHOWN,
     PredictedSlice,
     brain_box,
     clear,
     draw_border,
     draw_overlay,
     overlay_legend,
+    shown_picture,
     tallness,
 )
 
@@ -37,7 +37,7 @@ class ComparedSlice:
     case: str
     slice: int
     images: np.ndarray
-    """The image, (rows, columns, 4) uint8: t1, t1gd, t2, flair."""
+    """The image, (rows, columns, 4) uint8: t1, t1gd, t2, flair; a missing modality is 0."""
     truth: np.ndarray
     """The label's region, (rows, columns) bool."""
     predicted: Mapping[str, np.ndarray]
@@ -81,7 +81,7 @@ def _row(row: Sequence["Axes"], item: ComparedSlice) -> None:
         clear(axis)
     for axis, picture in zip(row, np.moveaxis(item.images, -1, 0), strict=False):
         axis.imshow(picture[inside], cmap="gray", vmin=0, vmax=255)
-    picture = item.images[..., MODALITIES.index(SHOWN)]
+    picture = shown_picture(item.images)
     label, *others = row[len(MODALITIES) :]
     label.imshow(picture[inside], cmap="gray", vmin=0, vmax=255)
     draw_border(label, item.truth[inside])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samjax.data.cases import MODALITIES
 from samjax.figures.canvas import drawn
 from samjax.figures.palette import BORDER, DIMMED, FALSE_NEGATIVE, FALSE_POSITIVE, OPACITY, TRUE_POSITIVE
 from samjax.metrics.boxes import bounding_box
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MOST_CASES = 4
 """Number of cases that the figure shows, the first ones."""
 SHOWN = "flair"
-"""The modality shown beneath a prediction."""
+"""The modality shown beneath a prediction, if the case has it."""
 MARGIN = 4
 """Margin around the brain in pixels."""
 COLUMN = 1.9
@@ -42,6 +43,18 @@ class PredictedSlice:
     @property
     def dice(self) -> float:
         return dice(self.predicted, self.truth)
+
+
+def shown_picture(images: np.ndarray) -> np.ndarray:
+    """The picture (rows, columns) uint8 that predictions are drawn over: FLAIR or, where that is empty, the first
+    modality that is not.
+
+    Args:
+        images: (rows, columns, 4) uint8, t1, t1gd, t2, flair; a missing modality is 0.
+    """
+    shown = MODALITIES.index(SHOWN)
+    filled = images.any((0, 1))
+    return images[..., shown if filled[shown] else int(filled.argmax())]
 
 
 def draw_overlays(path: Path, shown: Sequence[PredictedSlice]) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samjax.data.cases import Case
+from samjax.data.cases import MODALITIES, Case
 from samjax.data.fingerprint import scan_digest
 from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
+from samjax.data.needs import divide
 from samjax.errors import UserError
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
 from samjax.inference.postprocess import RAW, Postprocess, cleaned
@@ -103,6 +104,11 @@ class CaseWriter:
                 print(f"warning: {case.id}: --postprocess {self.postprocess} leaves nothing of it", file=sys.stderr)
         return from_canonical(codes, self.schemes[case.id])
 
+    def missing(self, case: Case) -> list[str]:
+        """The modalities that any run looks at and that the case lacks."""
+        lacking = {name for predictor in self.predictors for name in predictor.model.needs.lacking(case.modalities)}
+        return [name for name in MODALITIES if name in lacking]
+
     def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
         """Writes the record of a case's prediction, with its recipe and scan, and then its file."""
         output = self.options.output
@@ -110,6 +116,7 @@ class CaseWriter:
             "runs": [str(run) for run in self.runs],
             "prompts": str(self.prompts.file or ""),
             "regions": list(self.rois),
+            "missing": self.missing(case),
         }
         recipe = replace(self.recipes[case.id], scan=scan)
         try:
@@ -123,7 +130,8 @@ class CaseWriter:
 def predict(options: PredictOptions) -> Outcome:
     """Segments the cases that the options name and writes a label map for each, and a table of volumes.
 
-    A case that cannot be read, or that the prompt file does not name, is reported on stderr and skipped.
+    A case that cannot be read, that the prompt file does not name, or that lacks a modality which a run needs, is
+    reported on stderr and skipped.
 
     Raises:
         UserError: runs, prompts or the output folder cannot be used, or no case can.
@@ -142,6 +150,10 @@ def predict(options: PredictOptions) -> Outcome:
     predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
     for predictor in predictors:
         predictor.require(kind)
+    cases, refused = divide(cases, [predictor.model.needs for predictor in predictors])
+    left_out += refused
+    if not cases:
+        raise UserError(one_line(left_out))
     _tell(predictors, {schemes[case.id] for case in cases}, left_out)
     print(f"post-processing: {rule} ({why})")
 
@@ -248,6 +260,8 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
             images, geometry = found
             for doubt in case_doubts(case, images, geometry, ranges):
                 print(f"warning: {case.id}: {doubt}", file=sys.stderr)
+            if missing := writer.missing(case):
+                print(f"note: {case.id}: no {', '.join(missing)}; predicted without", file=sys.stderr)
             scan = scan_digest(images, geometry)
             try:
                 values = writer.segment(case, images, geometry)

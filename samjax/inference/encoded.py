@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from samjax.data.cases import MODALITIES
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, not_run, united
 from samjax.inference.programs import Item, classify, decode, encode, grouped, mask_logits, model_input, to_pixels
@@ -43,6 +44,7 @@ class EncodedVolume:
         slices: int = SLICES,
         *,
         picture: bool = False,
+        modalities: Sequence[str] = MODALITIES,
         stored: ReadEmbedding | None = None,
     ):
         """
@@ -50,12 +52,17 @@ class EncodedVolume:
             images: the four modalities of a scan or, if `picture`, one picture of the model's own channels.
             slices: number of slices that go through the model together on each device.
             picture: whether to take the channels as they are, and the picture's own square.
+            modalities: those that the scan has.
             stored: reads embeddings that were computed before, in place of encoding; for models of depth 1.
+
+        Raises:
+            UserError: the model cannot do without the modalities that the scan lacks.
         """
         rows, columns = images.shape[1:3]
         self.model, self.images = model, images
         self.square = max(rows, columns) if picture else model.square(rows, columns)
         self._channels = None if picture else model.channels
+        self._present = model.present(modalities)
         self._extent, self._stored = np.int32((rows, columns)), stored
         self._slices, self._windows = slices, max(1, slices // model.depth)
         self._embeddings: dict[int, jax.Array] = {}
@@ -146,7 +153,7 @@ class EncodedVolume:
                 images = self.padded(self.images[filled])
                 found.append(
                     classify(
-                        model.graphdef, model.states, images, self.extent,
+                        model.graphdef, model.states, images, self.extent, self._present,
                         channels=self._channels, devices=model.devices,
                     )
                 )  # fmt: skip
@@ -176,7 +183,7 @@ class EncodedVolume:
             pictures = model_input(
                 native, self.extent, channels=self._channels, size=model.image_size, devices=model.devices
             )
-            return encode(model.graphdef, model.states, pictures, valid, devices=model.devices)
+            return encode(model.graphdef, model.states, pictures, valid, self._present, devices=model.devices)
 
     def _read(self, start: int, count: int) -> np.ndarray:
         """Slices from `start` on, (count, rows, columns, C) uint8; background beyond the end."""

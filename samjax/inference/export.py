@@ -69,11 +69,21 @@ class Deployed:
     parameters: Parameters
     programs: dict[str, Callable[..., Any]]
 
-    def encode(self, images: np.ndarray, slices: np.ndarray | None = None) -> jax.Array:
-        """Pictures (b, Z, S, S, C) in [0, 255] -> embeddings (b, Z, h, w, dim); `slices` (b, Z): False for padding."""
-        if slices is None:
-            slices = np.ones(images.shape[:2], bool)
-        return self.programs["encoder"](self.parameters, np.asarray(images, np.float32), slices)
+    def encode(
+        self, images: np.ndarray, slices: np.ndarray | None = None, present: np.ndarray | None = None
+    ) -> jax.Array:
+        """Pictures (b, Z, S, S, C) in [0, 255] -> embeddings (b, Z, h, w, dim).
+
+        `slices` (b, Z) is False for padding. `present` (b, C) is False for channels of missing modalities; only models
+        that were trained with --modality-dropout take it.
+        """
+        inputs = {"images": np.asarray(images, np.float32), "slices": slices, "present": present}
+        given = [entry["name"] for entry in self.description["programs"]["encoder"]["inputs"][1:]]
+        if present is not None and "present" not in given:
+            raise UserError(f"{self.description['model']}: needs all its modalities; leave out `present`")
+        shapes = {"slices": images.shape[:2], "present": (len(images), images.shape[-1])}
+        arrays = [np.ones(shapes[name], bool) if inputs[name] is None else inputs[name] for name in given]
+        return self.programs["encoder"](self.parameters, *arrays)
 
     def decode(self, *inputs: np.ndarray) -> tuple[jax.Array, jax.Array]:
         """Logits (b, p, masks, 4h, 4w) and predicted IoU (b, p, masks) of the inputs that deployment.json lists."""
@@ -136,8 +146,8 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
         pairs = [(path, leaf.replace(parameters[name])) for name, (path, leaf) in leaves.items()]
         return nnx.merge(graphdef, nnx.from_flat_state(pairs))
 
-    def encoder(parameters: Parameters, images: jax.Array, slices: jax.Array) -> jax.Array:
-        return bound(parameters).encode(images, slices)
+    def encoder(parameters: Parameters, images: jax.Array, slices: jax.Array, *present: jax.Array) -> jax.Array:
+        return bound(parameters).encode(images, slices, *present)
 
     def decoder(parameters: Parameters, embeddings: jax.Array, *prompts: jax.Array) -> tuple[jax.Array, jax.Array]:
         points, labels, boxes, has_box, masks, has_mask = prompts
@@ -146,6 +156,7 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
 
     config, tokens = network.config, size // network.config.patch_size
     pictures = ("b", depth, size, size, config.in_channels)
+    present = ("present", ("b", config.in_channels), "bool", "False for channels of modalities that a scan lacks")
     return {name: np.asarray(leaf[...]) for name, (_, leaf) in leaves.items()}, [
         Program(
             "encoder",
@@ -153,6 +164,7 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
             (
                 ("images", pictures, "float32", "contiguous slices, grey levels in [0, 255]"),
                 ("slices", ("b", depth), "bool", "False for slices that only fill a sample up"),
+                *([present] if model.modality_dropout else []),
             ),
             (("embeddings", "one for each slice; the decoder takes them one by one"),),
         ),
@@ -207,6 +219,7 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
         "model": model.name,
         "region": model.rois[0],
         "channels": model.channels.text,
+        "modalities": {"needed": list(model.needs.modalities), "some_are_enough": model.needs.dropout},
         "made_with": {"jax": version("jax"), "samjax": __version__},
         "platforms": list(platforms),
         "dtype": model.compute.dtype,
@@ -257,7 +270,7 @@ def _example(program: Program) -> list[np.ndarray]:
     for name, shape, dtype, _ in program.inputs:
         shape = tuple(sizes.get(side, side) for side in shape)
         if dtype == "bool":
-            inputs.append(rng.random(shape) < 0.5 if name != "slices" else np.ones(shape, bool))
+            inputs.append(np.ones(shape, bool) if name == "slices" else rng.random(shape) < 0.5)
         elif dtype == "int32":
             inputs.append(rng.choice([-2, 0, 1], shape).astype(np.int32))
         else:

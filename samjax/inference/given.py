@@ -29,6 +29,12 @@ def volume_of(given: Any) -> np.ndarray:
     return _copied(given, "volume", layout, len(MODALITIES), f", the channels {names}")
 
 
+def modalities_of(volume: np.ndarray) -> tuple[str, ...]:
+    """The modalities of a volume (slices, rows, columns, 4) uint8 that are not 0 everywhere; all of an empty volume."""
+    filled = volume.any((0, 1, 2))
+    return tuple(name for name, there in zip(MODALITIES, filled, strict=True) if there or not filled.any())
+
+
 def _copied(given: Any, what: str, layout: Sequence[str], channels: int, more: str = "") -> np.ndarray:
     expected = f"expected uint8 ({', '.join(layout)}){more}"
     try:

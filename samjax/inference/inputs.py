@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from samjax.data.cases import MODALITIES, Case
+from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
 from samjax.data.formats.nifti import read_header
 from samjax.data.imaging.geometry import Geometry, geometry_of
@@ -77,7 +77,7 @@ def geometries_of(cases: Sequence[Case]) -> tuple[dict[str, Geometry], list[str]
     """The geometry of each case from its first scan's header, and the reasons why others have none."""
     found, reasons = {}, []
     for case in cases:
-        path = case.images[MODALITIES[0]].path
+        path = case.reference.path
         try:
             header = read_header(path)
             found[case.id] = geometry_of(header.get_data_shape()[:3], header.get_best_affine(), path)

@@ -50,6 +50,7 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
         native=config.native,
         compute=config.compute,
         prompts=trained.prompts,
+        modality_dropout=options.modality_dropout,
     )
 
 

@@ -1,12 +1,15 @@
 """A model for inference: its weights on the devices, and all options that decide how slices are prepared for it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
+from samjax.data.cases import MODALITIES
 from samjax.data.labels import from_canonical, roi_value
+from samjax.data.needs import Needs
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.devices import Devices
@@ -34,6 +37,8 @@ class SegmentationModel:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     prompts: tuple[str, ...] = ("none",)
     """Kinds of prompts (box, point, none, mask) that it was trained with."""
+    modality_dropout: float = 0.0
+    """Probability with which each modality was hidden in training; above 0, a scan may lack some."""
     devices: Devices = field(default_factory=Devices)
 
     @classmethod
@@ -45,6 +50,21 @@ class SegmentationModel:
     @property
     def is_unet(self) -> bool:
         return self.image_size is None
+
+    @property
+    def needs(self) -> Needs:
+        """The modalities that it looks at."""
+        return Needs(self.name, self.channels.needed, self.modality_dropout > 0)
+
+    def present(self, modalities: Collection[str]) -> np.ndarray | None:
+        """The channels (C,) bool that a scan with these modalities has; None for a model that needs all of them.
+
+        Raises:
+            UserError: the model cannot do without those that the scan lacks.
+        """
+        if reason := self.needs.refusal(modalities):
+            raise UserError(f"the scan has {reason}")
+        return self.channels.present(np.isin(MODALITIES, list(modalities))) if self.modality_dropout else None
 
     def network(self) -> nnx.Module:
         """The Flax model, merged again."""

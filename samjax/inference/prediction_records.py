@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from samjax.data.cases import MODALITIES, Case
+from samjax.data.cases import Case
 from samjax.errors import UserError
 from samjax.inference.postprocess import NONE
 
@@ -103,7 +103,7 @@ def _other(
 def files_of(case: Case) -> str:
     """A digest of the paths and times of a case's images, equal only if nothing was written to them."""
     digest = hashlib.sha256()
-    for modality in MODALITIES:
+    for modality in case.modalities:
         path = case.images[modality].path.resolve()
         status = path.stat()
         # The time of change, unlike that of modification, cannot be set by a program that copies.

@@ -12,7 +12,7 @@ from samjax.data.cases import Case
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
-from samjax.inference.given import picture_of, picture_prompt, volume_of
+from samjax.inference.given import modalities_of, picture_of, picture_prompt, volume_of
 from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
@@ -34,6 +34,7 @@ class Predictor:
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
         case: the volume's case if it came from files.
+        missing: the modalities that the model looks at and that the volume lacks.
     """
 
     def __init__(self, model: SegmentationModel, slices: int = SLICES):
@@ -47,6 +48,7 @@ class Predictor:
         self.geometry: Geometry | None = None
         self.case: Case | None = None
         self._history = History()
+        self.missing: tuple[str, ...] = ()
         self._slices = slices
         self._picture: EncodedVolume | None = None
         self._volume: EncodedVolume | None = None
@@ -158,17 +160,20 @@ class Predictor:
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
                 columns, 4) uint8 (or lists) of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`; it is
-                copied.
+                copied. A modality that is 0 everywhere is missing.
 
         Raises:
-            UserError: the path holds no case or several, or its files cannot be used.
+            UserError: the path holds no case or several, its files cannot be used, or the model needs a modality that
+                is missing.
         """
         if isinstance(case, Case | Path | str):
             found = case if isinstance(case, Case) else _only_case(Path(case))
             images, geometry = read_images(found)
         else:
             images, geometry, found = volume_of(case), None, None
-        self._volume, self.geometry, self.case = EncodedVolume(self.model, images, self._slices), geometry, found
+        shown = modalities_of(images)
+        self._volume = EncodedVolume(self.model, images, self._slices, modalities=shown)
+        self.geometry, self.case, self.missing = geometry, found, self.model.needs.lacking(shown)
         self._history = History()
 
     def segment(

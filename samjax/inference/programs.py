@@ -47,10 +47,21 @@ def model_input(
 
 @partial(jax.jit, static_argnames=("graphdef", "devices"))
 def encode(
-    graphdef: nnx.GraphDef, states: States, pictures: jax.Array, valid: jax.Array, *, devices: Devices
+    graphdef: nnx.GraphDef,
+    states: States,
+    pictures: jax.Array,
+    valid: jax.Array,
+    present: jax.Array | None,
+    *,
+    devices: Devices,
 ) -> tuple[jax.Array, ...]:
-    """Windows (g, Z, S, S, channels) with `valid` (g, Z) -> the g windows' embeddings (Z, h, w, dim)."""
-    embeddings = nnx.merge(graphdef, *states).encode(devices.split(pictures), devices.split(valid))
+    """Windows (g, Z, S, S, channels) with `valid` (g, Z) -> the g windows' embeddings (Z, h, w, dim).
+
+    `present` (channels,) bool is False for channels of missing modalities; None: the model takes none as missing.
+    """
+    embeddings = nnx.merge(graphdef, *states).encode(
+        devices.split(pictures), devices.split(valid), _of_each(present, pictures, devices)
+    )
     return tuple(devices.gather(devices.split(embeddings)))
 
 
@@ -113,13 +124,20 @@ def classify(
     states: States,
     images: jax.Array,
     extent: jax.Array,
+    present: jax.Array | None,
     *,
     channels: Channels,
     devices: Devices,
 ) -> jax.Array:
-    """The U-Net's canonical codes (n, N, N) uint8 of slices (n, N, N, 4) uint8 of `extent` (2,)."""
-    logits = nnx.merge(graphdef, *states)(_shown(devices.split(images), extent, channels))
+    """The U-Net's canonical codes (n, N, N) uint8 of slices (n, N, N, 4) uint8 of `extent` (2,); `present` as above."""
+    pictures = _shown(devices.split(images), extent, channels)
+    logits = nnx.merge(graphdef, *states)(pictures, _of_each(present, images, devices))
     return devices.split(jnp.where(inside(extent, images.shape[1]), logits.argmax(axis=-1), 0).astype(jnp.uint8))
+
+
+def _of_each(present: jax.Array | None, batch: jax.Array, devices: Devices) -> jax.Array | None:
+    """The channels (C,) of a scan for each sample of a batch of it, (b, C)."""
+    return None if present is None else devices.split(jnp.broadcast_to(present, (len(batch), len(present))))
 
 
 def _shown(images: jax.Array, extent: jax.Array, channels: Channels | None) -> jax.Array:

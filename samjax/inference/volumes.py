@@ -38,7 +38,7 @@ def segment_cases(
 
     for case, (images, labels) in read_ahead(cases, read, workers):
         stored = None if embeddings is None else partial(embeddings.read, case, 0)
-        volume = EncodedVolume(model, images, slices, stored=stored)
+        volume = EncodedVolume(model, images, slices, modalities=case.modalities, stored=stored)
         if prompts.kind == "none":
             yield case, volume.segment()
         else:

@@ -7,6 +7,7 @@ from flax import nnx
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig, pixel_statistics
 from samjax.models.image_encoder import ImageEncoder
 from samjax.models.mask_decoder import MaskDecoder
+from samjax.models.missing import without_missing
 from samjax.models.prompt_encoder import PromptEncoder, Prompts
 
 
@@ -35,16 +36,20 @@ class Sam(nnx.Module):
         self.config = config
         self.adaptation = adaptation
 
-    def encode(self, images: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    def encode(self, images: jax.Array, valid: jax.Array | None = None, present: jax.Array | None = None) -> jax.Array:
         """Encodes pictures (B, Z, H, W, channels) in [0, 255] to embeddings (B, Z, H / patch, W / patch, out_dim).
 
-        `valid` (B, Z) is False for padding slices. Raises ValueError if Z is above the slices the model was built for.
+        `valid` (B, Z) is False for padding slices, `present` (B, channels) for channels of missing modalities, which
+        are 0 after the normalisation. Raises ValueError if Z is above the slices the model was built for.
         """
         if images.shape[1] > 1 and images.shape[1] > self.adaptation.slices:
             raise ValueError(
                 f"{images.shape[1]} slices a sample, but the model attends across {self.adaptation.slices}"
             )
-        return self.image_encoder(normalise(images), valid)
+        normalised = normalise(images)
+        if present is not None:
+            normalised = without_missing(normalised, present[:, None])
+        return self.image_encoder(normalised, valid)
 
     def decode(
         self,

@@ -14,6 +14,7 @@ from samjax.models.config import ComputeConfig
 from samjax.models.flat import BlockSpans, flat_shapes, from_flat
 from samjax.models.initialise import initial_values
 from samjax.models.layers import PatchDeconv, convolution, instance_norm
+from samjax.models.missing import without_missing
 
 SLOPE = 0.01
 """The slope of the leaky ReLU below zero."""
@@ -118,7 +119,9 @@ class UNet(nnx.Module):
         self.config = config
         self.compute = compute
 
-    def __call__(self, images: jax.Array, *, supervised: bool = False) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(
+        self, images: jax.Array, present: jax.Array | None = None, *, supervised: bool = False
+    ) -> jax.Array | tuple[jax.Array, ...]:
         """Logits of the classes for each pixel.
 
         Sides that the stages do not divide are filled up with background at the right and bottom. The instance norms
@@ -127,6 +130,7 @@ class UNet(nnx.Module):
 
         Args:
             images: (B, H, W, channels) in [0, 255], 0 outside the scan; float or uint8. Normalised here.
+            present: (B, channels) bool, False for channels of missing modalities; None: all are there.
             supervised: also give the lower resolutions that the loss supervises.
 
         Returns:
@@ -136,7 +140,10 @@ class UNet(nnx.Module):
         height, width = images.shape[1:3]
         multiple = 2 ** (len(self.config.features) - 1)
         margins = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-        x = jnp.pad(standardise(images), margins).astype(self.compute.dtype)
+        pictures = standardise(images)
+        if present is not None:
+            pictures = without_missing(pictures, present)
+        x = jnp.pad(pictures, margins).astype(self.compute.dtype)
 
         skips = []
         for stage in self.encoder:

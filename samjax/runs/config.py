@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from samjax.data.needs import Needs
+from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
@@ -15,6 +17,13 @@ from samjax.strategies import find_strategy
 from samjax.version import __version__
 
 FORMAT_VERSION = "1"
+
+
+def needs_of(options: TrainOptions, who: str) -> Needs:
+    """The modalities that the model of a run with these options looks at; `who` names it in messages."""
+    if find_strategy(options.strategy).family == "pictures":
+        return Needs(who, ())
+    return Needs(who, parse_channels(options.channels).needed, options.modality_dropout > 0)
 
 
 @dataclass(frozen=True)

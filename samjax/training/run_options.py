@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samjax.data.labels import roi_codes
-from samjax.data.on_device.channels import parse_channels
+from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.limits import check_numbers
@@ -32,6 +32,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
     roi_codes(options.roi)
     _check_family(options, strategy)
     check_embeddings(options, strategy)
+    check_modality_dropout(options, strategy)
     return options
 
 
@@ -103,6 +104,21 @@ def check_embeddings(options: TrainOptions, strategy: Strategy) -> None:
         raise UserError(f"{asked}: {options.epochs} epochs show one variant each; give no more than that")
 
 
+def check_modality_dropout(options: TrainOptions, strategy: Strategy) -> None:
+    """Raises a `UserError` if --modality-dropout is impossible: it needs channels of several modalities."""
+    if not options.modality_dropout:
+        return
+    asked = f"--modality-dropout {options.modality_dropout:g}"
+    if strategy.family == "pictures":
+        raise UserError(f"{asked}: --strategy {strategy.name} trains on pictures, which have no modalities")
+    if options.channels == PCA2D:
+        raise UserError(f"{asked}: every channel of --channels {PCA2D} is made of all modalities; name modalities")
+    if len(parse_channels(options.channels).needed) == 1:
+        raise UserError(f"{asked}: --channels {options.channels} is one modality; there is none to do without")
+    if options.cache_embeddings is not None:
+        raise UserError(f"{asked}: cached embeddings are of all modalities; leave out --cache-embeddings")
+
+
 FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size")
 """Options that change how a run is computed but not its result; a resumed run takes the given values.
 
@@ -114,7 +130,7 @@ MOVED = ("data", "weights")
 BOUND = (
     "strategy", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha", "lora_targets",
     "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate", "clip_norm",
-    "patients", "split_file",
+    "patients", "split_file", "modality_dropout",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
 _OF_THE_COMMAND = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")

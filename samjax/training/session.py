@@ -19,7 +19,7 @@ from samjax.data.split_files import read_split_file
 from samjax.data.splits import PARTS, Splits, only_patient, split_cases, with_members
 from samjax.errors import UserError
 from samjax.options import TrainOptions
-from samjax.runs.config import RunConfig
+from samjax.runs.config import RunConfig, needs_of
 from samjax.runs.folder import (
     CONFIG,
     PCA,
@@ -232,7 +232,8 @@ def _splits(cases: list[CachedCase], options: TrainOptions) -> Splits:
 
 
 def _labelled_cases(folders: dict[str, Path], options: TrainOptions, patients: Path | None = None) -> list[CachedCase]:
-    cases = list_cases(folders, options.layout, options.labels, options.limit, patients)
+    needs = needs_of(options, f"--channels {options.channels}")
+    cases = list_cases(folders, options.layout, options.labels, options.limit, patients, needs=[needs])
     if options.overfit is not None:
         found = [case for case in cases if case.id == options.overfit]
         if not found:

@@ -7,6 +7,7 @@ import pytest
 from samjax.data.check import check
 from samjax.data.formats.layouts import find_cases
 from samjax.data.imaging.volumes import read_case
+from samjax.data.needs import Needs
 from samjax.errors import UserError
 from tests.data.imaging.test_volumes import DAMAGE, broken
 from tests.data.trees import example, save, save_brats, save_msd, source_label
@@ -15,10 +16,10 @@ LABEL_DAMAGE = {
     "foreign value": "label value 3 is not one of brats2021's",
     "half a value": "label value 1.5",
     "label grid": "16 x 20 x 8 voxels where",
-    "missing": "no t1gd",
 }
-# A folder in the place of a file is seen earlier, by the missing modality.
-FOUND = {**DAMAGE, **LABEL_DAMAGE, "gone": "no t2"}
+# A folder in the place of a file is a missing modality.
+LACKING = {"missing": r"no t1gd \(has t1, t2, flair\)", "gone": "no t2"}
+FOUND = {**DAMAGE, **LABEL_DAMAGE, **LACKING}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def scan():
 
 def test_each_planted_damage_is_found_and_the_rest_is_not_blamed(tmp_path, scan):
     expected = {}
-    for number, how in enumerate([*DAMAGE, *LABEL_DAMAGE]):
+    for number, how in enumerate(FOUND):
         case_id = f"BraTS2021_{number:05d}"
         folder = save_brats(tmp_path / case_id, case_id, scan)
         label = folder / f"{case_id}_seg.nii.gz"
@@ -47,12 +48,13 @@ def test_each_planted_damage_is_found_and_the_rest_is_not_blamed(tmp_path, scan)
     for number in range(100, 103):
         save_brats(tmp_path / "good", f"BraTS2021_{number:05d}", example(number))
     report = check(tmp_path, workers=1, progress=False)
-    assert report.unusable == sorted(expected)
+    assert report.unusable == sorted(case for case, how in expected.items() if how not in LACKING)
     assert report.total == len(expected) + 3
     for problem in report.problems:
         how = expected[problem.case]
         wanted = FOUND[how].replace("_t1.nii.gz", "")
         assert re.search(wanted, problem.message), (how, problem.message)
+        assert problem.unusable == (how not in LACKING)
         assert "\n" not in problem.message
 
 
@@ -66,6 +68,16 @@ def test_all_damages_of_one_case_are_listed(tmp_path, scan):
     assert [problem.path.name for problem in report.problems] == [
         f"{case_id}_{name}.nii.gz" for name in ("seg", "t1ce", "t2")
     ]
+
+
+def test_a_modality_is_needed_only_where_a_model_looks_at_it(tmp_path, scan):
+    save_brats(tmp_path, "BraTS2021_00001", scan)
+    (tmp_path / "BraTS2021_00001_t1.nii.gz").unlink()
+    looks = [Needs("a", ("flair", "t1gd", "t2")), Needs("b", ("t1", "t2"), dropout=True)]
+    assert check(tmp_path, workers=1, progress=False, needs=looks).unusable == []
+    report = check(tmp_path, workers=1, progress=False, needs=[*looks, Needs("c", ("t1", "t2", "flair"))])
+    assert report.unusable == ["BraTS2021_00001"]
+    assert "no t1 (has t1gd, t2, flair), which c looks at" in report.problems[-1].message
 
 
 def test_the_odd_one_out_is_named(tmp_path, scan):

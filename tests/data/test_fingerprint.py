@@ -85,6 +85,20 @@ def test_an_index_finds_cases_that_share_a_scan():
     assert index.find("a-y-y-y") == "one"
 
 
+def test_a_missing_modality_has_no_part_and_the_scan_is_found_by_the_others(
+    tmp_path: Path, scan: Example, original: str
+):
+    def without_t1(folder: str, images: Example) -> str:
+        case = case_at(tmp_path / folder, images)
+        return fingerprint_of(read_case(replace(case, images={m: x for m, x in case.images.items() if m != "t1"})))
+
+    found = without_t1("same", scan)
+    assert found == "-" + original.partition("-")[2]
+    index = FingerprintIndex({"whole": original, "other": without_t1("other", example(1))})
+    assert index.find(found) == "whole"
+    assert index.find(without_t1("third", example(2))) is None, "two scans without T1 have nothing in common"
+
+
 def test_the_digest_of_a_scan_knows_its_grid(tmp_path: Path, scan: Example):
     def digest(folder: str, images: Example = scan, **how) -> str:
         return scan_digest(*read_images(case_at(tmp_path / folder, images, scheme=None, **how)))

@@ -61,6 +61,7 @@ def batch(samples: int, seed: int = 0, empty: tuple[tuple[int, int], ...] = ()) 
         "labels": labels,
         "extent": np.full((samples, 2), NATIVE, np.int32),
         "slices": np.ones((samples, DEPTH), bool),
+        "present": np.ones((samples, 4), bool),
         "valid": np.ones(samples, bool),
         "case": np.arange(samples, dtype=np.int32),
         "start": np.full(samples, 5, np.int32),

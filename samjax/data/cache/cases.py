@@ -66,6 +66,18 @@ class CachedCase:
     memory: Volume | None = None
     stored_fingerprint: str | None = None
     """The case's fingerprint; None in memory, and for files of versions without fingerprints."""
+    hidden: frozenset[str] = frozenset()
+    """Modalities that are treated as if the case lacked them."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the case has and that are not hidden, in the order of `MODALITIES`."""
+        return tuple(modality for modality in self.case.modalities if modality not in self.hidden)
+
+    @property
+    def present(self) -> np.ndarray:
+        """Whether each of `MODALITIES` is one of `modalities`, (4,) bool."""
+        return np.isin(MODALITIES, self.modalities)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,6 +121,8 @@ class CachedCase:
     def read(self, start: int, stop: int, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Whole slices from `start` up to before `stop`, with the background around `box` restored.
 
+        Modalities that are missing or hidden are 0.
+
         Args:
           start, stop: slices of the whole volume; slices outside of it are background.
           size: the side of the square they are padded to, right and bottom; None: the native size.
@@ -127,6 +141,8 @@ class CachedCase:
             where = (slice(first - start, last - start), *self.box.index[1:])
             images[where] = self.images[inside]
             labels[where] = self.labels[inside]
+        if self.hidden:
+            images[..., ~self.present] = 0
         return images, labels
 
     def whole_labels(self) -> np.ndarray:
@@ -254,6 +270,7 @@ def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
         "labelled": case.label is not None,
         "scheme": case.scheme,
         "modalities": MODALITIES,
+        "present": case.modalities,
         "shape": volume.geometry.shape,
         "box": asdict(volume.box),
         "spacing": volume.geometry.spacing,
@@ -282,7 +299,8 @@ def _key(case: Case) -> str:
     """A digest of all that the cached file depends on: the sources' paths, sizes, times, headers, and the version."""
     digest = hashlib.sha256(f"{PREPROCESSING_VERSION} {case.scheme}".encode())
     for modality in MODALITIES:
-        digest.update(f" {modality}={case.images[modality].channel}".encode())
+        place = case.images[modality].channel if modality in case.images else "missing"
+        digest.update(f" {modality}={place}".encode())
     for path in case.files:
         try:
             status = path.stat()
@@ -330,7 +348,7 @@ def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
 
 def _expected_bytes(case: Case) -> int:
     with suppress(UserError):  # a damaged file is reported when its case is read
-        shape = read_header(case.images[MODALITIES[0]].path).get_data_shape()[:3]
+        shape = read_header(case.reference.path).get_data_shape()[:3]
         return int(math.prod(shape) * (len(MODALITIES) + 1) * _BRAIN_SHARE)
     return 0
 

@@ -7,7 +7,7 @@ collections are known too; see `names`.
 
 from pathlib import Path
 
-from samjax.data.cases import MODALITIES, Case, Problem, Source, missing_modalities
+from samjax.data.cases import MODALITIES, Case, Problem, Source
 from samjax.data.formats.label_files import LabelFiles, choose_labels, two_files
 from samjax.data.formats.names import image_name
 from samjax.data.formats.releases import KnownScheme, known_scheme, schemes_to_choose
@@ -30,7 +30,7 @@ def find_brats(root: Path, domain: str, labels: str | None, read_labels: bool) -
     chosen, problems = choose_labels(files, scans, root) if read_labels else ({}, [])
     cases = []
     for scan in scans:
-        more = _surplus(scan) or chosen.get(scan.id, LabelFiles()).problems(scan) or _missing(scan, files)
+        more = _surplus(scan) or chosen.get(scan.id, LabelFiles()).problems(scan)
         problems += more
         if more:
             continue
@@ -41,7 +41,7 @@ def find_brats(root: Path, domain: str, labels: str | None, read_labels: bool) -
         if known is None and label is not None:
             raise _open_scheme(scan.id, folder)
         scheme, source = (known.scheme, known.source) if known else (None, "")
-        cases.append(Case(scan.id, scan.patient, domain, sources, label, scheme, "brats", source))
+        cases.append(Case(scan.id, scan.patient, domain, sources, label, scheme, "brats", source, _unread(scan, files)))
     return cases, problems
 
 
@@ -53,23 +53,20 @@ def _surplus(scan: FoundScan) -> list[Problem]:
     modality = next(modality for modality in MODALITIES if modality in twice)
     first, second, *_ = sorted(twice[modality])
     folders = scan.folders
-    if len(twice) == len(MODALITIES) and len(folders) > 1:
+    if len(twice) == len(scan.images) and len(folders) > 1:
         where = f"in {folders[0]} and {folders[1]}"
         message = f"case {scan.id}: found twice, {where}; keep one, or give their files names of their own"
         return [Problem(scan.id, folders[1], message)]
     return [Problem(scan.id, second, two_files(scan.id, f"files for {modality}", first, second))]
 
 
-def _missing(scan: FoundScan, files: ScanFiles) -> list[Problem]:
-    """The problem of a case that lacks modalities, which may be there in a format that is not read."""
-    problem = missing_modalities(scan.id, scan.images, scan.folders[0])
-    if problem is None:
-        return []
+def _unread(scan: FoundScan, files: ScanFiles) -> str:
+    """Advice on a modality that the case has only in a format that is not read; empty if there is none."""
     for path, stem in files.unread:
         image = image_name(stem)
         if image and path.parent in scan.folders and image.modality not in scan.images:
-            return [Problem(scan.id, path, f"case {scan.id}: {unread_format(path)}")]
-    return [problem]
+            return unread_format(path)
+    return ""
 
 
 def unread_format(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samjax.data.cases import MODALITIES, Case, Problem, Source, missing_modalities, modality_of
+from samjax.data.cases import MODALITIES, Case, Problem, Source, modality_of
 from samjax.data.formats.dataset_json_labels import (
     DESCRIPTION,
     dataset_scheme,
@@ -66,7 +66,8 @@ def find_described(
         advice = f"; point at {others[0]}" if others else ""
         raise UserError(f"{images}: no NIfTI files, though {description} describes some{advice}")
     content = read_description(description)
-    channels = _channels_of(content, description)
+    named = _channel_names(content, description)
+    channels = _channels_of(named, description)
     _verify_ending(content.get("file_ending"), files, description)
     layout = layout or ("nnunet" if _one_file_a_channel(files) else "msd")
     if layout == "nnunet":
@@ -76,9 +77,11 @@ def find_described(
     chosen = _DescribedLabels()
     if read_labels:
         chosen = _choose_labels(images, [*found, *{problem.case for problem in problems}])
+    unnamed = set(MODALITIES) - set(channels.values())
+    why = f"the channels of {description.name} are {', '.join(named.values())}" if unnamed else ""
     cases = []
     for case_id, sources in found.items():
-        if problem := missing_modalities(case_id, sources, images) or chosen.problem_of.get(case_id):
+        if problem := chosen.problem_of.get(case_id) or _nothing_known(case_id, sources, images, named):
             problems.append(problem)
             continue
         label = chosen.label_of.get(case_id)
@@ -87,37 +90,44 @@ def find_described(
         else:
             scheme = dataset_scheme(content, description, required=label is not None)
             source = f"from {description}" if scheme else ""
-        cases.append(Case(case_id, patient_of(case_id), domain, sources, label, scheme, layout, source))
+        cases.append(Case(case_id, patient_of(case_id), domain, sources, label, scheme, layout, source, why))
     return cases, problems + chosen.ignored
 
 
-def _channels_of(content: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Channel number -> canonical modality; channels that are none of the four are left out.
+def _channel_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Channel number -> the name that dataset.json gives it.
 
     Raises:
-      UserError: a modality is missing or named twice, or two lists of channels differ.
+      UserError: there are no names, or two lists of them differ.
     """
     lists = [content[key] for key in ("channel_names", "modality") if key in content]
     if not lists:
         raise UserError(f"{path}: no channel_names (or modality), which give the order of the channels")
-    for named in lists:
-        if not isinstance(named, dict):
-            raise UserError(f'{path}: channel_names (or modality) is {named!r}; expected {{"0": "T1", "1": ...}}')
-    found, *others = ({whole_number(key, path): str(name) for key, name in named.items()} for named in lists)
+    for given in lists:
+        if not isinstance(given, dict):
+            raise UserError(f'{path}: channel_names (or modality) is {given!r}; expected {{"0": "T1", "1": ...}}')
+    found, *others = ({whole_number(key, path): str(name) for key, name in given.items()} for given in lists)
     if any(other != found for other in others):
         raise UserError(f"{path}: channel_names ({lists[0]}) and modality ({lists[1]}) differ; remove one")
+    return found
+
+
+def _channels_of(named: Mapping[int, str], path: Path) -> dict[int, str]:
+    """Channel number -> canonical modality, from the channels' names; channels that are none of the four are left out.
+
+    Raises:
+      UserError: a modality is named twice, or none is named.
+    """
     channels: dict[int, str] = {}
-    for number, name in found.items():
+    for number, name in named.items():
         modality = modality_of(name)
         if modality is None:
             continue
         if modality in channels.values():
             raise UserError(f"{path}: two channels are called {modality}; expected each modality once")
         channels[number] = modality
-    missing = [modality for modality in MODALITIES if modality not in channels.values()]
-    if missing:
-        listed = ", ".join(found.values())
-        raise UserError(f"{path}: no channel is {', '.join(missing)} (channels: {listed}); all four are needed")
+    if not channels:
+        raise UserError(f"{path}: no channel is any of {', '.join(MODALITIES)} (channels: {', '.join(named.values())})")
     return channels
 
 
@@ -197,6 +207,14 @@ def _split_channels(files: Mapping[str, list[Path]], channels: Mapping[int, str]
         if channel in channels:
             sources[channels[channel]] = Source(paths[0])
     return {case: sources for case, sources in cases.items() if case not in problems}, list(problems.values())
+
+
+def _nothing_known(case: str, sources: Mapping[str, Source], images: Path, named: Mapping[int, str]) -> Problem | None:
+    """The problem of a case whose files are all of other modalities."""
+    if sources:
+        return None
+    listed = ", ".join(named.values())
+    return Problem(case, images, f"case {case}: none of {', '.join(MODALITIES)} (channels: {listed})")
 
 
 def _twice(case: str, what: str, paths: list[Path]) -> Problem:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax.command_lines import command
-from samjax.data.cases import MODALITIES, Case, Problem, Source
+from samjax.data.cases import MODALITIES, Case, Problem, Source, lacking_problem
 from samjax.data.formats.brats import find_brats, unread_format
 from samjax.data.formats.dataset_json import description_of, find_described
 from samjax.data.formats.dataset_json_labels import DESCRIPTION
@@ -36,7 +36,8 @@ LAYOUTS = ("brats", "msd", "nnunet")
 class Survey:
     """The cases of a folder that look usable, sorted by id, and the problems of the others.
 
-    The problems include segmentations that are no case's label; these make no case unusable.
+    The problems include modalities that a case lacks, and segmentations that are no case's label; these make no case
+    unusable.
     """
 
     cases: list[Case]
@@ -66,7 +67,7 @@ def find_cases(
       read_labels: False treats all cases as unlabelled, so that nothing about labels can be wrong.
 
     Raises:
-      UserError: nothing is found, a case lacks a modality, or its label scheme is not known.
+      UserError: nothing is found, a case cannot be used, or its label scheme is not known.
     """
     found = survey(root, domain, layout, labels, read_labels)
     if found.unusable:
@@ -104,7 +105,8 @@ def survey(
         raise _nothing_found(root)
     repeated = _repeated(cases) or _shared_files(cases)
     cases = sorted((case for case in cases if case.id not in {p.case for p in repeated}), key=lambda case: case.id)
-    return Survey(cases, problems + repeated)
+    lacking = [problem for case in cases if (problem := lacking_problem(case))]
+    return Survey(cases, problems + repeated + lacking)
 
 
 def _case_of_file(path: Path, domain: str, layout: str | None, labels: str | None, read_labels: bool) -> Survey:
@@ -125,9 +127,9 @@ def _repeated(cases: list[Case]) -> list[Problem]:
     for case in cases:
         other = first.setdefault(case.id, case)
         if other is not case:
-            folders = " and ".join(str(one.images["t1"].path.parent) for one in (other, case))
+            folders = " and ".join(str(one.reference.path.parent) for one in (other, case))
             message = f"case {case.id}: found twice, in {folders}; keep one"
-            problems.append(Problem(case.id, case.images["t1"].path.parent, message))
+            problems.append(Problem(case.id, case.reference.path.parent, message))
     return problems
 
 

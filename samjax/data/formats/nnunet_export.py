@@ -48,8 +48,9 @@ def export_nnunet(
 ) -> Exported:
     """Writes the labelled cases of all parts of a split as a raw dataset of nnU-Net v2.
 
-    Images that are 3-D .nii.gz files on the grid of their case's T1 are hard-linked, or copied where `out` is on
-    another file system; all others, and the labels, are written anew.
+    The channels are the modalities that the cases have. Images that are 3-D .nii.gz files on the grid of their case's
+    first image are hard-linked, or copied where `out` is on another file system; all others, and the labels, are
+    written anew.
 
     Args:
         cases: cases whose patients `splits` divides; others are left out.
@@ -58,7 +59,8 @@ def export_nnunet(
         number: number of the dataset, 1 to 999.
 
     Raises:
-        UserError: the dataset is there already, two cases have one id, a part is empty, or a file cannot be used.
+        UserError: the dataset is there already, two cases have one id, a part is empty, a case lacks a modality that
+            others have, or a file cannot be used.
     """
     if not 1 <= number <= 999:
         raise UserError(f"--number {number}: expected 1 to 999")
@@ -69,6 +71,7 @@ def export_nnunet(
             raise UserError(f"{path}: exists already; remove it, or give the dataset another --number")
     parts = {part: [case for case in splits.select(cases, part) if case.label is not None] for part in PARTS}
     _verify(parts)
+    modalities = _common_modalities([case for part in parts.values() for case in part])
     raw.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=raw.parent, prefix=".tmp-") as temporary:
         folder = Path(temporary) / dataset
@@ -76,7 +79,7 @@ def export_nnunet(
             for case in members:
                 _write_case(case, folder, "Ts" if part == "test" else "Tr")
         members = [case for part in parts.values() for case in part]
-        description = _description(len(parts["train"]) + len(parts["val"]), _has_ignored(members))
+        description = _description(modalities, len(parts["train"]) + len(parts["val"]), _has_ignored(members))
         (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n")
         folder.rename(raw)
     ids = {part: tuple(case.id for case in members) for part, members in parts.items()}
@@ -99,15 +102,27 @@ def _verify(parts: dict[str, list[Case]]) -> None:
             seen[case.id] = case
 
 
+def _common_modalities(cases: Sequence[Case]) -> tuple[str, ...]:
+    """The modalities of the cases; refuses cases that lack one that others have."""
+    found = tuple(modality for modality in MODALITIES if any(modality in case.images for case in cases))
+    for case in cases:
+        if case.modalities != found:
+            missing = ", ".join(modality for modality in found if modality not in case.images)
+            raise UserError(
+                f"case {case.id}: no {missing}, which other cases have; nnU-Net needs the same channels in every case"
+            )
+    return found
+
+
 def _has_ignored(cases: Sequence[Case]) -> bool:
     """Whether some voxels of the labels are not to be counted."""
     return any(case.scheme is not None and find_scheme(case.scheme).ignored for case in cases)
 
 
-def _description(training: int, ignored: bool) -> dict[str, object]:
+def _description(modalities: Sequence[str], training: int, ignored: bool) -> dict[str, object]:
     """The content of dataset.json; `ignored` adds nnU-Net's label for voxels that are not to be counted."""
     return {
-        "channel_names": {str(number): CHANNEL_NAMES[modality] for number, modality in enumerate(MODALITIES)},
+        "channel_names": {str(number): CHANNEL_NAMES[modality] for number, modality in enumerate(modalities)},
         "labels": LABELS | ({"ignore": IGNORED} if ignored else {}),
         "numTraining": training,
         "file_ending": SUFFIX,
@@ -119,10 +134,10 @@ def _write_case(case: Case, folder: Path, part: str) -> None:
     images, labels = folder / f"images{part}", folder / f"labels{part}"
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(exist_ok=True)
-    first = case.images[MODALITIES[0]]
+    first = case.reference
     grid, opened = _grid(first.path), {}
     reference = None
-    for number, modality in enumerate(MODALITIES):
+    for number, modality in enumerate(case.modalities):
         source, target = case.images[modality], images / f"{case.id}_{number:04d}{SUFFIX}"
         if source.channel is None and source.path.name.endswith(SUFFIX) and _grid(source.path, flat=True) == grid:
             _link(source.path.resolve(), target)

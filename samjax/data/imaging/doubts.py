@@ -99,7 +99,7 @@ def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str) -> list[str]
 
 def header_doubts(case: Case) -> list[tuple[Path, str]]:
     """The image files of a case whose header gives two places in space that disagree, each with the difference."""
-    paths = dict.fromkeys(case.images[modality].path for modality in MODALITIES)
+    paths = dict.fromkeys(case.images[modality].path for modality in case.modalities)
     return [(path, text) for path in paths if (text := _disagreement(path))]
 
 
@@ -144,7 +144,7 @@ def case_doubts(case: Case, prepared: np.ndarray, geometry: Geometry, ranges: Ra
     Args:
       ranges: ranges of the training data; None if they are not known.
     """
-    images = {name: (prepared[..., channel], 0.0) for channel, name in enumerate(MODALITIES)}
+    images = {name: (prepared[..., channel], 0.0) for channel, name in enumerate(MODALITIES) if name in case.images}
     outside = geometry_doubts(geometry, ranges, "the training data have") if ranges else []
     headers = [f"{path.name}: {text}" for path, text in header_doubts(case)]
     return [*outside, *headers, *image_doubts(images, geometry)]
@@ -154,15 +154,15 @@ def scan_doubts(case: Case, scans: Sequence[Scan], ranges: Ranges | None) -> lis
     """All doubts of a case from its scans as stored, with the file that each is about.
 
     Args:
-      scans: scans of all modalities; others are passed over.
+      scans: scans of all its modalities; others are passed over.
       ranges: ranges of the training data; None: usual ranges.
     """
     by_source = {scan.source: scan for scan in scans}
-    own = {name: by_source[case.images[name]] for name in MODALITIES}
+    own = {name: by_source[case.images[name]] for name in case.modalities}
     images = {name: (scan.array, background_of(scan.array)) for name, scan in own.items()}
-    geometry = own[MODALITIES[0]].geometry
+    geometry = by_source[case.reference].geometry
     outside = geometry_doubts(geometry, ranges or USUAL, "the training data have" if ranges else "usual is")
-    first = case.images[MODALITIES[0]].path
+    first = case.reference.path
     return [*((first, text) for text in [*outside, *image_doubts(images, geometry)]), *header_doubts(case)]
 
 

@@ -68,8 +68,9 @@ class Volume:
     """A case in memory.
 
     `images` (z, h, w, 4) uint8, t1, t1gd, t2, flair in [0, 255], and `labels` (z, h, w) uint8 canonical
-    codes lie inside `box`; outside of it all is 0. `counts` (Z, 4) int32: pixels of background and of each
-    compartment in every slice of the whole volume, ignored ones left out. Without a label all is background.
+    codes lie inside `box`; outside of it all is 0, and so is a modality that the case lacks. `counts`
+    (Z, 4) int32: pixels of background and of each compartment in every slice of the whole volume, ignored
+    ones left out. Without a label all is background.
     """
 
     images: np.ndarray
@@ -86,9 +87,8 @@ def read_case(case: Case) -> Volume:
       UserError: a file is damaged, empty, constant or not finite, the files' grids differ, or a label
         value is not of the case's scheme.
     """
-    paths = [case.images[modality].path for modality in MODALITIES]
-    opened = _read_together(paths + ([case.label] if case.label else []))
-    images = [read_scan(case.images[modality], opened) for modality in MODALITIES]
+    opened = _read_together(case.files)
+    images = [read_scan(case.images[modality], opened) for modality in case.modalities]
     label = read_scan(Source(case.label), opened) if case.label else None
     for scan in [*images[1:], *([label] if label else [])]:
         verify_grid(scan, images[0])
@@ -100,11 +100,11 @@ def read_case(case: Case) -> Volume:
             boxes.append(foreground_box(label, 0))
         box = reduce(Box.union, boxes)
 
-        pixels = np.empty((*box.shape, len(MODALITIES)), np.uint8)
+        pixels = np.zeros((*box.shape, len(MODALITIES)), np.uint8)
         cropped = [scan.array[box.index] for scan in images]
         names = [scan.name for scan in images]
-        for channel, prepared in enumerate(pool.map(normalise, cropped, backgrounds, names)):
-            pixels[..., channel] = prepared
+        for modality, prepared in zip(case.modalities, pool.map(normalise, cropped, backgrounds, names), strict=True):
+            pixels[..., MODALITIES.index(modality)] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
     return Volume(pixels, labels, _count_codes(labels, box, geometry), box, geometry)
@@ -186,13 +186,14 @@ def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry)
     Args:
       path: `.nii` or `.nii.gz`.
       values: (slice, row, column) whole numbers of the source's scheme (see `labels.roi_value`).
-      case: the case whose T1 gives the header; the type is uint8 if it has no label, or one that is not of integers.
+      case: the case whose first image (`Case.reference`) gives the header; the type is uint8 if it has no label, or one
+        that is not of integers.
       geometry: geometry of the case.
     """
     dtype = read_header(case.label).get_data_dtype() if case.label else np.dtype(np.uint8)
     if dtype.kind not in "iu":
         dtype = np.dtype(np.uint8)
-    write_like(path, to_source(values, geometry), case.images[MODALITIES[0]].path, dtype)
+    write_like(path, to_source(values, geometry), case.reference.path, dtype)
 
 
 def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray:

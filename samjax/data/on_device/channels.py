@@ -61,6 +61,25 @@ class Channels:
         """The number of channels of the model: 3 or 4."""
         return 3 if self.text == PCA2D else len(self.modalities)
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The modalities that the channels show, each once."""
+        return tuple(dict.fromkeys(self.modalities))
+
+    @property
+    def _order(self) -> np.ndarray:
+        """The place of each channel's modality in the stored order."""
+        return np.array([MODALITIES.index(modality) for modality in self.modalities])
+
+    def present(self, modalities: Any) -> Any:
+        """Whether each channel's modality is there, (..., C) bool, from (..., 4) bool in stored order.
+
+        Not for pca2d, whose channels each show all modalities.
+        """
+        if self.text == PCA2D:
+            raise ValueError("every channel of pca2d shows all modalities")
+        return modalities[..., self._order]
+
     def __call__(self, images: Any) -> Any:
         """Makes channels (..., H, W, C) float32 in [0, 255] from (..., H, W, 4) uint8 in stored order, NumPy or JAX.
 
@@ -71,8 +90,7 @@ class Channels:
             if self.pca is None:
                 raise ValueError("pca2d has not been fitted")
             return _project(images, self.pca)
-        order = [MODALITIES.index(modality) for modality in self.modalities]
-        return images[..., np.array(order)].astype(np.float32)
+        return images[..., self._order].astype(np.float32)
 
 
 def parse_channels(text: str, pca: Pca2d | None = None) -> Channels:

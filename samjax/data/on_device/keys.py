@@ -16,6 +16,8 @@ class SampleKeys(NamedTuple):
     """Key of each sample's kind of prompt, (b,)."""
     slices: jax.Array
     """Key of each slice, (b, Z)."""
+    modalities: jax.Array
+    """Key of the modalities that each sample hides, (b,)."""
 
 
 def sample_keys(key: jax.Array, batch: Mapping[str, jax.Array]) -> SampleKeys:
@@ -31,7 +33,10 @@ def sample_keys(key: jax.Array, batch: Mapping[str, jax.Array]) -> SampleKeys:
         augment_key, kind_key, slice_key = _case_keys(key, identity)
         numbers = start + jnp.arange(depth, dtype=start.dtype)
         return SampleKeys(
-            jax.random.fold_in(augment_key, start), jax.random.fold_in(kind_key, start), _folded(slice_key, numbers)
+            jax.random.fold_in(augment_key, start),
+            jax.random.fold_in(kind_key, start),
+            _folded(slice_key, numbers),
+            jax.random.fold_in(_modalities_key(key, identity), start),
         )
 
     return jax.vmap(of_sample)(batch["identity"], batch["start"])
@@ -44,6 +49,11 @@ def slice_keys(key: jax.Array, identity: jax.Array, numbers: jax.Array) -> jax.A
 
 def _case_keys(key: jax.Array, identity: jax.Array) -> jax.Array:
     return jax.random.split(jax.random.fold_in(key, identity), 3)
+
+
+def _modalities_key(key: jax.Array, identity: jax.Array) -> jax.Array:
+    # 0, 1 and 2 are what the split of `_case_keys` gives.
+    return jax.random.fold_in(jax.random.fold_in(key, identity), 3)
 
 
 def _folded(key: jax.Array, numbers: jax.Array) -> jax.Array:

@@ -197,7 +197,7 @@ def embed(
 
     means, where = [], []
     for (case, numbers), images in read_ahead(wanted, read, workers):
-        volume = EncodedVolume(model, images, slices)
+        volume = EncodedVolume(model, images, slices, modalities=case.modalities)
         volume.encode(numbers)
         windows = {z // model.depth for z in numbers}
         of_windows = {window: token_means(volume.window(window), volume.extent, volume.square) for window in windows}

@@ -31,7 +31,9 @@ def config_of(found: Collected, configs: Mapping[str, RunConfig]) -> RunConfig |
 def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> ScoredRun:
     """A model for the tables of the papers; `config` is None if it is not a run."""
     model = found.model
-    channels = model.model.channels.text if isinstance(model, PromptedModel) else ""
+    # The papers' runs saw all of their modalities.
+    whole = isinstance(model, PromptedModel) and model.shown is None
+    channels = model.model.channels.text if whole else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
     raw = not isinstance(model, PromptedModel) or model.postprocess == RAW
@@ -61,7 +63,7 @@ def viewer_case(case: CachedCase, collected: Sequence[Collected]) -> ViewerCase:
     rois = [roi for roi in ROIS if any(roi in masks for masks in predictions.values())]
     return ViewerCase(
         id=case.case.id,
-        images={TITLES[name]: images[..., index] for index, name in enumerate(MODALITIES)},
+        images={TITLES[name]: images[..., MODALITIES.index(name)] for name in case.modalities},
         truth={roi: roi_mask(labels, roi) for roi in rois},
         predictions=predictions,
         spacing=case.geometry.spacing,

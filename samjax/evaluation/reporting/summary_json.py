@@ -62,6 +62,8 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
         **({"postprocess": str(model.postprocess)} if isinstance(model, PromptedModel) else {}),
         "data": _of_scores(found.scores, slices, rule),
     }
+    if isinstance(model, PromptedModel) and model.shown is not None:
+        content["modalities"] = list(model.shown)
     if model.clicks > 1 and found.slice_dice:
         content["clicks"] = {"dice": [asdict(x) for x in found.dice_by_clicks()], "needed": found.clicks_needed()}
     return content

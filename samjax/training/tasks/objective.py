@@ -10,6 +10,7 @@ from samjax.data.labels import IGNORED, roi_mask
 from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.on_device.channels import Channels
 from samjax.data.on_device.keys import SampleKeys, sample_keys
+from samjax.data.on_device.modalities import shown_channels
 from samjax.data.on_device.prompts import KINDS, PromptMix, add_click, draw_kinds, first_prompt, further_key
 from samjax.models.prompt_encoder import POSITIVE, Prompts
 from samjax.models.resizing import inside, to_input, to_native
@@ -24,7 +25,8 @@ segments from clicks alone."""
 Batch = dict[str, jax.Array]
 """Samples: `images` (b, Z, N, N, 4) uint8; `labels` (b, Z, N, N) uint8 canonical; `extent` (b, 2) int32 rows and
 columns that are not padding; `slices` (b, Z) bool, False for padding slices; `valid` (b,) bool, False for padding
-samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them.
+samples; `identity` (b,) int32 names the case and `start` (b,) int32 its first slice: what is drawn depends on them;
+`present` (b, 4) bool says which modalities the case has.
 
 Samples of a frozen encoder may hold `embeddings` (b, 1, h, w, c) float16 in place of `images`, and then `variant`
 (b,) int32, which names the augmentation that they were computed with."""
@@ -46,6 +48,8 @@ class Objective:
     mask_share: float = 0.0
     """Share of the slices whose further click comes with the logits of the round before as mask prompt; drawn anew in
     every round."""
+    modality_dropout: float = 0.0
+    """Probability with which each modality of a sample is hidden."""
 
     @property
     def rounds(self) -> int:
@@ -169,7 +173,8 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
         embeddings = batch["embeddings"].astype(jnp.float32)
     else:
         images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
-        embeddings = model.encode(to_input(images, objective.image_size), batch["slices"])
+        shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
+        embeddings = model.encode(to_input(images, objective.image_size), batch["slices"], shown)
     embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
     masks = roi_mask(labels, objective.roi)
     keys = sample_keys(key, batch)

@@ -26,7 +26,7 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
     objective = Objective(
         options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation_of(session),
-        options.seed, MASK_SHARE,
+        options.seed, MASK_SHARE, options.modality_dropout,
     )  # fmt: skip
     validator = Validator(session, graphdef, prompts.kinds[0], validation_store(session))
     return Task(
@@ -34,7 +34,8 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
         validate=validator.score if scores_exist(session) else None,
         describe=(
             f"{cases_text(session)}; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
-            f"prompt {prompts}, input {options.image_size} x {options.image_size}{_cached_text(options)}"
+            f"prompt {prompts}, input {options.image_size} x {options.image_size}"
+            f"{_cached_text(options)}{dropout_text(options)}"
         ),
         names=partial(window_names, session.train),
         choose_postprocess=validator.choose_postprocess if "none" in prompts.kinds else None,
@@ -108,6 +109,11 @@ def augmentation_of(session: Session) -> Augmentation | None:
 def _cached_text(options: TrainOptions) -> str:
     variants = options.cache_embeddings
     return "" if variants is None else f", each slice encoded once in {variants} variant{'s' * (variants > 1)}"
+
+
+def dropout_text(options: TrainOptions) -> str:
+    """The modality dropout, in words; empty without any."""
+    return f", modalities hidden with probability {options.modality_dropout:g}" if options.modality_dropout else ""
 
 
 def cases_text(session: Session) -> str:

@@ -118,6 +118,7 @@ class Validator:
             native=config.native,
             compute=config.compute,
             prompts=config.prompts_seen,
+            modality_dropout=options.modality_dropout,
         )
 
     def _scores(self, dice: float, dice_slice: float, example: Example) -> Scores:

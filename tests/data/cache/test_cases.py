@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,38 @@ def test_unlabelled_cases(tmp_path):
     assert not one.labelled
     assert not one.read(0, 9)[1].any()
     assert one.counts.tolist() == [[320, 0, 0, 0]] * 9
+
+
+@pytest.mark.parametrize("directory", ["cache", None])
+def test_a_missing_modality_is_zero_and_the_others_are_as_they_were(tmp_path, cases, directory):
+    where = tmp_path / directory if directory else None
+    whole = open_case(cases[0], where)
+    cases[0].images["t1"].path.unlink()
+    cases[0].images["flair"].path.unlink()
+    (case, *_) = find_cases(tmp_path / "data")
+    one = open_case(case, where)
+    images, labels = one.read(0, 9)
+    assert not images[..., [0, 3]].any()
+    expected, expected_labels = whole.read(0, 9)
+    np.testing.assert_array_equal(images[..., [1, 2]], expected[..., [1, 2]])
+    np.testing.assert_array_equal(labels, expected_labels)
+    assert one.modalities == ("t1gd", "t2")
+    assert one.present.tolist() == [False, True, True, False]
+    if directory:
+        assert json.loads(safe_open(one.path, "numpy").metadata()["case"])["present"] == ["t1gd", "t2"]
+        assert one.path != whole.path
+
+
+def test_hidden_modalities_are_read_as_missing_ones(tmp_path, cases):
+    whole = open_case(cases[0], tmp_path / "cache")
+    hidden = replace(whole, hidden=frozenset({"t1", "flair"}))
+    cases[0].images["t1"].path.unlink()
+    cases[0].images["flair"].path.unlink()
+    without = open_case(find_cases(tmp_path / "data")[0], tmp_path / "cache")
+    assert hidden.modalities == without.modalities
+    for ours, theirs in zip(hidden.read(0, 9, 32), without.read(0, 9, 32), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert hidden.fingerprint == whole.fingerprint, "it is still the same scan"
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:100], lambda data: b""])

@@ -199,7 +199,9 @@ class TestOtherFiles:
     def test_one_scan_in_another_format(self, tmp_path):
         touch_case(tmp_path, "BraTS2021_00001", SCANS[1:])
         touch(tmp_path / "BraTS2021_00001_t1.img")
-        assert "BraTS2021_00001_t1.img is not read" in survey(tmp_path).unusable[0].message
+        (problem,) = survey(tmp_path).problems
+        assert "no t1 (has t1gd, t2, flair); BraTS2021_00001_t1.img is not read" in problem.message
+        assert not problem.unusable
 
     @pytest.mark.parametrize("beside", ["images_structural", "images_DSC", "HGG"])
     def test_a_stray_dataset_json_decides_nothing(self, tmp_path, beside):

@@ -138,14 +138,19 @@ def test_hidden_files_and_links(tmp_path):
     assert len(find_cases(tmp_path / "data")) == 1
 
 
-def test_a_missing_modality_names_case_and_modality(tmp_path):
+def test_a_missing_modality_is_reported_and_the_case_is_found(tmp_path):
     touch_case(tmp_path / "a", "BraTS2021_00001", ("_t1", "_t2", "_flair", "_seg"))
     touch_case(tmp_path / "b", "BraTS2021_00002")
-    with pytest.raises(UserError, match=r"BraTS2021_00001: no t1gd \(has t1, t2, flair\)"):
-        find_cases(tmp_path)
     found = survey(tmp_path)
-    assert [case.id for case in found.cases] == ["BraTS2021_00002"]
-    assert [(problem.case, problem.unusable) for problem in found.problems] == [("BraTS2021_00001", True)]
+    assert [case.modalities for case in found.cases] == [("t1", "t2", "flair"), MODALITIES]
+    assert [(problem.message, problem.unusable) for problem in found.problems] == [
+        ("case BraTS2021_00001: no t1gd (has t1, t2, flair)", False)
+    ]
+    assert found.cases[0].reference.path.name == "BraTS2021_00001_t1.nii.gz"
+    (tmp_path / "a" / "BraTS2021_00001_t1.nii.gz").unlink()
+    first = find_cases(tmp_path)[0]
+    assert first.reference.path.name == "BraTS2021_00001_t2.nii.gz"
+    assert [path.name[16:] for path in first.files] == ["t2.nii.gz", "flair.nii.gz", "seg.nii.gz"]
 
 
 def test_two_files_for_one_modality(tmp_path):
@@ -246,8 +251,32 @@ def test_numbered_4d_files_are_decathlons_and_a_damaged_file_decides_nothing(tmp
 def test_nnunet_missing_channel_file(tmp_path, scan):
     root = save_nnunet(tmp_path, {"a": scan}, {"background": 0})
     (root / "imagesTr" / "a_0001.nii.gz").unlink()
-    with pytest.raises(UserError, match="case a: no t1gd"):
-        find_cases(root, labels="msd")
+    found = survey(root, labels="msd")
+    assert found.cases[0].modalities == ("t1", "t2", "flair")
+    assert [problem.message for problem in found.problems] == ["case a: no t1gd (has t1, t2, flair)"]
+
+
+def test_a_dataset_of_few_channels_says_what_its_channels_are(tmp_path, scan):
+    root = save_msd(tmp_path, {"BRATS_001": scan}, order=("t2", "t1gd"))
+    content = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(content | {"modality": {"0": "T2w", "1": "t1gd", "2": "ADC"}}))
+    found = survey(root)
+    assert {name: source.channel for name, source in found.cases[0].images.items()} == {"t2": 0, "t1gd": 1}
+    (problem,) = found.problems
+    expected = "no t1, flair (has t1gd, t2); the channels of dataset.json are T2w, t1gd, ADC"
+    assert problem.message == f"case BRATS_001: {expected}"
+
+
+def test_a_case_of_other_channels_alone_cannot_be_used(tmp_path, scan):
+    root = save_nnunet(tmp_path, {"a": scan, "b": scan}, {"background": 0})
+    content = json.loads((root / "dataset.json").read_text())
+    names = content | {"channel_names": {"0": "T1", "1": "T1gd", "2": "T2", "3": "ADC"}}
+    (root / "dataset.json").write_text(json.dumps(names))
+    for number in range(3):
+        (root / "imagesTr" / f"a_{number:04d}.nii.gz").unlink()
+    found = survey(root, labels="msd")
+    assert [case.id for case in found.cases] == ["b"]
+    assert "case a: none of t1, t1gd, t2, flair (channels: T1, T1gd, T2, ADC)" in found.unusable[0].message
 
 
 @pytest.mark.parametrize(
@@ -257,8 +286,8 @@ def test_nnunet_missing_channel_file(tmp_path, scan):
         ("[]", "expected an object"),
         ("{}", "no channel_names"),
         (
-            '{"modality": {"0": "T1w", "1": "FLAIR", "2": "T2w"}}',
-            r"no channel is t1gd \(channels: T1w, FLAIR, T2w\)",
+            '{"modality": {"0": "ADC", "1": "DWI"}}',
+            r"no channel is any of t1, t1gd, t2, flair \(channels: ADC, DWI\)",
         ),
         ('{"modality": {"0": "T1w", "1": "T1", "2": "T2w"}}', "two channels are called t1"),
         ('{"modality": {"x": "T1w"}}', "'x' is not the number"),

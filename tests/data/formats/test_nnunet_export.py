@@ -108,6 +108,23 @@ def test_files_on_other_axes_are_turned_to_those_of_t1(brats, tmp_path):
         assert np.allclose(nib.load(path).affine, first.affine)
 
 
+def test_a_modality_that_no_case_has_is_no_channel(brats, tmp_path):
+    for case in brats:
+        case.images["t1"].path.unlink()
+    cases = find_cases(tmp_path / "data", "demo")
+    found = exported(cases, tmp_path / "out")
+    described = json.loads((found.raw / "dataset.json").read_text())["channel_names"]
+    assert described == {"0": "T1Gd", "1": "T2", "2": "FLAIR"}
+    assert_same_volumes([*find_cases(found.raw), *find_cases(found.raw / "imagesTs")], cases)
+
+
+def test_cases_that_lack_what_others_have_are_refused(brats, tmp_path):
+    brats[1].images["t1"].path.unlink()
+    with pytest.raises(UserError, match=r"case BraTS2021_1: no t1, which other cases have"):
+        exported(find_cases(tmp_path / "data", "demo"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_refusals_leave_nothing_behind(brats, tmp_path):
     splits, out = split_cases(brats, 0), tmp_path / "out"
     twice = [*brats, replace(brats[0], domain="other")]

@@ -19,7 +19,7 @@ class Played:
         self.rounds: list[Prompts] = []
         self.masks: list[tuple[jax.Array, jax.Array] | None] = []
 
-    def encode(self, images: jax.Array, slices: jax.Array) -> jax.Array:
+    def encode(self, images: jax.Array, slices: jax.Array, present: jax.Array | None) -> jax.Array:
         return jnp.zeros((*images.shape[:2], 4, 4, 16))
 
     def decode(

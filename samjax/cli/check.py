@@ -13,13 +13,16 @@ from samjax.data.check import CheckReport, check
 from samjax.data.imaging.doubts import read_ranges
 from samjax.files import replacing
 from samjax.options import CheckOptions
-from samjax.runs.folder import find_run
+from samjax.runs.folder import find_run, grid_of, read_config
 
 
 def main(options: CheckOptions) -> None:
     """Checks a folder and prints what it found."""
-    ranges = read_ranges(find_run(options.run)) if options.run else None
-    report = check(options.dir, options.layout, options.labels, options.workers, ranges=ranges)
+    ranges = grid = None
+    if options.run:
+        run = find_run(options.run)
+        ranges, grid = read_ranges(run), grid_of(run, read_config(run))
+    report = check(options.dir, options.layout, options.labels, options.workers, ranges=ranges, grid=grid)
     if options.json is not None:
         with replacing(options.json) as temporary:
             temporary.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")

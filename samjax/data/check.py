@@ -10,6 +10,7 @@ from samjax.data.cases import Case, Problem
 from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
 from samjax.data.imaging.doubts import Ranges
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.loading.progress import map_with_progress
 
 
@@ -68,6 +69,7 @@ def check(
     workers: int | None = None,
     progress: bool = True,
     ranges: Ranges | None = None,
+    grid: RunGrid | None = None,
 ) -> CheckReport:
     """Checks all cases under `root`; arguments as for `layouts.find_cases`, `cache.build_cache` and `check_case`.
 
@@ -76,6 +78,7 @@ def check(
     """
     found = survey(root, layout=layout, labels=labels)
     problems = list(found.problems)
-    for more in map_with_progress(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
+    step = partial(check_case, ranges=ranges, grid=grid)
+    for more in map_with_progress(step, found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -83,9 +84,9 @@ class CaseWriter:
     """The label scheme of each case's file."""
     recipes: Mapping[str, PredictionRecipe]
 
-    def segment(self, case: Case, images: np.ndarray) -> np.ndarray:
+    def segment(self, case: Case, images: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         """The label values (slices, rows, columns) uint8 of a case."""
-        codes = merged(self.predictors, images, self.prompts.of(case.id), self.options.propagate)
+        codes = merged(self.predictors, images, spacing, self.prompts.of(case.id), self.options.propagate)
         return from_canonical(codes, self.schemes[case.id])
 
     def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
@@ -122,11 +123,14 @@ def predict(options: PredictOptions) -> Outcome:
     predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
     for predictor in predictors:
         predictor.require(kind)
-    _tell(predictors, {schemes[case.id] for case in cases}, left_out)
+    grids = grids_of(predictors, cases)
+    _tell(predictors, {schemes[case.id] for case in cases}, grids, left_out)
 
     trained = tuple(file_sha256(run / FINAL) for run in runs)
     recipes = {
-        case.id: PredictionRecipe(trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id])
+        case.id: PredictionRecipe(
+            trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id], grid=grids.get(case.id, "")
+        )
         for case in cases
     }
     done = already_done(options.output, cases, recipes, options.overwrite, _scan_of)
@@ -149,8 +153,23 @@ def merge_order(runs: Sequence[Path]) -> list[Path]:
     return sorted(runs, key=lambda run: MERGE_ORDER.index(options[run].roi))
 
 
+def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str, str]:
+    """The grids, joined by " and ", that runs resample cases to, by the ids of the cases that are on others."""
+    found = {}
+    for name, geometry in geometries_of(cases)[0].items():
+        grids = (predictor.model.grid for predictor in predictors)
+        other = [grid.words for grid in grids if grid and grid.resamples(geometry.shape, geometry.spacing)]
+        if other:
+            found[name] = " and ".join(dict.fromkeys(other))
+    return found
+
+
 def merged(
-    predictors: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
+    predictors: Sequence[Predictor],
+    images: np.ndarray,
+    spacing: Sequence[float],
+    prompts: Mapping[str, np.ndarray],
+    propagate: bool,
 ) -> np.ndarray:
     """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, later ones over earlier ones.
 
@@ -158,11 +177,12 @@ def merged(
 
     Args:
         images: (slices, rows, columns, 4) uint8.
+        spacing: mm between slices, rows and columns.
         prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
     """
     codes = np.zeros(images.shape[:3], np.uint8)
     for predictor in predictors:
-        predictor.set_volume(images)
+        predictor.set_volume(images, spacing)
         found = predictor.segment(**prompts, propagate=propagate).mask
         if predictor.is_unet:
             return found
@@ -191,12 +211,17 @@ def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts
     return FilePrompts(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
 
 
-def _tell(predictors: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
-    """Prints the label schemes, and the cases that are left out."""
+def _tell(
+    predictors: Sequence[Predictor], schemes: set[str], grids: Mapping[str, str], left_out: Sequence[str]
+) -> None:
+    """Prints the label schemes, the grids that cases are resampled to, and the cases that are left out."""
     rois = COMPARTMENTS if predictors[0].is_unet else [predictor.rois[0] for predictor in predictors]
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
         print(f"label values ({scheme}): {values}")
+    for grid, count in Counter(grids.values()).items():
+        what = f"{count} cases are" if count > 1 else f"{next(iter(grids))} is"
+        print(f"{what} resampled to the run's {grid}, and the masks back", file=sys.stderr)
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
 
@@ -208,7 +233,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
         The reasons why cases failed, which are also printed on stderr.
     """
     failures = []
-    ranges = read_ranges(writer.runs[0])
+    ranges, grid = read_ranges(writer.runs[0]), writer.predictors[0].model.grid
     with ThreadPoolExecutor(1) as pool, _bar() as bar:
         writing: Future | None = None
         reading = read_ahead(cases, _images_of, writer.options.workers)
@@ -218,11 +243,11 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 failures.append(str(found))
                 continue
             images, geometry = found
-            for doubt in case_doubts(case, images, geometry, ranges):
+            for doubt in case_doubts(case, images, geometry, ranges, grid):
                 print(f"warning: {case.id}: {doubt}", file=sys.stderr)
             scan = scan_digest(images, geometry)
             try:
-                values = writer.segment(case, images)
+                values = writer.segment(case, images, geometry.spacing)
             except UserError as error:  # its prompts are not of this scan
                 failures.append(f"{case.id}: {error}")
                 print(f"left out: {failures[-1]}", file=sys.stderr)

@@ -27,6 +27,8 @@ class PredictionRecipe:
     """Label scheme of the values written."""
     scan: str = ""
     """Digest of the images and their grid (see `fingerprint.scan_digest`); empty in records of versions without it."""
+    grid: str = ""
+    """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
 
 
 @dataclass(frozen=True)

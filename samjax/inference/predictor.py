@@ -14,9 +14,9 @@ from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import picture_of, picture_prompt, volume_of
 from samjax.inference.model import SegmentationModel
-from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
+from samjax.inference.predictions import SlicePrediction, VolumePrediction
 from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
-from samjax.inference.propagation import box_around, click_inside, propagate_prompts
+from samjax.inference.source import SourceVolume
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
     from samjax.data.imaging.geometry import Geometry
@@ -44,7 +44,7 @@ class Predictor:
         self.geometry: Geometry | None = None
         self._slices = slices
         self._picture: EncodedVolume | None = None
-        self._volume: EncodedVolume | None = None
+        self._volume: SourceVolume | None = None
 
     @classmethod
     def from_run(cls, folder: Path | str, weights: str | None = None, slices: int = SLICES) -> "Predictor":
@@ -147,28 +147,37 @@ class Predictor:
         logits, iou, masks = jax.device_get(self._picture.decode([0], slots_of([prompt]), low, multimask))
         return masks[0, :, :rows, :columns], iou[0], logits[0]
 
-    def set_volume(self, case: "Case | Path | str | np.ndarray | Sequence") -> None:
+    def set_volume(
+        self, case: "Case | Path | str | np.ndarray | Sequence", spacing: Sequence[float] | None = None
+    ) -> None:
         """Takes a volume in place of the one before; nothing of it is encoded yet.
+
+        If it is not on the grid of the run, it is resampled to it. Prompts and masks are on the volume's own grid in
+        any case: for files, on that of their voxels.
 
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
                 columns, 4) uint8 (or lists) of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`; it is
                 copied.
+            spacing: mm between the slices, rows and columns of an array; None: those of the run's grid. Files have
+                their own.
 
         Raises:
             UserError: the path holds no case or several, or its files cannot be used.
         """
         if isinstance(case, Case | Path | str):
             images, geometry = read_images(case if isinstance(case, Case) else _only_case(Path(case)))
+            spacing = geometry.spacing
         else:
             images, geometry = volume_of(case), None
-        self._volume, self.geometry = EncodedVolume(self.model, images, self._slices), geometry
+        self._volume, self.geometry = SourceVolume(self.model, images, spacing, self._slices), geometry
 
     def segment(
         self,
         boxes: np.ndarray | Sequence = (),
         points: np.ndarray | Sequence = (),
         propagate: bool = False,
+        logits: bool = False,
     ) -> VolumePrediction:
         """Segments the volume: the slices that are prompted, or all where there are no prompts.
 
@@ -179,6 +188,7 @@ class Predictor:
                 slice are one prompt.
             propagate: whether to propagate the masks to the neighbouring slices, see `propagation`: by boxes if
                 the model was trained with them, else by clicks.
+            logits: whether the prediction has the logits of its regions.
 
         Raises:
             UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
@@ -195,12 +205,8 @@ class Predictor:
         if not regions:
             if propagate:
                 raise UserError("propagation starts from boxes or points; give some")
-            return self._volume.segment()
-        if propagate:
-            around = box_around if "box" in self.prompts else click_inside
-            return united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape)
-        prompts = [prompt for region in regions for prompt in region.values()]
-        return united(self.predict_slices(prompts), shape)
+            return self._volume.segment(logits)
+        return self._volume.segment_regions(regions, propagate, logits)
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
         """Segments slices of the volume, each by its own prompt."""

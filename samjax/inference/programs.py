@@ -91,6 +91,12 @@ def to_pixels(logits: jax.Array, *, size: int, native: int, devices: Devices) ->
     return devices.split(to_native(devices.split(logits), size, native) > 0)
 
 
+@partial(jax.jit, static_argnames=("size", "native", "devices"))
+def to_pixel_logits(logits: jax.Array, *, size: int, native: int, devices: Devices) -> jax.Array:
+    """The logits (n, M, native, native) of which `to_pixels` gives the sign."""
+    return devices.split(to_native(devices.split(logits), size, native))
+
+
 @partial(jax.jit, static_argnames=("graphdef", "channels", "devices"))
 def classify(
     graphdef: nnx.GraphDef,
@@ -104,6 +110,20 @@ def classify(
     """The U-Net's canonical codes (n, N, N) uint8 of slices (n, N, N, 4) uint8 of `extent` (2,)."""
     logits = nnx.merge(graphdef, *states)(_shown(devices.split(images), extent, channels))
     return devices.split(jnp.where(inside(extent, images.shape[1]), logits.argmax(axis=-1), 0).astype(jnp.uint8))
+
+
+@partial(jax.jit, static_argnames=("graphdef", "channels", "devices"))
+def class_logits(
+    graphdef: nnx.GraphDef,
+    states: States,
+    images: jax.Array,
+    extent: jax.Array,
+    *,
+    channels: Channels,
+    devices: Devices,
+) -> jax.Array:
+    """The logits (n, N, N, classes) float32 of which `classify` gives the largest."""
+    return devices.split(nnx.merge(graphdef, *states)(_shown(devices.split(images), extent, channels)))
 
 
 def _shown(images: jax.Array, extent: jax.Array, channels: Channels | None) -> jax.Array:

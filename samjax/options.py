@@ -103,6 +103,9 @@ class TrainOptions:
     """Steps in which the rate falls to a tenth on a half cosine while averaging, repeatedly; 0: constant."""
     image_size: Annotated[int | None, _default("what the weights were trained at")] = None
     """Side of the model's input in pixels."""
+    spacing: Annotated[str | None, _default("that of the scans, or the median of their in-plane spacings")] = None
+    """Voxel grid of the run in mm; scans on another one are resampled to it, and masks back. One number: square pixels
+    of this size, slices as they are. Three numbers, such as 0.8,0.8,3: distances between rows, columns and slices."""
     augment: bool = True
     """Rotate and deform training samples."""
     modality_dropout: float = 0.0

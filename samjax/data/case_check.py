@@ -10,6 +10,7 @@ from samjax.data.cases import Case, Problem, Source
 from samjax.data.formats.nifti import Nifti
 from samjax.data.imaging.doubts import Ranges, scan_doubts
 from samjax.data.imaging.geometry import same_grid
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.imaging.normalise import normalise
 from samjax.data.imaging.volumes import (
     Box,
@@ -23,12 +24,13 @@ from samjax.data.imaging.volumes import (
 from samjax.errors import UserError
 
 
-def check_case(case: Case, ranges: Ranges | None = None) -> list[Problem]:
+def check_case(case: Case, ranges: Ranges | None = None, grid: RunGrid | None = None) -> list[Problem]:
     """Reads all of a case's files and returns everything that is wrong with them.
 
     Args:
       case: the case.
       ranges: ranges of the training data to compare the case with; None: usual ranges.
+      grid: the grid that a run resamples the case to; None if it does not.
     """
     problems: list[Problem] = []
 
@@ -58,7 +60,7 @@ def check_case(case: Case, ranges: Ranges | None = None) -> list[Problem]:
         step = _check_label if scan.source.path == case.label else _check_image
         attempt(scan.source.path, step, scan, case)
     if not problems and reference is not None:
-        problems += [Problem(case.id, *doubt, unusable=False) for doubt in scan_doubts(case, scans, ranges)]
+        problems += [Problem(case.id, *doubt, unusable=False) for doubt in scan_doubts(case, scans, ranges, grid)]
     return problems + _doubts(case, opened)
 
 

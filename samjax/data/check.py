@@ -11,6 +11,7 @@ from samjax.data.cases import Case, Problem
 from samjax.data.cohort import scheme_lines
 from samjax.data.formats.layouts import survey
 from samjax.data.imaging.doubts import Ranges
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.loading.progress import map_with_progress
 from samjax.data.needs import Needs
 
@@ -71,6 +72,7 @@ def check(
     progress: bool = True,
     ranges: Ranges | None = None,
     needs: Sequence[Needs] = (),
+    grid: RunGrid | None = None,
 ) -> CheckReport:
     """Checks all cases under `root`; arguments as for `layouts.find_cases`, `cache.build_cache` and `check_case`.
 
@@ -81,7 +83,8 @@ def check(
     """
     found = survey(root, layout=layout, labels=labels)
     problems = found.problems + _refused(found.cases, needs)
-    for more in map_with_progress(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
+    step = partial(check_case, ranges=ranges, grid=grid)
+    for more in map_with_progress(step, found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))
 

@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from samjax.command_lines import command
@@ -12,6 +13,8 @@ from samjax.data.cache.cases import CachedCase, build_cache
 from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
 from samjax.data.formats.names import folder_name
+from samjax.data.imaging.grids import RunGrid, common_grid, spacing_words
+from samjax.data.imaging.volumes import header_geometry
 from samjax.data.labels import find_scheme
 from samjax.data.needs import Needs, divide, lacking_note
 from samjax.data.patient_lists import read_patients, with_patients
@@ -130,18 +133,45 @@ def scheme_lines(cases: Sequence[Case]) -> list[str]:
     return lines
 
 
+def grid_for(cases: Sequence[Case]) -> tuple[RunGrid | None, str | None]:
+    """The grid of a run for these cases, from the headers of those that have a label, and a note if it is not theirs.
+
+    It depends on all cases and not on the training patients alone, so that the folds of a cross-validation share it.
+    It is None if no header can be read.
+    """
+    spacings = []
+    for case in cases:
+        with suppress(UserError):  # reported when the case is read
+            if case.label is not None:
+                spacings.append(header_geometry(case).spacing)
+    if not spacings:
+        return None, None
+    grid, alike = common_grid(spacings)
+    if alike:
+        return grid, None
+    finest, coarsest = (spacing_words(choose(spacings, key=lambda one: one[1] * one[2])[1:]) for choose in (min, max))
+    return grid, (
+        f"the scans' pixels are of {finest} to {coarsest}; all are resampled to {grid.words}, the median "
+        "(--spacing takes another)"
+    )
+
+
 def prepare(
-    cases: list[Case], cache_dir: Path | None, workers: int | None = None, left_out: list[str] | None = None
+    cases: list[Case],
+    cache_dir: Path | None,
+    workers: int | None = None,
+    left_out: list[str] | None = None,
+    grid: RunGrid | None = None,
 ) -> list[CachedCase]:
     """Prepares cases through the slice cache, or in memory if `cache_dir` is None.
 
-    Cases that cannot be used are reported on stderr and skipped.
+    Cases that cannot be used are reported on stderr and skipped. With a `grid`, those on another one are resampled.
 
     Raises:
         UserError: none can be used.
     """
     directory = cache_dir.expanduser().absolute() / "slices" if cache_dir is not None else None
-    good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty())
+    good, failures = build_cache(cases, directory, workers=workers, progress=sys.stderr.isatty(), grid=grid)
     leave_out([failure.reason for failure in failures], not good, left_out)
     return good
 

@@ -1,5 +1,6 @@
 """Scoring from start to end; read it from top to bottom."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def _score(
     """Scores one model on all cases, and saves its predictions if the options ask for it."""
     from rich.progress import track
 
+    if isinstance(model, PromptedModel):
+        _tell_of_grid(model, cases)
     folder = output / "predictions" if len(models) == 1 else output / "predictions" / model.name
     found = Collected(model)
     flair = model is beside_flair(models)
@@ -112,6 +115,18 @@ def _score(
         if options.save_predictions and isinstance(model, PromptedModel):
             _save(model, case, prediction, folder)
     return found
+
+
+def _tell_of_grid(model: PromptedModel, cases: list[CachedCase]) -> None:
+    """Prints the number of cases that are resampled to the grid of the model."""
+    if (grid := model.model.grid) is not None:
+        count = sum(grid.resamples(case.shape, case.geometry.spacing) for case in cases)
+        if count:
+            print(
+                f"note: {model.name}: {count} of {len(cases)} cases are resampled to its {grid.words}; its masks are "
+                "scored on their own grids",
+                file=sys.stderr,
+            )
 
 
 def _predict(model: Model, cases: list[CachedCase], options: EvalOptions) -> Iterator[Predicted]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -96,7 +97,7 @@ class CaseWriter:
 
     def segment(self, case: Case, images: np.ndarray, geometry: Geometry) -> np.ndarray:
         """The label values (slices, rows, columns) uint8 of a case; says where cleaning removed all that was found."""
-        codes = merged(self.predictors, images, self.prompts.of(case.id), self.options.propagate)
+        codes = merged(self.predictors, images, geometry.spacing, self.prompts.of(case.id), self.options.propagate)
         if self.postprocess != RAW:
             found = codes.any()
             codes = cleaned(codes, geometry.spacing, self.postprocess, self.rois)
@@ -154,13 +155,20 @@ def predict(options: PredictOptions) -> Outcome:
     left_out += refused
     if not cases:
         raise UserError(one_line(left_out))
-    _tell(predictors, {schemes[case.id] for case in cases}, left_out)
+    grids = grids_of(predictors, cases)
+    _tell(predictors, {schemes[case.id] for case in cases}, grids, left_out)
     print(f"post-processing: {rule} ({why})")
 
     trained = tuple(file_sha256(run / FINAL) for run in runs)
     recipes = {
         case.id: PredictionRecipe(
-            trained, kind, prompts.digest(case.id), options.propagate, schemes[case.id], postprocess=str(rule)
+            trained,
+            kind,
+            prompts.digest(case.id),
+            options.propagate,
+            schemes[case.id],
+            postprocess=str(rule),
+            grid=grids.get(case.id, ""),
         )
         for case in cases
     }
@@ -189,8 +197,23 @@ def merge_order(runs: Sequence[Path]) -> list[Path]:
     return sorted(runs, key=lambda run: MERGE_ORDER.index(options[run].roi))
 
 
+def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str, str]:
+    """The grids, joined by " and ", that runs resample cases to, by the ids of the cases that are on others."""
+    found = {}
+    for name, geometry in geometries_of(cases)[0].items():
+        grids = (predictor.model.grid for predictor in predictors)
+        other = [grid.words for grid in grids if grid and grid.resamples(geometry.shape, geometry.spacing)]
+        if other:
+            found[name] = " and ".join(dict.fromkeys(other))
+    return found
+
+
 def merged(
-    predictors: Sequence[Predictor], images: np.ndarray, prompts: Mapping[str, np.ndarray], propagate: bool
+    predictors: Sequence[Predictor],
+    images: np.ndarray,
+    spacing: Sequence[float],
+    prompts: Mapping[str, np.ndarray],
+    propagate: bool,
 ) -> np.ndarray:
     """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, later ones over earlier ones.
 
@@ -198,11 +221,12 @@ def merged(
 
     Args:
         images: (slices, rows, columns, 4) uint8.
+        spacing: mm between slices, rows and columns.
         prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
     """
     codes = np.zeros(images.shape[:3], np.uint8)
     for predictor in predictors:
-        predictor.set_volume(images)
+        predictor.set_volume(images, spacing)
         found = predictor.segment(**prompts, propagate=propagate).mask
         if predictor.is_unet:
             return found
@@ -231,12 +255,17 @@ def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts
     return FilePrompts(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
 
 
-def _tell(predictors: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
-    """Prints the label schemes, and the cases that are left out."""
+def _tell(
+    predictors: Sequence[Predictor], schemes: set[str], grids: Mapping[str, str], left_out: Sequence[str]
+) -> None:
+    """Prints the label schemes, the grids that cases are resampled to, and the cases that are left out."""
     rois = COMPARTMENTS if predictors[0].is_unet else [predictor.rois[0] for predictor in predictors]
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
         print(f"label values ({scheme}): {values}")
+    for grid, count in Counter(grids.values()).items():
+        what = f"{count} cases are" if count > 1 else f"{next(iter(grids))} is"
+        print(f"{what} resampled to the run's {grid}, and the masks back", file=sys.stderr)
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
 
@@ -248,7 +277,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
         The reasons why cases failed, which are also printed on stderr.
     """
     failures = []
-    ranges = read_ranges(writer.runs[0])
+    ranges, grid = read_ranges(writer.runs[0]), writer.predictors[0].model.grid
     with ThreadPoolExecutor(1) as pool, _bar() as bar:
         writing: Future | None = None
         reading = read_ahead(cases, _images_of, writer.options.workers)
@@ -258,7 +287,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 failures.append(str(found))
                 continue
             images, geometry = found
-            for doubt in case_doubts(case, images, geometry, ranges):
+            for doubt in case_doubts(case, images, geometry, ranges, grid):
                 print(f"warning: {case.id}: {doubt}", file=sys.stderr)
             if missing := writer.missing(case):
                 print(f"note: {case.id}: no {', '.join(missing)}; predicted without", file=sys.stderr)

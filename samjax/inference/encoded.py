@@ -8,8 +8,19 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES
 from samjax.inference.model import SegmentationModel
-from samjax.inference.predictions import SlicePrediction, VolumePrediction, not_run, united
-from samjax.inference.programs import Item, classify, decode, encode, grouped, mask_logits, model_input, to_pixels
+from samjax.inference.predictions import SlicePrediction, VolumePrediction, from_classes, not_run, united
+from samjax.inference.programs import (
+    Item,
+    class_logits,
+    classify,
+    decode,
+    encode,
+    grouped,
+    mask_logits,
+    model_input,
+    to_pixel_logits,
+    to_pixels,
+)
 from samjax.inference.prompts import SlicePrompt, Slots, slots_of
 
 SLICES = 8
@@ -87,25 +98,31 @@ class EncodedVolume:
         whole[:, : planes.shape[1], : planes.shape[2]] = planes
         return whole
 
-    def segment(self) -> VolumePrediction:
-        """Segments every slice without any prompt."""
+    def segment(self, logits: bool = False) -> VolumePrediction:
+        """Segments every slice without any prompt. `logits`: with the regions' logits."""
         if self.model.is_unet:
-            return not_run(self.classify())
-        return united(self.predict_slices([SlicePrompt(z) for z in range(self.shape[0])]), self.shape)
+            return from_classes(self.class_logits(), self.model.rois) if logits else not_run(self.classify())
+        prompts = [SlicePrompt(z) for z in range(self.shape[0])]
+        return united(self.predict_slices(prompts, logits), self.shape, logits)
 
-    def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
-        """Segments slices, each by its own prompt; a slice may come several times."""
+    def predict_slices(self, prompts: Sequence[SlicePrompt], logits: bool = False) -> list[SlicePrediction]:
+        """Segments slices, each by its own prompt; a slice may come several times. `logits`: with the masks' logits."""
         self.encode([prompt.slice for prompt in prompts])
         groups = list(self.groups(prompts))
         found = [
             self.decode([prompt.slice for prompt in filled], slots_of(filled), **self._masks_of(filled))
             for _, filled in groups
         ]
+        pixels = [self.pixel_logits(x) if logits else x.masks for x in found]
         rows, columns = self.shape[1:]
         predictions = []
-        for (group, _), (iou, masks) in zip(groups, jax.device_get([(x.iou, x.masks) for x in found]), strict=True):
-            for prompt, value, mask in zip(group, iou, masks, strict=False):
-                predictions.append(SlicePrediction(prompt.slice, mask[0, :rows, :columns], float(value[0])))
+        for (group, _), (iou, planes) in zip(
+            groups, jax.device_get(list(zip((x.iou for x in found), pixels, strict=True))), strict=True
+        ):
+            for prompt, value, plane in zip(group, iou, planes, strict=False):
+                plane = plane[0, :rows, :columns]
+                about = (plane > 0, float(value[0]), plane) if logits else (plane, float(value[0]))
+                predictions.append(SlicePrediction(prompt.slice, *about))
         return predictions
 
     def _masks_of(self, prompts: Sequence[SlicePrompt]) -> dict[str, Any]:
@@ -116,6 +133,12 @@ class EncodedVolume:
         masks = self.padded(np.stack([blank if prompt.mask is None else prompt.mask for prompt in prompts]))
         logits = mask_logits(masks, size=self.model.image_size, devices=self.model.devices)
         return {"mask": logits, "has_mask": np.array([prompt.mask is not None for prompt in prompts])}
+
+    def pixel_logits(self, decoded: Decoded) -> jax.Array:
+        """The logits (n, M, N, N) of decoded prompts in pixels of the padded square, whose sign the masks are."""
+        model = self.model
+        with jax.default_matmul_precision(model.compute.precision):
+            return to_pixel_logits(decoded.logits, size=model.image_size, native=self.square, devices=model.devices)
 
     def decode(
         self,
@@ -146,13 +169,21 @@ class EncodedVolume:
 
     def classify(self) -> np.ndarray:
         """A U-Net's canonical codes (Z, rows, columns) uint8."""
+        return self._of_every_slice(classify)
+
+    def class_logits(self) -> np.ndarray:
+        """A U-Net's logits (classes, Z, rows, columns) float32, by canonical code."""
+        return np.moveaxis(self._of_every_slice(class_logits), -1, 0)
+
+    def _of_every_slice(self, program: Callable[..., jax.Array]) -> np.ndarray:
+        """The result (Z, rows, columns, ...) of one of the U-Net's programs."""
         model, (slices, rows, columns) = self.model, self.shape
         found = []
         with jax.default_matmul_precision(model.compute.precision):
             for _, filled in self.groups(range(slices)):
                 images = self.padded(self.images[filled])
                 found.append(
-                    classify(
+                    program(
                         model.graphdef, model.states, images, self.extent, self._present,
                         channels=self._channels, devices=model.devices,
                     )

@@ -226,6 +226,7 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
         "pictures": {
             "modality": "percentiles 0.5 and 99.5 of the voxels that are not background become 0 and 255; background "
             "stays 0",
+            "spacing": None if model.grid is None else f"resampled linearly to {model.grid.words}",
             "slice": f"padded right and below with 0 to a square, then resized bilinearly to {model.image_size}",
             "axes": "rows from anterior to posterior, columns from the patient's right to left, slices upwards",
         },

@@ -16,7 +16,7 @@ from samjax.data.on_device.keys import slice_keys
 from samjax.data.on_device.prompts import first_click, further_key, next_click, tight_box
 from samjax.inference.devices import Devices
 from samjax.inference.encoded import EncodedVolume
-from samjax.inference.predictions import PromptRounds, VolumePrediction
+from samjax.inference.predictions import NOT_RUN, PromptRounds, VolumePrediction
 from samjax.inference.prompts import Slots, click_slots
 from samjax.models.prompt_encoder import EMPTY, POSITIVE
 from samjax.models.resizing import inside
@@ -48,7 +48,12 @@ class GroundTruthPrompts:
 
 
 def segment_by_truth(
-    volume: EncodedVolume, truth: np.ndarray, labelled: np.ndarray, prompts: GroundTruthPrompts, identity: int
+    volume: EncodedVolume,
+    truth: np.ndarray,
+    labelled: np.ndarray,
+    prompts: GroundTruthPrompts,
+    identity: int,
+    logits: bool = False,
 ) -> VolumePrediction:
     """Segments the slices that show the region by prompts drawn from it; the others stay background and are not run.
 
@@ -58,19 +63,20 @@ def segment_by_truth(
             out.
         prompts: boxes or points.
         identity: identity of the case, on which the clicks depend.
+        logits: whether the result has logits.
     """
     numbers = np.flatnonzero(truth.any((1, 2))).tolist()
     volume.encode(numbers)
     played = [
-        _play(volume, filled, truth[filled], labelled[filled], prompts, identity)
+        _play(volume, filled, truth[filled], labelled[filled], prompts, identity, logits)
         for _, filled in volume.groups(numbers)
     ]
-    return _collected(numbers, jax.device_get(played), prompts, volume.shape)
+    return _collected(numbers, jax.device_get(played), prompts, volume.shape, logits)
 
 
 Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
-"""Results of n slices: masks (n, 1, N, N) of the last round, predicted IoU (n, 1) and counts (n, 3) of each round, and
-the first clicks (n, 2)."""
+"""Results of n slices: masks (n, 1, N, N) of the last round or, where asked for, their logits; predicted IoU (n, 1) and
+counts (n, 3) of each round; and the first clicks (n, 2)."""
 
 
 def _play(
@@ -80,6 +86,7 @@ def _play(
     labelled: np.ndarray,
     prompts: GroundTruthPrompts,
     identity: int,
+    logits: bool,
 ) -> Played:
     """Runs all rounds of some slices, without waiting for the device.
 
@@ -97,28 +104,35 @@ def _play(
         if number < prompts.rounds:
             given = decoded.logits[:, 0] if "mask" in volume.model.prompts else None
             slots = with_next_click(slots, np.int32(number), *draw, counted, volume.extent, devices=devices)
-    return decoded.masks, iou, counts, click
+    return volume.pixel_logits(decoded) if logits else decoded.masks, iou, counts, click
 
 
 def _collected(
-    numbers: Sequence[int], played: Sequence[Played], prompts: GroundTruthPrompts, shape: tuple[int, int, int]
+    numbers: Sequence[int],
+    played: Sequence[Played],
+    prompts: GroundTruthPrompts,
+    shape: tuple[int, int, int],
+    logits: bool,
 ) -> VolumePrediction:
     """Puts groups of slices into their volume, without the padding of the last group."""
     slices, rows, columns = shape
     mask, prompted = np.zeros(shape, bool), np.zeros(slices, bool)
     iou, counts = np.zeros((prompts.rounds, slices), np.float32), np.zeros((prompts.rounds, slices, 3), np.int32)
     click = np.zeros((slices, 2), np.float32)
+    whole = np.full((1, *shape), NOT_RUN, np.float32) if logits else None
     place = 0
     for masks, ious, of_rounds, clicks in played:
         group = numbers[place : place + len(masks)]
         place, n = place + len(masks), len(group)
-        mask[group] = masks[:n, 0, :rows, :columns]
+        mask[group] = masks[:n, 0, :rows, :columns] > 0
+        if whole is not None:
+            whole[0, group] = masks[:n, 0, :rows, :columns]
         iou[:, group] = np.stack(ious)[:, :n, 0]
         counts[:, group] = np.stack(of_rounds)[:, :n]
         click[group] = clicks[:n]
     prompted[numbers] = True
     last = np.where(prompted, iou[-1], np.nan).astype(np.float32)
-    return VolumePrediction(mask, last, PromptRounds(prompted, iou, counts, click))
+    return VolumePrediction(mask, last, PromptRounds(prompted, iou, counts, click), whole)
 
 
 @partial(jax.jit, static_argnames=("kind", "slots", "devices"))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from samjax.data.cases import Case
 from samjax.data.formats.layouts import Survey, survey
-from samjax.data.formats.nifti import read_header
-from samjax.data.imaging.geometry import Geometry, geometry_of
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import header_geometry
 from samjax.errors import UserError
 from samjax.runs.folder import read_config
 
@@ -77,10 +77,8 @@ def geometries_of(cases: Sequence[Case]) -> tuple[dict[str, Geometry], list[str]
     """The geometry of each case from its first scan's header, and the reasons why others have none."""
     found, reasons = {}, []
     for case in cases:
-        path = case.reference.path
         try:
-            header = read_header(path)
-            found[case.id] = geometry_of(header.get_data_shape()[:3], header.get_best_affine(), path)
+            found[case.id] = header_geometry(case)
         except UserError as error:
             reasons.append(str(error))
     return found, reasons

@@ -11,7 +11,7 @@ from samjax.inference.model import SegmentationModel
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
 from samjax.models.flat import from_flat
-from samjax.runs.folder import WEIGHTS, channels_of, find_run, read_config
+from samjax.runs.folder import WEIGHTS, channels_of, find_run, grid_of, read_config
 from samjax.runs.model import build_model
 from samjax.runs.trained import load_trained
 from samjax.strategies import find_strategy
@@ -48,6 +48,7 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
         depth=options.depth,
         image_size=options.image_size if config.architecture else None,
         native=config.native,
+        grid=grid_of(folder, config),
         compute=config.compute,
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from samjax.data.cases import MODALITIES
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.labels import from_canonical, roi_value
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import Channels
@@ -34,6 +35,8 @@ class SegmentationModel:
     native: int = 0
     """Side of the square that slices were padded to in training; 0 for base weights, which have none. A slice is padded
     to this square, or to its own where that is larger."""
+    grid: RunGrid | None = None
+    """The voxel grid of the run, which scans are resampled to; None: every scan's own grid, as for base weights."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     prompts: tuple[str, ...] = ("none",)
     """Kinds of prompts (box, point, none, mask) that it was trained with."""

@@ -30,6 +30,8 @@ class PredictionRecipe:
     """Digest of the images and their grid (see `fingerprint.scan_digest`); empty in records of versions without it."""
     postprocess: str = NONE
     """The rule by which the mask was cleaned, see `Postprocess`."""
+    grid: str = ""
+    """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
 
 
 @dataclass(frozen=True)

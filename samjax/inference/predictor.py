@@ -15,9 +15,9 @@ from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import modalities_of, picture_of, picture_prompt, volume_of
 from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
-from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
+from samjax.inference.predictions import SlicePrediction, VolumePrediction
 from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_content, slots_of
-from samjax.inference.propagation import box_around, click_inside, propagate_prompts
+from samjax.inference.source import SourceVolume
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
     from samjax.data.imaging.geometry import Geometry
@@ -51,7 +51,7 @@ class Predictor:
         self.missing: tuple[str, ...] = ()
         self._slices = slices
         self._picture: EncodedVolume | None = None
-        self._volume: EncodedVolume | None = None
+        self._volume: SourceVolume | None = None
 
     @classmethod
     def from_run(cls, folder: Path | str, weights: str | None = None, slices: int = SLICES) -> "Predictor":
@@ -154,13 +154,20 @@ class Predictor:
         logits, iou, masks = jax.device_get(self._picture.decode([0], slots_of([prompt]), low, multimask))
         return masks[0, :, :rows, :columns], iou[0], logits[0]
 
-    def set_volume(self, case: "Case | Path | str | np.ndarray | Sequence") -> None:
+    def set_volume(
+        self, case: "Case | Path | str | np.ndarray | Sequence", spacing: Sequence[float] | None = None
+    ) -> None:
         """Takes a volume in place of the one before; nothing of it is encoded yet.
+
+        If it is not on the grid of the run, it is resampled to it. Prompts and masks are on the volume's own grid in
+        any case: for files, on that of their voxels.
 
         Args:
             case: a case, or its folder or one of its files (labels are not opened), or an array (slices, rows,
                 columns, 4) uint8 (or lists) of t1, t1gd, t2, flair, oriented as in `data.imaging.geometry`; it is
                 copied. A modality that is 0 everywhere is missing.
+            spacing: mm between the slices, rows and columns of an array; None: those of the run's grid. Files have
+                their own.
 
         Raises:
             UserError: the path holds no case or several, its files cannot be used, or the model needs a modality that
@@ -169,10 +176,11 @@ class Predictor:
         if isinstance(case, Case | Path | str):
             found = case if isinstance(case, Case) else _only_case(Path(case))
             images, geometry = read_images(found)
+            spacing = geometry.spacing
         else:
             images, geometry, found = volume_of(case), None, None
         shown = modalities_of(images)
-        self._volume = EncodedVolume(self.model, images, self._slices, modalities=shown)
+        self._volume = SourceVolume(self.model, images, spacing, self._slices, modalities=shown)
         self.geometry, self.case, self.missing = geometry, found, self.model.needs.lacking(shown)
         self._history = History()
 
@@ -183,6 +191,7 @@ class Predictor:
         propagate: bool = False,
         initial: "np.ndarray | VolumePrediction | None" = None,
         space: "Space" = "volume",
+        logits: bool = False,
     ) -> VolumePrediction:
         """Segments the volume: the slices that are prompted, or all where there are no prompts.
 
@@ -198,6 +207,7 @@ class Predictor:
                 are. With it, negative clicks alone are enough.
             space: the coordinates of boxes and points and the axes of `initial`: `volume` as above; `source`, voxels
                 (i, j, k) of the file; or `ras`, millimetres (and an initial mask on the file's axes).
+            logits: whether the prediction has the logits of its regions.
 
         Raises:
             UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
@@ -214,22 +224,19 @@ class Predictor:
         for kind in dict.fromkeys(kind for prompt in _prompts_of(regions) for kind in prompt.kinds):
             self.require(kind)
         if not regions:
-            found = self._without_prompts(propagate, start)
-        elif propagate:
-            around = box_around if "box" in self.prompts else click_inside
-            found = united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape, start)
+            found = self._without_prompts(propagate, start, logits)
         else:
-            found = united(self.predict_slices(_prompts_of(regions)), shape, start)
+            found = self._volume.segment_regions(regions, propagate, start, logits)
         self._history.add(found)
         return found
 
-    def _without_prompts(self, propagate: bool, start: np.ndarray | None) -> VolumePrediction:
+    def _without_prompts(self, propagate: bool, start: np.ndarray | None, logits: bool) -> VolumePrediction:
         if start is not None:
             raise UserError("an initial mask is corrected by clicks or boxes; give some")
         self.require("none")
         if propagate:
             raise UserError("propagation starts from boxes or points; give some")
-        return self._volume.segment()
+        return self._volume.segment(logits)
 
     def _in_volume(self, boxes: Any, points: Any, initial: Any, space: "Space") -> tuple[Any, Any, Any]:
         """Boxes, points and an initial mask of another space in ours; an earlier prediction is in ours already."""

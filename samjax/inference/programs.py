@@ -118,6 +118,12 @@ def to_pixels(logits: jax.Array, *, size: int, native: int, devices: Devices) ->
     return devices.split(to_native(devices.split(logits), size, native) > 0)
 
 
+@partial(jax.jit, static_argnames=("size", "native", "devices"))
+def to_pixel_logits(logits: jax.Array, *, size: int, native: int, devices: Devices) -> jax.Array:
+    """The logits (n, M, native, native) of which `to_pixels` gives the sign."""
+    return devices.split(to_native(devices.split(logits), size, native))
+
+
 @partial(jax.jit, static_argnames=("graphdef", "channels", "devices"))
 def classify(
     graphdef: nnx.GraphDef,
@@ -133,6 +139,22 @@ def classify(
     pictures = _shown(devices.split(images), extent, channels)
     logits = nnx.merge(graphdef, *states)(pictures, _of_each(present, images, devices))
     return devices.split(jnp.where(inside(extent, images.shape[1]), logits.argmax(axis=-1), 0).astype(jnp.uint8))
+
+
+@partial(jax.jit, static_argnames=("graphdef", "channels", "devices"))
+def class_logits(
+    graphdef: nnx.GraphDef,
+    states: States,
+    images: jax.Array,
+    extent: jax.Array,
+    present: jax.Array | None,
+    *,
+    channels: Channels,
+    devices: Devices,
+) -> jax.Array:
+    """The logits (n, N, N, classes) float32 of which `classify` gives the largest."""
+    shown = _shown(devices.split(images), extent, channels)
+    return devices.split(nnx.merge(graphdef, *states)(shown, _of_each(present, images, devices)))
 
 
 def _of_each(present: jax.Array | None, batch: jax.Array, devices: Devices) -> jax.Array | None:

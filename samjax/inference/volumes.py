@@ -7,12 +7,12 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
-from samjax.data.labels import IGNORED, roi_mask
-from samjax.inference.encoded import SLICES, EncodedVolume
-from samjax.inference.ground_truth import GroundTruthPrompts, segment_by_truth
+from samjax.inference.encoded import SLICES
+from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.reading import read_ahead
+from samjax.inference.source import SourceVolume
 
 
 def segment_cases(
@@ -23,14 +23,18 @@ def segment_cases(
     slices: int = SLICES,
     workers: int = 0,
     embeddings: EmbeddingStore | None = None,
+    logits: bool = False,
 ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
     """Segments prepared cases one by one, in order; no case depends on the others.
+
+    Each is resampled to the model's grid if it is on another, and its prediction is on the case's own.
 
     Args:
         prompts: with boxes or points, slices without the region stay background.
         slices: number of slices that go through the model together on each device.
         workers: threads that read the next cases.
         embeddings: stored embeddings of all slices that are run, used instead of encoding; for models of depth 1.
+        logits: whether predictions have logits.
     """
 
     def read(case: CachedCase) -> tuple[np.ndarray, np.ndarray]:
@@ -38,9 +42,8 @@ def segment_cases(
 
     for case, (images, labels) in read_ahead(cases, read, workers):
         stored = None if embeddings is None else partial(embeddings.read, case, 0)
-        volume = EncodedVolume(model, images, slices, modalities=case.modalities, stored=stored)
+        volume = SourceVolume(model, images, case.geometry.spacing, slices, modalities=case.modalities, stored=stored)
         if prompts.kind == "none":
-            yield case, volume.segment()
+            yield case, volume.segment(logits)
         else:
-            truth, labelled = roi_mask(labels, model.rois[0]), labels != IGNORED
-            yield case, segment_by_truth(volume, truth, labelled, prompts, case.case.identity)
+            yield case, volume.segment_by_truth(labels, prompts, case.case.identity, logits)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
@@ -30,7 +31,7 @@ def needs_of(options: TrainOptions, who: str) -> Needs:
 class RunConfig:
     """Everything needed to build a run's model and read its data again; stored as config.json.
 
-    `options` is resolved: channels, prompt, depth and image_size are set.
+    `options` is resolved: channels, prompt, depth, image_size and, for scans, spacing are set.
     """
 
     options: TrainOptions
@@ -43,7 +44,7 @@ class RunConfig:
     architecture: SamConfig | None
     """Architecture of the base weights; None for the U-Net, which has none."""
     native: int
-    """Side in pixels of the square that slices are padded to."""
+    """Side in pixels of the run's grid of the square that slices are padded to."""
     samples: int | None = None
     """Samples of a step over all devices; None in runs of versions that did not record it."""
 
@@ -85,6 +86,11 @@ class RunConfig:
             lora_targets=targets,
             slices=options.depth,
         )
+
+    @property
+    def grid(self) -> RunGrid | None:
+        """The voxel grid that the run's scans are resampled to; None in runs of versions that did not resample."""
+        return None if self.options.spacing is None else RunGrid.parse(self.options.spacing)
 
     @property
     def block_spans(self) -> BlockSpans:

@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from samjax.command_lines import command
+from samjax.data.imaging.doubts import read_ranges
+from samjax.data.imaging.grids import RunGrid, common_grid
 from samjax.data.on_device.channels import PCA2D, Channels, load_pca2d, parse_channels
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
@@ -115,6 +117,21 @@ def channels_of(folder: Path, config: RunConfig) -> Channels:
     """The input channels of the run in `folder`, with the fit that pca2d stored there."""
     text = config.options.channels
     return parse_channels(text, load_pca2d(folder / PCA) if text == PCA2D else None)
+
+
+def grid_of(folder: Path, config: RunConfig) -> RunGrid | None:
+    """The voxel grid on which the model of the run in `folder` works; None: on every scan's own.
+
+    A run of a version that did not resample works on the spacing of the scans that it was trained on, if it recorded
+    their ranges and these are of one spacing.
+    """
+    if config.grid is not None:
+        return config.grid
+    ranges = read_ranges(folder)
+    if ranges is None:
+        return None
+    grid, alike = common_grid([(1.0, side, side) for side in ranges.spacing])
+    return grid if alike else None
 
 
 def what_next(folder: Path) -> str:

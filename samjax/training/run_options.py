@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.labels import roi_codes
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.data.on_device.prompts import PromptMix
@@ -30,6 +31,8 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
     if unknown := set(_parts(options.lora_targets)) - {"q", "k", "v", "mlp"}:
         raise UserError(f"--lora-targets: unknown '{sorted(unknown)[0]}'; expected any of q, k, v, mlp")
     roi_codes(options.roi)
+    if options.spacing is not None:
+        RunGrid.parse(options.spacing)
     _check_family(options, strategy)
     check_embeddings(options, strategy)
     check_modality_dropout(options, strategy)
@@ -77,6 +80,8 @@ def check_given(given: Collection[str], options: TrainOptions, strategy: Strateg
     if lora and not strategy.lora:
         raise UserError(f"{flag(lora[0])}: --strategy {name} has no LoRA; leave it out")
     pictures = strategy.family == "pictures"
+    if "spacing" in given and pictures:
+        raise UserError(f"--spacing {options.spacing}: --strategy {name} trains on pictures; leave it out")
     if "patch_embedding" in given and (pictures or not strategy.new_patch(parse_channels(options.channels).count)):
         raise UserError(
             f"--patch-embedding: --strategy {name} with --channels {options.channels} has no new patch embedding; "
@@ -130,7 +135,7 @@ MOVED = ("data", "weights")
 BOUND = (
     "strategy", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha", "lora_targets",
     "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate", "clip_norm",
-    "patients", "split_file", "modality_dropout",
+    "patients", "split_file", "modality_dropout", "spacing",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
 _OF_THE_COMMAND = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")
@@ -140,6 +145,7 @@ _MEANINGS: dict[str, Callable[[Any], object]] = {
     "prompt": lambda text: PromptMix.parse(text).shares,
     "lora_targets": lambda text: sorted(_parts(text)),
     "fold": lambda text: [int(part) for part in text.split("/")],
+    "spacing": RunGrid.parse,
     "patients": lambda path: path.absolute(),
     "split_file": lambda path: path.absolute(),
 }

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.cohort import list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.cases import Case
+from samjax.data.cohort import grid_for, list_cases, named_folders, phantom_cohort, prepare, require_labels
 from samjax.data.imaging.doubts import RANGES, Ranges, ranges_of
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d, parse_channels
 from samjax.data.samples import RegionSlices, TrainingWindows, largest_square
 from samjax.data.shared import overlapping_domains
@@ -111,7 +113,9 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     cases, folders = [], {}
     if strategy.family != "pictures":
         folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
-        cases = _labelled_cases(folders, options, options.patients)
+        listed = _listed_cases(folders, options, options.patients)
+        options = _with_spacing(options, listed)
+        cases = _labelled_cases(listed, options)
     splits = _splits(cases, options)
     config = RunConfig(
         options,
@@ -128,7 +132,7 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     pca = None
     if options.channels == PCA2D:
         pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
-    ranges = ranges_of(case.geometry for case in train) if cases else None
+    ranges = ranges_of(case.source_geometry for case in train) if cases else None
     return Plan(config, base, tuple(cases), splits, pca, ranges)
 
 
@@ -174,7 +178,9 @@ def resumed_session(options: TrainOptions, given: Collection[str] | None = None)
             config = replace(config, base_path=config.base_path if moved is None else _absolute(moved))
         if "data" in given:
             config = replace(config, data=moved_folders(config.data, options.data, folder))
-        cases = _labelled_cases(existing_folders(config.data, folder), continued) if config.data else []
+        cases = []
+        if config.data:
+            cases = _labelled_cases(_listed_cases(existing_folders(config.data, folder), continued), continued)
         splits = read_splits(folder)
         check_scans(cases, splits, config.data, folder)
         return replace(_session(folder, config, base, cases, splits), resumed=True)
@@ -231,16 +237,32 @@ def _splits(cases: list[CachedCase], options: TrainOptions) -> Splits:
     return splits
 
 
-def _labelled_cases(folders: dict[str, Path], options: TrainOptions, patients: Path | None = None) -> list[CachedCase]:
+def _listed_cases(folders: dict[str, Path], options: TrainOptions, patients: Path | None = None) -> list[Case]:
     needs = needs_of(options, f"--channels {options.channels}")
     cases = list_cases(folders, options.layout, options.labels, options.limit, patients, needs=[needs])
-    if options.overfit is not None:
-        found = [case for case in cases if case.id == options.overfit]
-        if not found:
-            some = ", ".join(case.id for case in cases[:3])
-            raise UserError(f"--overfit {options.overfit}: no such case among {len(cases)} ({some}, ...)")
-        cases = found
-    return require_labels(prepare(cases, options.cache_dir if options.cache else None))
+    if options.overfit is None:
+        return cases
+    found = [case for case in cases if case.id == options.overfit]
+    if not found:
+        some = ", ".join(case.id for case in cases[:3])
+        raise UserError(f"--overfit {options.overfit}: no such case among {len(cases)} ({some}, ...)")
+    return found
+
+
+def _with_spacing(options: TrainOptions, cases: list[Case]) -> TrainOptions:
+    """The options with the spacing of the run's grid: the given one or that of the cases, see `grid_for`."""
+    if options.spacing is not None:
+        return replace(options, spacing=str(RunGrid.parse(options.spacing)))
+    grid, note = grid_for(cases)
+    if note and is_writer():
+        print(f"note: {note}", file=sys.stderr)
+    return replace(options, spacing=grid and str(grid))
+
+
+def _labelled_cases(cases: list[Case], options: TrainOptions) -> list[CachedCase]:
+    """The labelled cases, prepared on the grid of the run."""
+    grid = options.spacing and RunGrid.parse(options.spacing)
+    return require_labels(prepare(cases, options.cache_dir if options.cache else None, grid=grid))
 
 
 def _session(

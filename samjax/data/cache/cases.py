@@ -3,7 +3,8 @@
 A file is a safetensors of the tensors `images` (z, h, w, 4) uint8, `labels` (z, h, w) uint8 and `counts`
 (Z, 4) int32, as in `volumes.Volume`, and metadata that describes them. Its name holds a key made of
 the source files and the preprocessing version, so that what has changed is built anew. Files appear
-whole, by a rename: builds may run at once or be killed.
+whole, by a rename: builds may run at once or be killed. A case that is resampled to the grid of a run has
+a file for each shape that it is resampled to.
 """
 
 import errno
@@ -24,9 +25,18 @@ import numpy as np
 
 from samjax.data.cases import MODALITIES, Case
 from samjax.data.fingerprint import fingerprint_of
-from samjax.data.formats.nifti import header_bytes, read_header
+from samjax.data.formats.nifti import header_bytes
 from samjax.data.imaging.geometry import Geometry
-from samjax.data.imaging.volumes import PREPROCESSING_VERSION, Box, Volume, read_case
+from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.resampling import RESAMPLING_VERSION
+from samjax.data.imaging.volumes import (
+    PREPROCESSING_VERSION,
+    Box,
+    Volume,
+    header_geometry,
+    read_case,
+    resample_volume,
+)
 from samjax.data.loading.progress import map_with_progress
 from samjax.errors import UserError
 from samjax.files import replacing
@@ -49,6 +59,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What is kept of a case's own grid after resampling."""
+
+    geometry: Geometry
+    label_digest: str
+
+
+@dataclass(frozen=True)
 class CachedCase:
     """A prepared case whose slices are read on demand; small, so it can be sent to other processes.
 
@@ -68,6 +86,8 @@ class CachedCase:
     """The case's fingerprint; None in memory, and for files of versions without fingerprints."""
     hidden: frozenset[str] = frozenset()
     """Modalities that are treated as if the case lacked them."""
+    origin: Origin | None = None
+    """The case's own grid, where it was resampled: all else is then of the run's grid, except the fingerprint."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -88,11 +108,15 @@ class CachedCase:
     def label_digest(self) -> str:
         """A digest of how many pixels of each canonical code every slice has; "" without a label.
 
-        It costs nothing to read, and a label that was changed hardly ever keeps all of these numbers.
+        It costs nothing to read, and a label that was changed hardly ever keeps all of these numbers. They are those of
+        the label as stored, resampled or not.
         """
-        if not self.labelled:
-            return ""
-        return hashlib.blake2b(self.counts.astype("<i4").tobytes(), digest_size=8).hexdigest()
+        return self.origin.label_digest if self.origin else _label_digest(self.case, self.counts)
+
+    @property
+    def source_geometry(self) -> Geometry:
+        """The geometry of the case's files."""
+        return self.origin.geometry if self.origin else self.geometry
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,7 +181,11 @@ class CachedCase:
 
 
 def build_cache(
-    cases: Sequence[Case], directory: Path | None, workers: int | None = None, progress: bool = True
+    cases: Sequence[Case],
+    directory: Path | None,
+    workers: int | None = None,
+    progress: bool = True,
+    grid: RunGrid | None = None,
 ) -> tuple[list[CachedCase], list[Failure]]:
     """Prepares the cases that are not in the cache yet, by several processes, and opens all.
 
@@ -166,6 +194,7 @@ def build_cache(
       directory: folder of the files; None keeps everything in memory instead.
       workers: processes, by default one per core; with 1, this process does all.
       progress: whether to print the size and a progress bar to stderr.
+      grid: the grid that cases are resampled to; None: each keeps its own.
 
     Returns:
       The cases that could be prepared, in the order given, and those that could not.
@@ -175,41 +204,63 @@ def build_cache(
     """
     if directory is not None:
         _make_directory(directory)
-    results: list[CachedCase | Failure | None] = [_opened(case, directory) for case in cases]
+    results: list[CachedCase | Failure | None] = [_opened(case, directory, grid) for case in cases]
     missing = [number for number, result in enumerate(results) if result is None]
     if missing:
         todo = [cases[number] for number in missing]
         if directory is not None:
-            _announce(todo, directory, progress)
-        done = map_with_progress(_Prepare(directory), todo, "preparing cases", workers, progress)
+            _announce(todo, directory, progress, grid)
+        done = map_with_progress(_Prepare(directory, grid), todo, "preparing cases", workers, progress)
         for number, result in zip(missing, done, strict=True):
             results[number] = result
     good = [result for result in results if isinstance(result, CachedCase)]
     return good, [result for result in results if isinstance(result, Failure)]
 
 
-def open_case(case: Case, directory: Path | None) -> CachedCase:
+def open_case(case: Case, directory: Path | None, grid: RunGrid | None = None) -> CachedCase:
     """One case from the cache, prepared first where needed; with `directory` None, in memory.
+
+    With a `grid`, a case on another grid is resampled to it.
 
     Raises:
       UserError: the case cannot be read, or the disk is full.
     """
     if directory is None:
-        volume = read_case(case)
-        return CachedCase(case, volume.counts, volume.box, volume.geometry, memory=volume)
-    if (found := _opened(case, directory)) is None:
-        key = _key(case)
+        volume, fingerprint, origin = _prepared(case, grid)
+        return CachedCase(
+            case, volume.counts, volume.box, volume.geometry, memory=volume, stored_fingerprint=fingerprint,
+            origin=origin,
+        )  # fmt: skip
+    if (found := _opened(case, directory, grid)) is None:
+        key = _key(case, grid)
         path = _path(case, directory, key)
-        volume = read_case(case)
+        volume, fingerprint, origin = _prepared(case, grid)
         try:
             with replacing(path) as temporary:
-                _write(temporary, case, key, volume)
+                _write(temporary, case, key, volume, fingerprint or fingerprint_of(volume), origin)
         except OSError as error:
             raise _not_written(directory, error) from error
-        found = _opened(case, directory)
+        found = _opened(case, directory, grid)
     if found is None:
         raise UserError(f"{directory}: the cached {case.id} cannot be read back, or its files are changing now")
     return found
+
+
+def _prepared(case: Case, grid: RunGrid | None) -> tuple[Volume, str | None, Origin | None]:
+    """A case read and, if it is on another grid, resampled; then also its fingerprint and its own grid."""
+    volume = read_case(case)
+    own = volume.geometry
+    shape = grid.shape_of(own.shape, own.spacing) if grid else own.shape
+    if shape == own.shape:
+        return volume, None, None
+    origin = Origin(own, _label_digest(case, volume.counts))
+    return resample_volume(volume, shape), fingerprint_of(volume), origin
+
+
+def _label_digest(case: Case, counts: np.ndarray) -> str:
+    if case.label is None:
+        return ""
+    return hashlib.blake2b(counts.astype("<i4").tobytes(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -217,10 +268,11 @@ class _Prepare:
     """The function that the worker processes call with each case."""
 
     directory: Path | None
+    grid: RunGrid | None
 
     def __call__(self, case: Case) -> CachedCase | Failure:
         try:
-            return open_case(case, self.directory)
+            return open_case(case, self.directory, self.grid)
         except _CacheError:
             raise
         except UserError as error:
@@ -231,12 +283,12 @@ class _CacheError(UserError):
     """The cache's folder has failed, not the case, so that other cases would fail too."""
 
 
-def _opened(case: Case, directory: Path | None) -> CachedCase | None:
+def _opened(case: Case, directory: Path | None, grid: RunGrid | None = None) -> CachedCase | None:
     """The case from its file; None if there is no whole file or a source cannot be read."""
     if directory is None:
         return None
     try:
-        path = _path(case, directory, _key(case))
+        path = _path(case, directory, _key(case, grid))
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
@@ -252,7 +304,12 @@ def _opened(case: Case, directory: Path | None) -> CachedCase | None:
     counts = counts.astype(np.int32).reshape(header["counts"]["shape"])
     box, geometry = Box(**_tuples(about["box"])), Geometry(**_tuples(about["geometry"]))
     offsets = spans["images"][0], spans["labels"][0]
-    return CachedCase(case, counts, box, geometry, path, offsets, stored_fingerprint=about.get("fingerprint"))
+    origin = None
+    if kept := about.get("origin"):
+        origin = Origin(Geometry(**_tuples(kept["geometry"])), kept["label_digest"])
+    return CachedCase(
+        case, counts, box, geometry, path, offsets, stored_fingerprint=about.get("fingerprint"), origin=origin
+    )
 
 
 def _tuples(value: Any) -> Any:
@@ -262,7 +319,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
+def _write(path: Path, case: Case, key: str, volume: Volume, fingerprint: str, origin: Origin | None) -> None:
     """Writes a safetensors file by hand: the library would first copy it all into one string."""
     arrays = dict(zip(_TENSORS, (volume.counts.astype("<i4"), volume.labels, volume.images), strict=True))
     about = {
@@ -277,7 +334,8 @@ def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
         "axes": "SPL",
         "geometry": asdict(volume.geometry),
         "preprocessing": PREPROCESSING_VERSION,
-        "fingerprint": fingerprint_of(volume),
+        "fingerprint": fingerprint,
+        "origin": origin and asdict(origin),
         "key": key,
     }
     header: dict[str, Any] = {"__metadata__": {"case": json.dumps(about)}}
@@ -295,8 +353,10 @@ def _write(path: Path, case: Case, key: str, volume: Volume) -> None:
             file.write(np.ascontiguousarray(array).data)
 
 
-def _key(case: Case) -> str:
-    """A digest of all that the cached file depends on: the sources' paths, sizes, times, headers, and the version."""
+def _key(case: Case, grid: RunGrid | None = None) -> str:
+    """A digest of all that the cached file depends on: the sources' paths, sizes, times, headers, and the version;
+    and, where it is resampled, the shape, since the field of view stays.
+    """
     digest = hashlib.sha256(f"{PREPROCESSING_VERSION} {case.scheme}".encode())
     for modality in MODALITIES:
         place = case.images[modality].channel if modality in case.images else "missing"
@@ -308,6 +368,8 @@ def _key(case: Case) -> str:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         digest.update(f" {path.resolve()} {status.st_size} {status.st_mtime_ns} ".encode())
         digest.update(header_bytes(path))
+    if grid is not None and grid.resamples((own := header_geometry(case)).shape, own.spacing):
+        digest.update(f" {grid.shape_of(own.shape, own.spacing)} {RESAMPLING_VERSION}".encode())
     return digest.hexdigest()
 
 
@@ -327,9 +389,9 @@ def _make_directory(directory: Path) -> None:
         raise _not_written(directory, error) from error
 
 
-def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
+def _announce(cases: Sequence[Case], directory: Path, progress: bool, grid: RunGrid | None) -> None:
     """Prints the size of the cache to come and the free space; refuses to start if it cannot fit."""
-    expected = sum(map(_expected_bytes, cases))
+    expected = sum(_expected_bytes(case, grid) for case in cases)
     free = shutil.disk_usage(directory).free
     if expected > free:
         raise _CacheError(
@@ -346,9 +408,10 @@ def _announce(cases: Sequence[Case], directory: Path, progress: bool) -> None:
         )
 
 
-def _expected_bytes(case: Case) -> int:
+def _expected_bytes(case: Case, grid: RunGrid | None) -> int:
     with suppress(UserError):  # a damaged file is reported when its case is read
-        shape = read_header(case.reference.path).get_data_shape()[:3]
+        own = header_geometry(case)
+        shape = grid.shape_of(own.shape, own.spacing) if grid else own.shape
         return int(math.prod(shape) * (len(MODALITIES) + 1) * _BRAIN_SHARE)
     return 0
 

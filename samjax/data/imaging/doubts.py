@@ -15,6 +15,7 @@ from samjax.data.cases import MODALITIES, Case
 from samjax.data.formats.nifti import read_header
 from samjax.data.imaging.background import background_of, commonest, edge
 from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.grids import RunGrid
 from samjax.data.imaging.volumes import Scan
 from samjax.errors import UserError
 
@@ -85,15 +86,21 @@ def read_ranges(run: Path) -> Ranges | None:
         raise UserError(f"{path}: not the ranges of a run's training data ({error})") from None
 
 
-def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str) -> list[str]:
-    """Sentences on each quantity of a scan's grid that lies outside the ranges of `whose` ("the training data")."""
+def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str, grid: RunGrid | None = None) -> list[str]:
+    """Sentences on each quantity of a scan's grid that lies outside the ranges of `whose` ("the training data").
+
+    Spacings that are resampled to a run's `grid` give no doubt where they are too fine; where they are too coarse,
+    resampling adds no detail.
+    """
     doubts = []
+    resampled = {"spacing": grid is not None, "thickness": grid is not None and grid.slices is not None}
     for name, values in _measured(geometry).items():
         low, high = getattr(ranges, name)
         least, most = low / (1 + TOLERANCE[name]), high * (1 + TOLERANCE[name])
-        if min(values) < least or max(values) > most:
+        if max(values) > most or (min(values) < least and not resampled.get(name)):
             text = " x ".join(f"{value:.3g}" for value in dict.fromkeys(values))
-            doubts.append(f"{WORDS[name]} {text} mm; {whose} {_range(low, high)}")
+            more = f"; it is resampled to {grid.words}, which adds no detail" if resampled.get(name) else ""
+            doubts.append(f"{WORDS[name]} {text} mm; {whose} {_range(low, high)}{more}")
     return doubts
 
 
@@ -138,30 +145,36 @@ def image_doubts(images: Mapping[str, tuple[np.ndarray, float]], geometry: Geome
     return doubts
 
 
-def case_doubts(case: Case, prepared: np.ndarray, geometry: Geometry, ranges: Ranges | None) -> list[str]:
+def case_doubts(
+    case: Case, prepared: np.ndarray, geometry: Geometry, ranges: Ranges | None, grid: RunGrid | None = None
+) -> list[str]:
     """All doubts of a case from its prepared images (slices, rows, columns, 4) uint8, whose background is 0.
 
     Args:
       ranges: ranges of the training data; None if they are not known.
+      grid: the grid that a run resamples the case to; None if it does not.
     """
     images = {name: (prepared[..., channel], 0.0) for channel, name in enumerate(MODALITIES) if name in case.images}
-    outside = geometry_doubts(geometry, ranges, "the training data have") if ranges else []
+    outside = geometry_doubts(geometry, ranges, "the training data have", grid) if ranges else []
     headers = [f"{path.name}: {text}" for path, text in header_doubts(case)]
     return [*outside, *headers, *image_doubts(images, geometry)]
 
 
-def scan_doubts(case: Case, scans: Sequence[Scan], ranges: Ranges | None) -> list[tuple[Path, str]]:
+def scan_doubts(
+    case: Case, scans: Sequence[Scan], ranges: Ranges | None, grid: RunGrid | None = None
+) -> list[tuple[Path, str]]:
     """All doubts of a case from its scans as stored, with the file that each is about.
 
     Args:
       scans: scans of all its modalities; others are passed over.
       ranges: ranges of the training data; None: usual ranges.
+      grid: the grid that a run resamples the case to; None if it does not.
     """
     by_source = {scan.source: scan for scan in scans}
     own = {name: by_source[case.images[name]] for name in case.modalities}
     images = {name: (scan.array, background_of(scan.array)) for name, scan in own.items()}
     geometry = by_source[case.reference].geometry
-    outside = geometry_doubts(geometry, ranges or USUAL, "the training data have" if ranges else "usual is")
+    outside = geometry_doubts(geometry, ranges or USUAL, "the training data have" if ranges else "usual is", grid)
     first = case.reference.path
     return [*((first, text) for text in [*outside, *image_doubts(images, geometry)]), *header_doubts(case)]
 

@@ -1,11 +1,11 @@
 """Conversion between a file's voxel grid and ours, whose axes are (slice, row, column).
 
 Ours increase to the superior, posterior and patient's left, so that pictures show anterior up and
-the patient's right on the left. Nothing is resampled: an oblique grid keeps its voxels and each of
-its axes goes to the nearest anatomical one.
+the patient's right on the left. Nothing is turned: an oblique grid keeps its axes, each of which goes
+to the nearest anatomical one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
@@ -75,6 +75,20 @@ def geometry_of(shape: tuple[int, ...], affine: np.ndarray, where: object) -> Ge
         axes=(slices[0], rows[0], columns[0]),
         reversed=(bool(slices[1]), bool(rows[1]), bool(columns[1])),
     )
+
+
+def regridded(geometry: Geometry, shape: tuple[int, int, int]) -> Geometry:
+    """The geometry of a grid of another `shape` (slices, rows, columns) with the same axes and field of view."""
+    if shape == geometry.shape:
+        return geometry
+    source_shape, scale = [0, 0, 0], np.ones(3)
+    for axis, new, old in zip(geometry.axes, shape, geometry.shape, strict=True):
+        source_shape[axis], scale[axis] = new, old / new
+    change = np.diag([*scale, 1.0])
+    change[:3, 3] = (scale - 1) / 2  # the first voxel's centre: the outer edges stay
+    affine = (np.array(geometry.affine) @ change).tolist()
+    i, j, k = source_shape
+    return replace(geometry, source_shape=(i, j, k), affine=tuple(map(tuple, affine)))
 
 
 def to_ours(array: np.ndarray, geometry: Geometry) -> np.ndarray:

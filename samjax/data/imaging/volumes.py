@@ -11,8 +11,10 @@ import numpy as np
 from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.formats.nifti import Nifti, read_header, read_nifti, write_like
 from samjax.data.imaging.background import background_of
-from samjax.data.imaging.geometry import Geometry, geometry_of, same_grid, to_ours, to_source
+from samjax.data.imaging.geometry import Geometry, geometry_of, regridded, same_grid, to_ours, to_source
+from samjax.data.imaging.grids import Shape
 from samjax.data.imaging.normalise import normalise
+from samjax.data.imaging.resampling import cropped_steps, resample_images, resample_labels, steps_between
 from samjax.data.labels import IGNORED, to_canonical
 from samjax.errors import UserError
 from samjax.metrics.boxes import bounding_box
@@ -107,7 +109,7 @@ def read_case(case: Case) -> Volume:
             pixels[..., MODALITIES.index(modality)] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
-    return Volume(pixels, labels, _count_codes(labels, box, geometry), box, geometry)
+    return Volume(pixels, labels, count_codes(labels, box, geometry), box, geometry)
 
 
 def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
@@ -180,6 +182,26 @@ def canonical_label(scan: Scan, case: Case, box: Box) -> np.ndarray:
     return to_canonical(scan.array[box.index], case.scheme, scan.source.path)
 
 
+def header_geometry(case: Case) -> Geometry:
+    """The geometry of a case by the header of its first image; no voxel is read.
+
+    Raises:
+      UserError: the header cannot be read, or gives the voxels no place in space.
+    """
+    path = case.files[0]
+    header = read_header(path)
+    return geometry_of(header.get_data_shape()[:3], header.get_best_affine(), path)
+
+
+def resample_volume(volume: Volume, shape: Shape) -> Volume:
+    """A prepared case on the grid of `shape` (slices, rows, columns) with the same field of view."""
+    steps, start, stop = cropped_steps(steps_between(shape, volume.geometry.shape), volume.box.start, volume.box.stop)
+    box, geometry = Box(start, stop), regridded(volume.geometry, shape)
+    labels = resample_labels(volume.labels, steps)
+    counts = count_codes(labels, box, geometry)
+    return Volume(resample_images(volume.images, steps), labels, counts, box, geometry)
+
+
 def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry) -> None:
     """Writes a label map beside the case's images: same affine, header and axes, the label's integer type.
 
@@ -196,7 +218,8 @@ def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry)
     write_like(path, to_source(values, geometry), case.reference.path, dtype)
 
 
-def _count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray:
+def count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray:
+    """The `counts` of a `Volume` from its labels inside `box`."""
     slices, rows, columns = geometry.shape
     counts = np.zeros((slices, 4), np.int32)
     for code in (1, 2, 3):

@@ -25,9 +25,10 @@ from samjax.errors import UserError
 from samjax.evaluation.prompted import PromptedModel
 from samjax.figures.embedding_map import draw_embedding_map
 from samjax.files import replacing
-from samjax.inference.encoded import SLICES, EncodedVolume
+from samjax.inference.encoded import SLICES
 from samjax.inference.model import SegmentationModel
 from samjax.inference.reading import read_ahead
+from samjax.inference.source import SourceVolume
 
 NAME = "embeddings"
 """The name of the files written, before their suffixes."""
@@ -197,12 +198,13 @@ def embed(
 
     means, where = [], []
     for (case, numbers), images in read_ahead(wanted, read, workers):
-        volume = EncodedVolume(model, images, slices, modalities=case.modalities)
-        volume.encode(numbers)
-        windows = {z // model.depth for z in numbers}
+        scan = SourceVolume(model, images, case.geometry.spacing, slices, modalities=case.modalities)
+        volume, seen = scan.encoded, scan.run_slices(numbers)
+        volume.encode(seen)
+        windows = {z // model.depth for z in seen}
         of_windows = {window: token_means(volume.window(window), volume.extent, volume.square) for window in windows}
         of_windows = jax.device_get(of_windows)
-        means += [of_windows[z // model.depth][z % model.depth] for z in numbers]
+        means += [of_windows[z // model.depth][z % model.depth] for z in seen]
         where += [(case.case, z) for z in numbers]
     return Points(
         np.stack(means),

@@ -117,10 +117,12 @@ def dropout_text(options: TrainOptions) -> str:
 
 
 def cases_text(session: Session) -> str:
-    """The numbers of training and validation cases, in words."""
+    """The numbers of training and validation cases, and of those that were resampled, in words."""
+    resampled = len({case.case.files for case in (*session.train, *session.val) if case.origin is not None})
+    grid = f", {resampled} resampled to {session.config.grid.words} and scored there" if resampled else ""
     if session.options.overfit is not None:
-        return f"overfitting {session.options.overfit}, scored on itself"
-    return f"{len(session.train)} training and {len(session.val)} validation cases"
+        return f"overfitting {session.options.overfit}, scored on itself{grid}"
+    return f"{len(session.train)} training and {len(session.val)} validation cases{grid}"
 
 
 def window_names(cases: tuple[CachedCase, ...], batch: HostBatch) -> list[str]:

@@ -116,6 +116,7 @@ class Validator:
             depth=options.depth,
             image_size=options.image_size if config.architecture else None,
             native=config.native,
+            grid=config.grid,
             compute=config.compute,
             prompts=config.prompts_seen,
             modality_dropout=options.modality_dropout,

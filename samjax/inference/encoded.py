@@ -1,6 +1,6 @@
 """A volume or picture with a model: its windows are encoded when they are first needed, and kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ ReadEmbedding = Callable[[int], np.ndarray]
 
 class Decoded(NamedTuple):
     """Result of n prompts, on the device: logits (n, M, h, w) at a quarter of the model's input, predicted IoU (n, M),
-    and masks (n, M, N, N) bool of the padded square."""
+    and masks (n, M, N, N) bool of the padded square. M are the model's regions, the prompted one first."""
 
     logits: jax.Array
     iou: jax.Array
@@ -84,7 +84,11 @@ class EncodedVolume:
         """Segments every slice without any prompt."""
         if self.model.is_unet:
             return not_run(self.classify())
-        return united(self.predict_slices([SlicePrompt(z) for z in range(self.shape[0])]), self.shape)
+        return self.united(self.predict_slices([SlicePrompt(z) for z in range(self.shape[0])]))
+
+    def united(self, predictions: Iterable[SlicePrediction]) -> VolumePrediction:
+        """Predictions of slices as one of the volume; slices without any stay background."""
+        return united(predictions, self.shape, self.model.rois, self.model.nested)
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
         """Segments slices, each by its own prompt; a slice may come several times."""
@@ -95,7 +99,7 @@ class EncodedVolume:
         predictions = []
         for (group, _), (iou, masks) in zip(groups, jax.device_get([(x.iou, x.masks) for x in found]), strict=True):
             for prompt, value, mask in zip(group, iou, masks, strict=False):
-                predictions.append(SlicePrediction(prompt.slice, mask[0, :rows, :columns], float(value[0])))
+                predictions.append(SlicePrediction(prompt.slice, mask[:, :rows, :columns], value))
         return predictions
 
     def decode(
@@ -106,7 +110,7 @@ class EncodedVolume:
         Args:
             slots: n prompts, in pixels of the slices.
             mask: (n, h, w) logits that are part of the prompts, or None.
-            multimask: three alternatives (M = 3) instead of the single mask.
+            multimask: SAM's three alternatives (M = 3) instead of the mask of each region.
         """
         model, size = self.model, self.model.image_size
         self.encode(slices)

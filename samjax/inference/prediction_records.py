@@ -27,6 +27,8 @@ class PredictionRecipe:
     """Label scheme of the values written."""
     scan: str = ""
     """Digest of the images and their grid (see `fingerprint.scan_digest`); empty in records of versions without it."""
+    nested: bool = False
+    """Whether inner regions were clipped to outer ones."""
 
 
 @dataclass(frozen=True)

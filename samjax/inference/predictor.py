@@ -14,7 +14,7 @@ from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import picture_of, picture_prompt, volume_of
 from samjax.inference.model import SegmentationModel
-from samjax.inference.predictions import SlicePrediction, VolumePrediction, united
+from samjax.inference.predictions import SlicePrediction, VolumePrediction
 from samjax.inference.prompts import SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
 
@@ -27,7 +27,7 @@ class Predictor:
 
     Attributes:
         name: the run's folder, or "zeroshot".
-        rois: the regions it predicts: one, or all of a U-Net's.
+        rois: the regions it predicts: one, or several at once; a SAM is prompted for the first.
         prompts: kinds of prompts that it was trained with; others are refused.
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
@@ -47,18 +47,22 @@ class Predictor:
         self._volume: EncodedVolume | None = None
 
     @classmethod
-    def from_run(cls, folder: Path | str, weights: str | None = None, slices: int = SLICES) -> "Predictor":
+    def from_run(
+        cls, folder: Path | str, weights: str | None = None, slices: int = SLICES, nested: bool = False
+    ) -> "Predictor":
         """The model of a finished run, with averaged weights if the run has them.
 
         Args:
             weights: new place of the base weights, if they have moved.
+            nested: for a run of several regions: whether what an inner region has outside an outer one is left out,
+                instead of making the outer one larger.
 
         Raises:
             UserError: the run is not finished, was trained on pictures, or its base weights are missing or changed.
         """
         from samjax.inference.loading import model_of_run
 
-        return cls(model_of_run(folder, weights), slices)
+        return cls(model_of_run(folder, weights, nested=nested), slices)
 
     @classmethod
     def from_weights(
@@ -121,11 +125,12 @@ class Predictor:
             points: (n, 2) clicks (x, y) in pixels, whole numbers being pixel centres.
             labels: (n,) 1 positive, 0 negative.
             box: (4,) x0, y0, x1, y1 in pixels, inclusive.
-            mask: (h, w) logits that an earlier call returned.
-            multimask: whether to return three alternatives instead of the single mask.
+            mask: (h, w) logits that an earlier call returned, of several regions the first.
+            multimask: whether to return SAM's three alternatives instead of the mask of each region.
 
         Returns:
-            Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input.
+            Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input: one for
+            each of `rois`, or the three alternatives.
 
         Raises:
             UserError: no picture is set, or a prompt is not of it, not finite, or of a kind that the model never saw.
@@ -178,7 +183,7 @@ class Predictor:
             points: (m, 4) clicks (slice, row, column, label), label 1 positive and 0 negative. All clicks on a
                 slice are one prompt.
             propagate: whether to propagate the masks to the neighbouring slices, see `propagation`: by boxes if
-                the model was trained with them, else by clicks.
+                the model was trained with them, else by clicks. Of several regions, the first one's mask is followed.
 
         Raises:
             UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
@@ -198,9 +203,9 @@ class Predictor:
             return self._volume.segment()
         if propagate:
             around = box_around if "box" in self.prompts else click_inside
-            return united(propagate_prompts(self.predict_slices, regions, shape[0], around), shape)
+            return self._volume.united(propagate_prompts(self.predict_slices, regions, shape[0], around))
         prompts = [prompt for region in regions for prompt in region.values()]
-        return united(self.predict_slices(prompts), shape)
+        return self._volume.united(self.predict_slices(prompts))
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
         """Segments slices of the volume, each by its own prompt."""

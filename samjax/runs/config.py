@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from samjax.data.labels import ROIS, rois_of
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
@@ -67,7 +68,7 @@ class RunConfig:
 
     @property
     def adaptation(self) -> Adaptation:
-        """The modules that the run's strategy adds to the encoder."""
+        """The modules that the run's strategy and regions add to SAM."""
         options, strategy = self.options, find_strategy(self.options.strategy)
         targets = tuple(part.strip() for part in options.lora_targets.split(","))
         return Adaptation(
@@ -75,7 +76,18 @@ class RunConfig:
             lora_alpha=options.lora_alpha,
             lora_targets=targets,
             slices=options.depth,
+            inner_regions=len(rois_of(options.roi)) - 1,
         )
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions that the run's model predicts: the U-Net's all; of a SAM the prompted one first."""
+        return rois_of(self.options.roi) if self.architecture else tuple(ROIS)
+
+    @property
+    def prompted_roi(self) -> str:
+        """The region that decides which slices are used and where the prompts are; of a U-Net, which is scored."""
+        return rois_of(self.options.roi)[0]
 
     @property
     def block_spans(self) -> BlockSpans:

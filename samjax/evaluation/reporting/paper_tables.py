@@ -8,7 +8,8 @@ A cell is filled only by scores that were made as in the paper; otherwise the tw
 - Paper B: models by domain, Dice x 100; one domain in each column; all slices, empty ones included, as its code does; a
   single click as prompt; trained on adult glioma alone unless the row states otherwise.
 
-Cells that no run fills show a dash; generated scans fill none.
+Cells that no run fills show a dash; generated scans fill none, and neither do runs of several regions: the papers train
+SAM on one.
 """
 
 import re

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from samjax.evaluation.reporting.tables import Table, number
 from samjax.evaluation.slice_rule import SliceRule
-from samjax.metrics.rows import SCOPE_NAMES, SCOPES, VOLUME_METRICS
+from samjax.metrics.rows import SCOPE_NAMES, SCOPES, VOLUME_METRICS, prompt_of_region
 from samjax.metrics.summary import Summary
 
 
@@ -32,7 +32,7 @@ def _entries(summary: dict, prompted: bool) -> Iterable[tuple[str, str, str, str
         if (run["prompt_source"] != "none") == prompted:
             for domain, of_domain in run["data"].items():
                 for roi, scopes in of_domain["roi"].items():
-                    yield name, domain, roi, run["prompt"], scopes
+                    yield name, domain, roi, prompt_of_region(run["prompt"], roi, run.get("prompted_roi")), scopes
     if prompted:
         for name, data in summary["baselines"].items():
             for domain, of_domain in data.items():

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from samjax.evaluation.collected import Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.evaluation.statistics import PairedTest
 from samjax.files import replacing
@@ -46,6 +47,8 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
         "prompt_source": model.prompt_source,
         "data": _of_scores(found.scores, slices, rule),
     }
+    if isinstance(model, PromptedModel) and model.prompted_roi and model.prompt_source != "none":
+        content["prompted_roi"] = model.prompted_roi
     if model.clicks > 1 and found.slice_dice:
         content["clicks"] = {"dice": [asdict(x) for x in found.dice_by_clicks()], "needed": found.clicks_needed()}
     return content

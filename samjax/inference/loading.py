@@ -4,7 +4,6 @@ from pathlib import Path
 
 from flax import nnx
 
-from samjax.data.labels import ROIS
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.inference.model import SegmentationModel
@@ -23,12 +22,15 @@ BASE_PROMPTS = ("box", "point", "mask")
 """Kinds of prompts that base weights were trained with."""
 
 
-def model_of_run(folder: Path | str, weights: str | None = None, average: bool = True) -> SegmentationModel:
+def model_of_run(
+    folder: Path | str, weights: str | None = None, average: bool = True, nested: bool = False
+) -> SegmentationModel:
     """The model of a finished run.
 
     Args:
         weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
+        nested: clip the inner of several regions to the outer ones.
 
     Raises:
         UserError: the run is not finished, was trained on pictures, or its base weights are missing or not the run's.
@@ -43,7 +45,7 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
     return SegmentationModel.on_local_devices(
         *nnx.split(network),
         name=folder.resolve().name,
-        rois=(options.roi,) if config.architecture else tuple(ROIS),
+        rois=config.rois,
         channels=channels_of(folder, config),
         depth=options.depth,
         image_size=options.image_size if config.architecture else None,
@@ -52,6 +54,7 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
         compute=config.compute,
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,
+        nested=nested,
     )
 
 

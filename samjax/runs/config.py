@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samjax.data.imaging.grids import RunGrid
+from samjax.data.labels import ROIS, rois_of
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
@@ -77,7 +78,7 @@ class RunConfig:
 
     @property
     def adaptation(self) -> Adaptation:
-        """The modules that the run's strategy adds to the encoder."""
+        """The modules that the run's strategy and regions add to SAM."""
         options, strategy = self.options, find_strategy(self.options.strategy)
         targets = tuple(part.strip() for part in options.lora_targets.split(","))
         return Adaptation(
@@ -85,12 +86,23 @@ class RunConfig:
             lora_alpha=options.lora_alpha,
             lora_targets=targets,
             slices=options.depth,
+            inner_regions=len(rois_of(options.roi)) - 1,
         )
 
     @property
     def grid(self) -> RunGrid | None:
         """The voxel grid that the run's scans are resampled to; None in runs of versions that did not resample."""
         return None if self.options.spacing is None else RunGrid.parse(self.options.spacing)
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions that the run's model predicts: the U-Net's all; of a SAM the prompted one first."""
+        return rois_of(self.options.roi) if self.architecture else tuple(ROIS)
+
+    @property
+    def prompted_roi(self) -> str:
+        """The region that decides which slices are used and where the prompts are; of a U-Net, which is scored."""
+        return rois_of(self.options.roi)[0]
 
     @property
     def block_spans(self) -> BlockSpans:

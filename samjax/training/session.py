@@ -131,7 +131,7 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         windows_of(config, train).check()
     pca = None
     if options.channels == PCA2D:
-        pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
+        pca = fit_pca2d(RegionSlices(train, config.prompted_roi, options.min_pixels, config.native))
     ranges = ranges_of(case.source_geometry for case in train) if cases else None
     return Plan(config, base, tuple(cases), splits, pca, ranges)
 
@@ -283,8 +283,8 @@ def _session(
 
 def windows_of(config: RunConfig, train: tuple[CachedCase, ...]) -> TrainingWindows:
     """The windows of the training cases that a run shows."""
-    options = config.options
-    return TrainingWindows(train, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed)
+    options, roi = config.options, config.prompted_roi
+    return TrainingWindows(train, options.depth, roi, options.min_pixels, options.empty_share, options.seed)
 
 
 def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:

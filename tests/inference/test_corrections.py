@@ -122,7 +122,7 @@ def test_masks_that_cannot_be_corrected_are_refused(predictor: Predictor, images
         predictor.segment(initial=drawn)
     with pytest.raises(UserError, match="initial mask of bool"):
         predictor.segment(points=[CLICK], initial=drawn[1:])
-    with pytest.raises(UserError, match="of one region"):
+    with pytest.raises(UserError, match="expected one region"):
         predictor.segment(points=[CLICK], initial=drawn * np.uint8(3))
     unlearnt = Predictor(model("box", "point"))
     unlearnt.set_volume(images)

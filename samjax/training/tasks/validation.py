@@ -98,7 +98,7 @@ class Validator:
             step: the number of their steps.
         """
         options = self.session.options
-        roi = WHOLE if self.session.config.architecture is None else options.roi
+        roi = WHOLE if len(self.session.config.rois) > 1 else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
         free = GroundTruthPrompts("none")
         predicted = ((_labelled(case), found.mask) for case, found in self._segment(states, free)) if shown else ()

@@ -80,7 +80,9 @@ def check(
       UserError: no cases are found, or their label scheme is not known.
     """
     found = survey(root, layout=layout, labels=labels)
-    problems = found.problems + _refused(found.cases, needs)
+    refused = _refused(found.cases, needs)
+    worse = {problem.case for problem in refused}
+    problems = [problem for problem in found.problems if problem.unusable or problem.case not in worse] + refused
     for more in map_with_progress(partial(check_case, ranges=ranges), found.cases, "checking", workers, progress):
         problems += more
     return CheckReport(root, found.cases, sorted(problems, key=lambda problem: (problem.case, str(problem.path))))

@@ -82,7 +82,9 @@ def check(
       UserError: no cases are found, or their label scheme is not known.
     """
     found = survey(root, layout=layout, labels=labels)
-    problems = found.problems + _refused(found.cases, needs)
+    refused = _refused(found.cases, needs)
+    worse = {problem.case for problem in refused}
+    problems = [problem for problem in found.problems if problem.unusable or problem.case not in worse] + refused
     step = partial(check_case, ranges=ranges, grid=grid)
     for more in map_with_progress(step, found.cases, "checking", workers, progress):
         problems += more

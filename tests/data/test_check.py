@@ -77,7 +77,8 @@ def test_a_modality_is_needed_only_where_a_model_looks_at_it(tmp_path, scan):
     assert check(tmp_path, workers=1, progress=False, needs=looks).unusable == []
     report = check(tmp_path, workers=1, progress=False, needs=[*looks, Needs("c", ("t1", "t2", "flair"))])
     assert report.unusable == ["BraTS2021_00001"]
-    assert "no t1 (has t1gd, t2, flair), which c looks at" in report.problems[-1].message
+    (problem,) = report.problems
+    assert "no t1 (has t1gd, t2, flair), which c looks at" in problem.message
 
 
 def test_the_odd_one_out_is_named(tmp_path, scan):

@@ -8,6 +8,7 @@ from samjax.figures.overlays import (
     PredictedSlice,
     draw_overlays,
     overlay,
+    shown_picture,
 )
 from samjax.figures.palette import DIMMED, FALSE_NEGATIVE, FALSE_POSITIVE, OPACITY, TRUE_POSITIVE
 
@@ -20,6 +21,14 @@ def shown(run: str = "one", case: str = "a", shift: int = 0, grey: int = 0) -> P
     truth[4:12, 6:18] = True
     predicted[4 + shift : 12 + shift, 6:18] = True
     return PredictedSlice(run, case, 7, np.full((SIZE, SIZE), grey, np.uint8), truth, predicted)
+
+
+def test_predictions_are_drawn_over_flair_or_what_there_is():
+    images = np.random.default_rng(0).integers(1, 256, (SIZE, SIZE, 4), np.uint8)
+    np.testing.assert_array_equal(shown_picture(images), images[..., 3])
+    images[..., [0, 3]] = 0
+    np.testing.assert_array_equal(shown_picture(images), images[..., 1])
+    assert shown_picture(np.zeros_like(images)).shape == (SIZE, SIZE)
 
 
 def test_each_kind_of_pixel_has_its_colour_and_the_rest_is_dimmed():

@@ -170,6 +170,7 @@ def test_every_number_has_a_limit():
         ("full", {"lora_alpha": 2.0}, ["--lora-alpha", "full"]),
         ("unet", {"lora_targets": "q,v"}, ["--lora-targets", "unet"]),
         ("pretrain", {"lora_rank": 8}, ["--lora-rank", "pretrain"]),
+        ("unet", {"spacing": "1,1,100"}, ["--spacing 1,1,100", "from 0.1 to 20"]),
         ("pretrain", {"spacing": "1"}, ["--spacing 1", "pretrain", "pictures"]),
         ("lora", {"patch_embedding": "inflate"}, ["--patch-embedding", "lora"]),
         ("full", {"patch_embedding": "random", "channels": "t1,t2,flair"}, ["--patch-embedding", "t1,t2,flair"]),

@@ -85,8 +85,10 @@ def check_given(given: Collection[str], options: TrainOptions, strategy: Strateg
     if lora and not strategy.lora:
         raise UserError(f"{flag(lora[0])}: --strategy {name} has no LoRA; leave it out")
     pictures = strategy.family == "pictures"
-    if "spacing" in given and pictures:
-        raise UserError(f"--spacing {options.spacing}: --strategy {name} trains on pictures; leave it out")
+    if "spacing" in given:
+        if pictures:
+            raise UserError(f"--spacing {options.spacing}: --strategy {name} trains on pictures; leave it out")
+        RunGrid.asked(options.spacing)
     if "patch_embedding" in given and (pictures or not strategy.new_patch(parse_channels(options.channels).count)):
         raise UserError(
             f"--patch-embedding: --strategy {name} with --channels {options.channels} has no new patch embedding; "

@@ -123,6 +123,7 @@ class TestResolve:
             ("lora", {"box_jitter": 1.5}, ["--box-jitter 1.5", "at most 1"]),
             ("decoder", {"embeddings_budget": float("nan")}, ["--embeddings-budget nan"]),
             ("lora", {"lora_targets": "q,x"}, ["--lora-targets", "'x'"]),
+            ("lora", {"spacing": "1 mm"}, ["--spacing 1 mm", "such as 1", "0.8,0.8,3"]),
             ("lora", {"roi": "liver"}, ["--roi", "liver", "whole-tumor"]),
             ("lora", {"prompt": "scribble"}, ["--prompt", "scribble"]),
             ("lora", {"channels": "all"}, ["--channels all", "4 channels", "takes 3"]),
@@ -181,6 +182,8 @@ def test_every_number_has_a_limit():
         ("full", {"lora_alpha": 2.0}, ["--lora-alpha", "full"]),
         ("unet", {"lora_targets": "q,v"}, ["--lora-targets", "unet"]),
         ("pretrain", {"lora_rank": 8}, ["--lora-rank", "pretrain"]),
+        ("unet", {"spacing": "1,1,100"}, ["--spacing 1,1,100", "from 0.1 to 20"]),
+        ("pretrain", {"spacing": "1"}, ["--spacing 1", "pretrain", "pictures"]),
         ("lora", {"patch_embedding": "inflate"}, ["--patch-embedding", "lora"]),
         ("full", {"patch_embedding": "random", "channels": "t1,t2,flair"}, ["--patch-embedding", "t1,t2,flair"]),
     ],
@@ -198,7 +201,7 @@ def test_options_that_were_not_given_are_not_refused(strategy):
         check_given(("lora_rank", "lora_alpha"), resolved(strategy), STRATEGIES[strategy])
 
 
-STARTED = resolved("lora4ch", data=("demo=/scans",), epochs=10, lr=1e-3, seed=3, workers=2, batch_size=2)
+STARTED = resolved("lora4ch", data=("demo=/scans",), epochs=10, lr=1e-3, seed=3, workers=2, batch_size=2, spacing="1")
 CHANGED: dict[str, Any] = {
     "workers": 5, "cache": False, "cache_dir": Path("/elsewhere"), "checkpoint_every": 11,
     "embeddings_budget": 9.5, "strategy": "lora",
@@ -208,7 +211,7 @@ CHANGED: dict[str, Any] = {
     "optimizer": "adamw", "accumulate": 2, "clip_norm": 1.0, "epochs": 20, "max_steps": 50, "lr": 1e-5,
     "schedule": "cosine", "swa_start": 0.5, "augment": False, "batch_size": 4, "prompt": "box", "dtype": "bfloat16",
     "modality_dropout": 0.3, "lr_finder_every": 5, "remat": True,
-    "patients": Path("who.csv"), "split_file": Path("split.json"),
+    "patients": Path("who.csv"), "split_file": Path("split.json"), "spacing": "0.8,0.8,3",
 }  # fmt: skip
 REST = sorted(CHANGED.keys() - {*FREE, *BOUND, *MOVED})
 
@@ -275,6 +278,7 @@ class TestContinuedOptions:
             ("lora_targets", "mlp, q,k,v"),
             ("lr", 0.001),
             ("batch_size", 2),
+            ("spacing", "1.0, 1"),
         ],
     )
     def test_another_spelling_of_what_the_run_has_is_no_change(self, option, spelling):

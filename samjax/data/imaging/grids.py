@@ -11,7 +11,7 @@ from samjax.errors import UserError
 TOLERANCE = 0.01
 """Share by which a spacing may differ from the grid's and still count as the same, so that nothing is resampled."""
 FINEST, COARSEST = 0.1, 20.0
-"""Limits of a spacing in mm."""
+"""Limits in mm of a spacing that a user may ask for."""
 
 Shape = tuple[int, int, int]
 """The number of slices, rows and columns."""
@@ -40,12 +40,20 @@ class RunGrid:
             numbers = [float(part) for part in parts]
         except ValueError:
             numbers = []
-        if not 1 <= len(numbers) <= 3 or not all(FINEST <= number <= COARSEST for number in numbers):
+        if not 1 <= len(numbers) <= 3 or not all(0 < number < math.inf for number in numbers):
             raise UserError(
-                f"--spacing {text}: expected mm from {FINEST:g} to {COARSEST:g}: one number for square pixels, such as "
-                "1, or the distances between rows, columns and slices, such as 0.8,0.8,3"
+                f"--spacing {text}: expected one number of mm for square pixels, such as 1, or the distances between "
+                "rows, columns and slices, such as 0.8,0.8,3"
             )
         return cls(numbers[0], *numbers[1:]) if len(numbers) > 1 else cls(numbers[0], numbers[0])
+
+    @classmethod
+    def asked(cls, text: str) -> "RunGrid":
+        """As `parse`, for what a user asks for: also a `UserError` beyond the limits, where a unit was mistaken."""
+        grid = cls.parse(text)
+        if not all(FINEST <= side <= COARSEST for side in (grid.rows, grid.columns, grid.slices or grid.rows)):
+            raise UserError(f"--spacing {text}: expected mm from {FINEST:g} to {COARSEST:g}")
+        return grid
 
     def __str__(self) -> str:
         """The shortest text for `parse`."""
@@ -99,5 +107,5 @@ def spacing_words(spacing: Sequence[float]) -> str:
 
 
 def _rounded(value: float) -> float:
-    """The value with five digits, as headers in float32 hold no more than seven; at least the finest allowed."""
-    return float(f"{min(max(value, FINEST), COARSEST):.5g}") if math.isfinite(value) else 1.0
+    """The value with five digits; headers in float32 hold seven."""
+    return float(f"{value:.5g}")

@@ -131,7 +131,8 @@ def read_scan(source: Source, opened: dict[Path, Nifti]) -> Scan:
     image = opened[path]
     array = image.array
     if source.channel is None and array.ndim != 3:
-        raise UserError(f"{path}: shape {_by(array.shape)}, expected one 3-D volume")
+        advice = "; split it into one 3-D file for each image" if array.ndim > 3 else ""
+        raise UserError(f"{path}: shape {_by(array.shape)}, expected one 3-D volume{advice}")
     if source.channel is not None:
         if array.ndim != 4 or array.shape[3] <= source.channel:
             raise UserError(f"{path}: shape {_by(array.shape)}, expected 4-D with a channel {source.channel}")
@@ -148,7 +149,8 @@ def verify_grid(scan: Scan, reference: Scan) -> None:
     if scan.geometry.shape != reference.geometry.shape:
         raise UserError(
             f"{path}: {_by(scan.geometry.source_shape)} voxels where {name} has "
-            f"{_by(reference.geometry.source_shape)}; all files of a case must share one grid"
+            f"{_by(reference.geometry.source_shape)}; all files of a case must share one grid "
+            "(register or resample them)"
         )
     if not same_grid(scan.geometry, reference.geometry):
         raise UserError(

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from safetensors import safe_open
 from samjax.data.cache import cases as cache
 from samjax.data.cache.cases import build_cache, open_case
 from samjax.data.formats.layouts import find_cases
-from samjax.data.imaging.volumes import read_case
+from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.volumes import read_case, resample_volume
 from samjax.errors import UserError
 from tests.data.trees import example, save, save_brats, save_msd
 
@@ -125,6 +127,48 @@ def test_a_second_run_reads_no_scan(tmp_path, cases, monkeypatch):
     build(cases, tmp_path / "cache")
     monkeypatch.setattr(cache, "read_case", lambda case: pytest.fail("read again"))
     assert len(build(cases, tmp_path / "cache")[0]) == 3
+
+
+class TestOtherGrids:
+    """Cases of 1 mm on grids of 2 mm, and of 1 mm with slices of 3."""
+
+    def test_a_resampled_case_is_the_resampled_volume(self, tmp_path, cases):
+        grid = RunGrid(2, 2, 3)
+        (one, *_), _ = build_cache(cases, tmp_path / "cache", workers=1, progress=False, grid=grid)
+        own, expected = read_case(one.case), resample_volume(read_case(one.case), (3, 10, 8))
+        held = open_case(one.case, None, grid)
+        for found in (one, held):
+            assert (found.shape, found.box, found.geometry) == ((3, 10, 8), expected.box, expected.geometry)
+            np.testing.assert_array_equal(found.images, expected.images)
+            np.testing.assert_array_equal(found.labels, expected.labels)
+            np.testing.assert_array_equal(found.counts, expected.counts)
+            assert found.source_geometry == own.geometry
+        plain = open_case(one.case, tmp_path / "cache")
+        assert plain.origin is None
+        assert one.fingerprint == held.fingerprint == plain.fingerprint
+        assert one.label_digest == held.label_digest == plain.label_digest
+        assert plain.source_geometry == plain.geometry == own.geometry
+        assert pickle.loads(pickle.dumps(one)).origin == one.origin
+
+    def test_every_shape_has_its_file_and_the_own_grid_keeps_its(self, tmp_path, cases):
+        def path(grid):
+            return open_case(cases[0], tmp_path / "cache", grid).path
+
+        own = path(None)
+        assert path(RunGrid(1, 1)) == path(RunGrid(1.005, 0.995)) == own
+        assert path(RunGrid(2, 2)) == path(RunGrid(2.01, 2.01)) != own  # 10 x 8 pixels both
+        assert path(RunGrid(2, 2, 3)) not in (own, path(RunGrid(2, 2)))
+        assert len(list((tmp_path / "cache").iterdir())) == 3
+
+    def test_the_announced_size_is_that_of_the_resampled_cases(self, tmp_path, cases, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", "300")
+        sizes = []
+        for grid in (None, RunGrid(0.5, 0.5), RunGrid(2, 2, 3)):
+            build_cache(cases, tmp_path / "cache", workers=1, progress=True, grid=grid)
+            size, unit = re.search(r"about ([\d.]+) (B|kB|MB),", capsys.readouterr().err).groups()
+            sizes.append(float(size) * {"B": 1, "kB": 1e3, "MB": 1e6}[unit])
+        assert sizes[1] == pytest.approx(4 * sizes[0], rel=0.01)
+        assert sizes[2] == pytest.approx(sizes[0] / 12, rel=0.01)
 
 
 def change_time(case):

@@ -75,6 +75,37 @@ def test_a_picture_among_volumes(cohort, ending, capsys):
     left_out(cohort, path.name, "shape 16 x 20, expected one 3-D volume", capsys)
 
 
+@pytest.mark.parametrize("ending", ["t1", "flair", "seg"])
+def test_several_volumes_in_the_place_of_one(cohort, ending, capsys):
+    path = cohort / f"BraTS2021_{BAD:05d}" / f"BraTS2021_{BAD:05d}_{ending}.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.stack([np.asanyarray(image.dataobj)] * 2, -1), image.affine), path)
+    words = "shape 16 x 20 x 9 x 2, expected one 3-D volume; split it into one 3-D file for each image"
+    left_out(cohort, path.name, words, capsys)
+
+
+@pytest.mark.parametrize("ending", ["t2", "flair", "seg"])
+@pytest.mark.parametrize(
+    ("stored", "change", "words"),
+    [
+        (slice(None), (2, 0.0), "its affine puts the voxels elsewhere"),
+        (slice(None), (1, 3.0), "its affine puts the voxels elsewhere"),
+        (slice(None, None, 2), (1, 0.0), "8 x 20 x 9 voxels where"),
+    ],
+    ids=["spacing", "place", "shape"],
+)
+def test_files_without_a_common_grid(cohort, ending, stored, change, words, capsys):
+    path = cohort / f"BraTS2021_{BAD:05d}" / f"BraTS2021_{BAD:05d}_{ending}.nii.gz"
+    image = nib.load(path)
+    affine = image.affine * [change[0], 1, 1, 1]
+    affine[0, 3] += change[1]
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[stored], affine), path)
+    left_out(cohort, path.name, words, capsys)
+    with pytest.raises(UserError, match=r"must share one grid \(register or resample them\)$") as caught:
+        read_case(find_cases(cohort)[BAD])
+    assert "\n" not in str(caught.value)
+
+
 def test_prompts_are_read_for_the_others(cohort):
     path = cohort / f"BraTS2021_{BAD:05d}" / f"BraTS2021_{BAD:05d}_t1.nii.gz"
     nib.save(nib.Nifti1Image(np.ones((16, 20), np.int16), np.eye(4)), path)

@@ -23,6 +23,7 @@ from samjax.data.imaging.doubts import (
     read_ranges,
 )
 from samjax.data.imaging.geometry import Geometry, geometry_of
+from samjax.data.imaging.grids import RunGrid
 from samjax.errors import UserError
 from samjax.inference.predictor import read_images
 from tests.data.imaging.test_background import head
@@ -64,6 +65,20 @@ def test_what_lies_outside_of_the_ranges_is_said_with_its_value(geometry: Geomet
     assert len(doubts) == len(words), doubts
     for doubt, part in zip(doubts, words, strict=True):
         assert part in doubt
+
+
+def test_spacings_that_are_resampled_are_doubted_only_where_they_are_too_coarse():
+    plane, all_three = RunGrid(1, 1), RunGrid(1, 1, 1)
+    fine, coarse = grid((1.0, 0.5, 0.5), (155, 480, 480)), grid((1.0, 2.0, 2.0), (155, 120, 120))
+    assert geometry_doubts(fine, BRATS, "these have", plane) == []
+    assert geometry_doubts(coarse, BRATS, "these have", plane) == [
+        "voxel spacing in the slice 2 mm; these have 1 mm; it is resampled to 1 x 1 mm, which adds no detail"
+    ]
+    thin, thick = grid((0.5, 1.0, 1.0), (310, 240, 240)), grid((5.0, 1.0, 1.0), (31, 240, 240))
+    assert geometry_doubts(thin, BRATS, "these have", plane) == geometry_doubts(thin, BRATS, "these have") != []
+    assert geometry_doubts(thin, BRATS, "these have", all_three) == []
+    (doubt,) = geometry_doubts(thick, BRATS, "these have", all_three)
+    assert doubt.endswith("5 mm; these have 1 mm; it is resampled to 1 x 1 x 1 mm, which adds no detail")
 
 
 def looked_at(array: np.ndarray, background: float = 0, spacing=(1.0, 1.0, 1.0)) -> list[str]:

@@ -25,13 +25,18 @@ def test_spellings(text: str, grid: RunGrid, again: str, words: str):
     assert grid.words == words
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1,1,1,1", "1x1", "0.05", "1,1,50", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1,1,1,1", "1x1", "inf", "1,,1"])
 def test_other_spellings_are_refused_in_one_line(text: str):
-    with pytest.raises(
-        UserError, match=r"^--spacing .*: expected mm from 0.1 to 20: one number .*0.8,0.8,3$"
-    ) as caught:
+    with pytest.raises(UserError, match=r"^--spacing .*: expected one number of mm .*0.8,0.8,3$") as caught:
         RunGrid.parse(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0.05", "1,1,50", "0.001", "1000"])
+def test_a_mistaken_unit_is_refused(text: str):
+    with pytest.raises(UserError, match=r"^--spacing .*: expected mm from 0.1 to 20$"):
+        RunGrid.asked(text)
+    assert RunGrid.asked("0.8,0.8,3") == RunGrid.parse("0.8,0.8,3")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +69,7 @@ def test_what_is_on_the_grid_stays_on_it():
     [
         ([(1, 1, 1), (5, 1, 1)], RunGrid(1, 1), True),
         ([(5, 0.9375, 0.9375), (5, 0.94, 0.94), (3, 0.9375, 0.9375)], RunGrid(0.9375, 0.9375), True),
+        ([(0.001, 0.001, 0.001)], RunGrid(0.001, 0.001), True),  # in metres: left as it is
         ([(3, 0.7, 1.1)], RunGrid(0.7, 1.1), True),  # nothing to resample: pixels as they are
         ([(1, 1, 1), (1, 1, 1), (5, 0.5, 0.5)], RunGrid(1, 1), False),
         ([(3, 0.7, 1.1), (3, 0.7, 0.7), (3, 1.1, 1.1)], RunGrid(0.9, 0.9), False),

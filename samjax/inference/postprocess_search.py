@@ -160,7 +160,7 @@ def _reason(best: Candidate, candidates: Sequence[Candidate], patients: int, few
     """The reason of a choice in words."""
     raw = candidates[0]
     on = f"on {patients} validation patient{'s' * (patients > 1)}"
-    only = f"; gentle rules only, since {'they are' if patients > 1 else 'that is'} few" if few else ""
+    only = "; with so few patients only gentle rules are compared" if few else ""
     if best is raw:
         return f"no rule was better {on}: Dice {raw.dice:.3f}, HD95 {raw.hd95:.1f} mm{only}"
     return f"{on} Dice {raw.dice:.3f} -> {best.dice:.3f}, HD95 {raw.hd95:.1f} -> {best.hd95:.1f} mm{only}"

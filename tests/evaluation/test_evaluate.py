@@ -166,23 +166,27 @@ def test_a_region_that_no_case_shows_gives_tables_with_none(base: Path, cohort: 
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_cleaned_masks_have_a_name_of_their_own(cohort: Path, unet: Path, place: Path, together, capsys):
-    """The U-Net's own choice; prompted masks of the SAM beside it stay as they are."""
-    chosen = shutil.copytree(unet, place / "chosen")
-    PostprocessChoice("largest=1", "on 1 validation patient", "whole-tumor", "last", 9, 1, 1, 5).save(chosen)
-    summary = scored(cohort, place / "clean", chosen, save_predictions=True, limit=1)
-    assert "chosen: post-processing largest=1 (on 1 validation patient)" in capsys.readouterr().out
-    assert {name: run["postprocess"] for name, run in summary["runs"].items()} == {"chosen+largest=1": "largest=1"}
-    assert "chosen+largest=1" in (place / "clean" / "tables.md").read_text()
-    case, *_ = {row["case"] for row in rows(place / "clean" / "volumes.csv")}
-    raw, clean = (np.asarray(nib.load(folder / f"{case}.nii.gz").dataobj)
-                  for folder in (together[0] / "predictions" / "unet", place / "clean" / "predictions"))  # fmt: skip
-    expected = cleaned(raw, (1, 1, 1), Postprocess(largest=1))
-    assert (expected != raw).any()
-    np.testing.assert_array_equal(clean, expected)
-    assert [run["postprocess"] for run in together[1]["runs"].values()] == ["none", "none"]
+def test_cleaned_masks_have_a_name_of_their_own(cohort: Path, sam: Path, place: Path, capsys: pytest.CaptureFixture):
+    """A run without a choice beside the same run with one."""
+    rule = Postprocess(largest=1, fill=True)
+    chosen = shutil.copytree(sam, place / "chosen")
+    PostprocessChoice(str(rule), "on 1 validation patient", "whole-tumor", "last", 9, 1, 1, 5).save(chosen)
+    summary = scored(cohort, place / "clean", sam, chosen, prompt="none", save_predictions=True, limit=1)
+    said = capsys.readouterr().out
+    assert "sam: post-processing none (the run has none of its own)" in said
+    assert "chosen: post-processing largest=1,fill (on 1 validation patient)" in said
+    names = {"sam": "none", "chosen+largest=1,fill": "largest=1,fill"}
+    assert {name: run["postprocess"] for name, run in summary["runs"].items()} == names
+    assert "| chosen+largest=1,fill | demo |" in (place / "clean" / "tables.md").read_text()
+    pixels = {row["run"]: int(row["pred_pixels"]) for row in rows(place / "clean" / "volumes.csv")}
+    raw, clean = (np.asarray(nib.load(next((place / "clean" / "predictions" / name).iterdir())).dataobj) > 0
+                  for name in names)  # fmt: skip
+    np.testing.assert_array_equal(clean, cleaned(raw, (1, 1, 1), rule))
+    assert (clean != raw).any()
+    assert list(pixels.values()) == [raw.sum(), clean.sum()]
+    assert summary["baselines"]["FLAIR threshold"]["demo"]["roi"]["whole-tumor"]["volume"]["n"] == 1
     with pytest.raises(UserError, match="--postprocess all: expected"):
-        scored(cohort, place / "never", unet, postprocess="all")
+        scored(cohort, place / "never", sam, postprocess="all")
 
 
 def test_missing_predictions_are_found_before_anything_is_scored(cohort: Path, sam: Path, together, tmp_path: Path):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samjax.data.labels import roi_codes, roi_mask
+from samjax.errors import UserError
 
 NOT_RUN = -1e4
 """The logit of slices that were not run; its probability is 0 in float32."""
@@ -50,6 +51,21 @@ class VolumePrediction:
     logits: np.ndarray | None = None
     """The logit of each of the model's R regions, (R, Z, rows, columns) float32, `NOT_RUN` in slices that were not run;
     None unless asked for. A SAM's mask is where it is above 0; a U-Net's is the most probable class."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The probability of each of the model's R regions, the sigmoid of its logit: (R, Z, rows, columns) float32.
+
+        They are the model's own, before any cleaning of masks, and 0 in slices that were not run.
+
+        Raises:
+            UserError: the prediction has no logits.
+        """
+        from scipy.special import expit
+
+        if self.logits is None:
+            raise UserError("the prediction has no logits; ask for them with segment(logits=True)")
+        return expit(self.logits)
 
     def region(self, roi: str) -> np.ndarray:
         """One region of the prediction, (Z, rows, columns) bool."""

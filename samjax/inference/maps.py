@@ -30,7 +30,7 @@ class Maps:
 
     def hold(self, asked: "Maps") -> bool:
         """Whether these are all of the maps that are asked for."""
-        return asked.probabilities in ("", self.probabilities) and self.uncertainty >= asked.uncertainty
+        return asked.probabilities in ("", self.probabilities) and (self.uncertainty or not asked.uncertainty)
 
     def paths(self, output: Path, case: str, rois: Sequence[str]) -> list[Path]:
         """The files of a case."""

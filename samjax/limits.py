@@ -43,6 +43,7 @@ LIMITS: dict[str, Limit] = {
     **dict.fromkeys(("weight_decay", "elastic_alpha"), _NOT_NEGATIVE),
     "seed": Limit(0, 2**32 - 1),
     "rotation": Limit(0, 180),
+    "rotations": Limit(1, 99),
     "box_jitter": Limit(0, 1),
     **dict.fromkeys(("empty_share", "modality_dropout"), Limit(0, 1, below=True)),
     "swa_start": Limit(0, 1),

@@ -29,6 +29,11 @@ _POSTPROCESS_HELP = (
     "alone. For all masks: none, or any of min=MM3 (smallest component), share=S (of the largest component's volume), "
     'largest=N and fill (holes), such as "min=500,share=0.05,fill".'
 )
+_ROTATIONS_HELP = (
+    "Segment every slice in this odd number of rotations, evenly from minus to plus the run's largest in training (20 "
+    "degrees, see --rotation of train; 3: -20, 0, 20), and take the mean probability; 1: as it is. Costs as many times "
+    "the time."
+)
 _STRATEGIES = ", ".join(f"{row.name} ({row.source})" for row in STRATEGIES.values())
 
 
@@ -211,6 +216,10 @@ class EvalOptions:
     """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
+    ensemble: bool = False
+    """Score the runs of --run, all of the same region, as one model by their mean probability, and none of them alone.
+    Without prompts, or with boxes or one click a slice."""
+    rotations: Annotated[int, arg(help=f"{_ROTATIONS_HELP} Without prompts or with one click a slice.")] = 1
     postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} NIfTI predictions are scored as they are.")] = "auto"
     nested: bool = False
     """Of a run of several regions, leave out what an inner one has outside an outer one, instead of making the outer
@@ -257,7 +266,8 @@ class PredictOptions:
     (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
     """Run folder; repeat to merge regions into one label map: whole-tumor first, then tumor-core, edema, non-enhancing
-    and enhancing over it. Default: runs/latest."""
+    and enhancing over it. Several runs of one region are an ensemble: their mean probability counts. Default:
+    runs/latest."""
     weights: str | None = None
     """New place of the run's base weights."""
     prompt: Literal["none"] | None = None
@@ -272,7 +282,22 @@ class PredictOptions:
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
     mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
-    postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} Of merged runs, that of the outermost region.")] = "auto"
+    probabilities: Literal["uint8", "float32"] | None = None
+    """Write probabilities/<case>_<region>.nii.gz too: the model's probability of each region, before --postprocess, and
+    0 in slices that were not run. uint8 holds 255 times the probability with a slope of 1/255, so that viewers and
+    nibabel show 0 to 1."""
+    uncertainty: bool = False
+    """Write uncertainty/<case>.nii.gz too: the binary entropy in bits, from 0 (sure) to 1 (probability 0.5), of the
+    outermost region's probability (the mean one of ensembles and rotations), before --postprocess; 0 in slices that
+    were not run."""
+    rotations: Annotated[int, arg(help=f"{_ROTATIONS_HELP} Not with --boxes or --propagate.")] = 1
+    postprocess: Annotated[
+        str,
+        arg(
+            help=f"{_POSTPROCESS_HELP} Of merged runs, that of the outermost region; of an ensemble, the rule that all "
+            "of its runs chose, else none."
+        ),
+    ] = "auto"
     nested: bool = False
     """Of several regions, leave out what an inner one has outside an outer one (tumour core outside the whole tumour,
     enhancing tumour outside the core). Without it the outer region becomes larger by that."""

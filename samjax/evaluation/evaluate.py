@@ -49,7 +49,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
     others = options.strategy is not None or bool(options.predictions)
     runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
     models = choose_models(options, runs, [read_config(run) for run in runs])
-    needs = [model.needs for model in models if isinstance(model, PromptedModel)]
+    needs = [needs for model in models if isinstance(model, PromptedModel) for needs in model.needs]
     selection = select_cases(options, runs, needs)
     cases = selection.cases
     # What cannot be read or analysed is refused before the scoring, which takes long.
@@ -58,8 +58,8 @@ def evaluate(options: EvalOptions) -> Evaluation:
             model.paths_of(cases)
     analyses = _choose_analyses(options, runs, models, cases)
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
-    suffix = shown_suffix(shown_modalities(options))
-    configs = {run.resolve().name + suffix: read_config(run) for run in runs}
+    suffix = result_suffix(options)
+    configs = {run.resolve().name: read_config(run) for run in runs}
     output = options.output or (runs[0] / f"eval{suffix}" if runs else Path("runs") / f"{ZEROSHOT}{suffix}")
     collected: list[Collected] = []
     with closing(scoring_pool(options.workers)) as pool:
@@ -70,6 +70,12 @@ def evaluate(options: EvalOptions) -> Evaluation:
     for analyse in analyses:
         analyse(output / "figures")
     return Evaluation(output, selection.left_out)
+
+
+def result_suffix(options: EvalOptions) -> str:
+    """The end of the default folder of results that are not of whole scans and single models as they are."""
+    parts = ["-ensemble"] * options.ensemble + [f"-rotations{options.rotations}"] * (options.rotations > 1)
+    return "".join(parts) + shown_suffix(shown_modalities(options))
 
 
 def _choose_analyses(
@@ -118,12 +124,14 @@ def _score(
 
 
 def _tell_of_grid(model: PromptedModel, cases: list[CachedCase]) -> None:
-    """Prints the number of cases that are resampled to the grid of the model."""
-    if (grid := model.model.grid) is not None:
+    """Prints the number of cases that are resampled to the grid of the model, or to those of an ensemble's members."""
+    for member in model.members:
+        if (grid := member.grid) is None:
+            continue
         count = sum(grid.resamples(case.shape, case.geometry.spacing) for case in cases)
         if count:
             print(
-                f"note: {model.name}: {count} of {len(cases)} cases are resampled to its {grid.words}; its masks are "
+                f"note: {member.name}: {count} of {len(cases)} cases are resampled to its {grid.words}; its masks are "
                 "scored on their own grids",
                 file=sys.stderr,
             )

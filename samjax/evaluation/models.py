@@ -11,11 +11,12 @@ from samjax.data.needs import parse_modalities
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.evaluation.collected import Model
+from samjax.evaluation.ensembles import ensemble_of, require_one_round, require_turning
 from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
-from samjax.inference.postprocess import Postprocess
+from samjax.inference.postprocess import RAW, Postprocess
 from samjax.inference.postprocess_choice import AUTO, rule_for
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
@@ -36,9 +37,14 @@ def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Sequence[
     """
     if options.postprocess != AUTO:
         Postprocess.parse(options.postprocess)
+    require_one_round(options)
     found: list[Model] = [_of_run(run, options) for run in runs]
+    if options.ensemble:
+        found = [ensemble_of(found, runs, options)]
     if options.strategy is not None:
         found += _zeroshots(options, configs)
+    for model in found:
+        require_turning(model, options)
     if (shown := shown_modalities(options)) is not None:
         found = [_shown_only(model, shown) for model in found]
     found += [_saved(text, options.roi) for text in options.predictions]
@@ -57,7 +63,7 @@ def shown_modalities(options: EvalOptions) -> tuple[str, ...] | None:
 
 def _shown_only(model: PromptedModel, shown: tuple[str, ...]) -> PromptedModel:
     """The model that is shown these modalities only; a `UserError` if it needs more."""
-    if reason := model.needs.refusal(shown):
+    if reason := next((reason for needs in model.needs if (reason := needs.refusal(shown))), None):
         raise UserError(f"--modalities {','.join(shown)}: {reason}")
     return replace(model, shown=shown)
 
@@ -65,15 +71,18 @@ def _shown_only(model: PromptedModel, shown: tuple[str, ...]) -> PromptedModel:
 def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
     """A run with the prompt and post-processing of the options, or else with its first kind and its own choice.
 
+    The members of an ensemble have none of their own.
+
     Raises:
         UserError: the run cannot be used, or was not trained with such a prompt.
     """
-    model = model_of_run(run, options.weights, options.average, options.nested)
+    model = model_of_run(run, options.weights, options.average, options.nested, options.rotations)
     # A U-Net takes no prompt, whatever the models beside it get.
     kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
     model.require(kind, "--prompt")
     prompts = GroundTruthPrompts(kind, options.clicks, options.seed)
-    return PromptedModel(model, prompts, _rule(model.name, options, kind, run))
+    rule = RAW if options.ensemble else _rule(model.name, options, kind, run)
+    return PromptedModel(model, prompts, rule)
 
 
 def _rule(name: str, options: EvalOptions, kind: str, run: Path | None = None) -> Postprocess:
@@ -108,7 +117,7 @@ def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[Promp
     for roi, text in dict.fromkeys(wanted):
         differs = [roi] * (len(rois) > 1) + [text.replace(",", "+")] * (len(sets) > 1)
         name = "-".join([ZEROSHOT, *differs])
-        model = model_of_weights(weights, roi, text, options.image_size, name)
+        model = model_of_weights(weights, roi, text, options.image_size, name, options.rotations)
         found.append(PromptedModel(model, prompts, _rule(name, options, prompts.kind)))
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.needs import Needs
+from samjax.inference.averaged_cases import segment_averaged
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess import RAW, Postprocess, cleaned
@@ -19,7 +20,7 @@ def shown_suffix(shown: Sequence[str] | None) -> str:
 
 @dataclass(frozen=True)
 class PromptedModel:
-    """A model with the prompts, drawn from the labels, that it is scored with."""
+    """A model, or several as an ensemble, with the prompts, drawn from the labels, that it is scored with."""
 
     model: SegmentationModel
     prompts: GroundTruthPrompts
@@ -27,17 +28,45 @@ class PromptedModel:
     """The rule by which its masks are cleaned."""
     shown: tuple[str, ...] | None = None
     """The modalities that it is shown; None: all that a case has."""
+    others: tuple[SegmentationModel, ...] = ()
+    """The other members of an ensemble, of the same regions, with whose probabilities its own are averaged."""
+
+    @property
+    def members(self) -> tuple[SegmentationModel, ...]:
+        """All models whose mean it is."""
+        return (self.model, *self.others)
+
+    @property
+    def rotations(self) -> int:
+        """The number of rotations in which it sees each slice."""
+        return len(self.model.angles)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether its predictions are means of several models or rotations."""
+        return bool(self.others) or self.model.turns
+
+    @property
+    def members_text(self) -> str:
+        """The model's name or, of an ensemble, those of its members."""
+        names = ", ".join(model.name for model in self.members)
+        return f"ensemble of {len(self.members)}: {names}" if self.others else names
 
     @property
     def name(self) -> str:
-        """The model's name; the modalities and the rule stand beside it, so that results never pass for others."""
-        name = self.model.name + shown_suffix(self.shown)
+        """The model's name; modalities, rotations and the rule stand beside it, so that results never pass for others.
+
+        An ensemble is called by its members.
+        """
+        name = self.members_text + shown_suffix(self.shown)
+        if self.rotations > 1:
+            name += f"+rotations={self.rotations}"
         return name if self.postprocess == RAW else f"{name}+{self.postprocess}"
 
     @property
-    def needs(self) -> Needs:
-        """The modalities that it looks at."""
-        return self.model.needs
+    def needs(self) -> tuple[Needs, ...]:
+        """The modalities that each of its members looks at."""
+        return tuple(model.needs for model in self.members)
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -72,7 +101,11 @@ class PromptedModel:
         self, cases: Sequence[CachedCase], slices: int, workers: int
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
         """Each case with its prediction, in order, see `segment_cases`; masks are cleaned, rounds of clicks are not."""
-        for case, found in segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers):
+        if self.is_mean:
+            segmented = segment_averaged(self.members, cases, self.prompts, slices=slices, workers=workers)
+        else:
+            segmented = segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers)
+        for case, found in segmented:
             if self.postprocess != RAW:
                 mask = cleaned(found.mask, case.geometry.spacing, self.postprocess, self.rois)
                 found = replace(found, mask=mask)

@@ -19,14 +19,17 @@ from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_value
 from samjax.data.needs import divide
 from samjax.errors import UserError
+from samjax.inference.ensembles import common_rule, ensemble_lines, in_merge_order, merged
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
+from samjax.inference.loading import model_of_run
+from samjax.inference.maps import Maps, write_maps
 from samjax.inference.postprocess import RAW, Postprocess, cleaned
-from samjax.inference.postprocess_choice import rule_for
 from samjax.inference.prediction_records import PredictionRecipe, already_done, record, target
 from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
 from samjax.inference.reading import read_ahead
-from samjax.inference.regions import MERGE_ORDER, region_codes, require_inner
+from samjax.inference.regions import require_inner
+from samjax.inference.rotations import refuse_boxes
 from samjax.inference.volume_table import clear_volumes, write_volumes
 from samjax.limits import check_numbers
 from samjax.options import PredictOptions
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 _ARGUMENTS = {"box": "boxes", "point": "points"}
 
 Images = tuple[np.ndarray, Geometry]
+Segmented = tuple[np.ndarray, dict[str, np.ndarray]]
+"""A case's label values (slices, rows, columns) uint8, and the probabilities of its regions in the same shape."""
 
 
 @dataclass(frozen=True)
@@ -90,27 +95,34 @@ class CaseWriter:
     @property
     def rois(self) -> tuple[str, ...]:
         """The regions of all predictors, in the order of merging."""
-        return tuple(roi for predictor in self.predictors for roi in predictor.rois)
+        return tuple(dict.fromkeys(roi for predictor in self.predictors for roi in predictor.rois))
 
-    def segment(self, case: Case, images: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """The label values (slices, rows, columns) uint8 of a case; says where cleaning removed all that was found."""
-        asked = self.prompts.of(case.id), self.options.propagate, self.options.nested
-        codes = merged(self.predictors, images, geometry.spacing, *asked)
+    def segment(self, case: Case, images: np.ndarray, geometry: Geometry) -> Segmented:
+        """The label values of a case and, if maps are asked for, probabilities; says where cleaning left nothing."""
+        codes, probabilities = merged(
+            self.predictors,
+            images,
+            geometry.spacing,
+            self.prompts.of(case.id),
+            self.options.propagate,
+            bool(maps_of(self.options)),
+            self.options.nested,
+        )
         if self.postprocess != RAW:
             found = codes.any()
             codes = cleaned(codes, geometry.spacing, self.postprocess, self.rois)
             if found and not codes.any():
                 print(f"warning: {case.id}: --postprocess {self.postprocess} leaves nothing of it", file=sys.stderr)
-        return from_canonical(codes, self.schemes[case.id])
+        return from_canonical(codes, self.schemes[case.id]), probabilities
 
     def missing(self, case: Case) -> list[str]:
         """The modalities that any run looks at and that the case lacks."""
         lacking = {name for predictor in self.predictors for name in predictor.model.needs.lacking(case.modalities)}
         return [name for name in MODALITIES if name in lacking]
 
-    def write(self, case: Case, values: np.ndarray, geometry: Geometry, scan: str) -> None:
-        """Writes the record of a case's prediction, with its recipe and scan, and then its file."""
-        output = self.options.output
+    def write(self, case: Case, found: Segmented, geometry: Geometry, scan: str) -> None:
+        """Writes the record of a case's prediction, with its recipe and scan, then its maps, and then its file."""
+        output, (values, probabilities) = self.options.output, found
         about = {
             "runs": [str(run) for run in self.runs],
             "prompts": str(self.prompts.file or ""),
@@ -121,6 +133,7 @@ class CaseWriter:
         try:
             output.mkdir(parents=True, exist_ok=True)
             record(output, case, recipe, about)
+            write_maps(output, maps_of(self.options), probabilities, case, geometry)
             write_labels(target(output, case.id), values, case, geometry)
         except OSError as error:
             raise UserError(f"{target(output, case.id)}: cannot be written ({error.strerror or error})") from error
@@ -137,8 +150,9 @@ def predict(options: PredictOptions) -> Outcome:
     """
     check_numbers(options)
     kind, file = _kind_of(options)
-    runs = merge_order([find_run(folder) for folder in options.run or (None,)])
-    rule, why = rule_for(options.postprocess, kind, runs[0])
+    runs = in_merge_order([find_run(folder) for folder in options.run or (None,)])
+    outermost = [run for run in runs if read_config(run).options.roi == read_config(runs[0]).options.roi]
+    rule, why = common_rule(options.postprocess, kind, outermost)
     cases, left_out = find_inputs(options.input, options.layout, options.labels)
     schemes = schemes_of(cases, runs[0])
     if file is None:
@@ -147,7 +161,8 @@ def predict(options: PredictOptions) -> Outcome:
         prompts, cases, more = _prompted(cases, kind, file)
         left_out += more
     nested = options.nested
-    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size, nested) for run in runs)
+    models = [model_of_run(run, options.weights, nested=nested, rotations=options.rotations) for run in runs]
+    predictors = tuple(Predictor(model, options.batch_size) for model in models)
     if nested:
         require_inner([roi for predictor in predictors if not predictor.is_unet for roi in predictor.rois])
     for predictor in predictors:
@@ -171,13 +186,16 @@ def predict(options: PredictOptions) -> Outcome:
             postprocess=str(rule),
             grid=grids.get(case.id, ""),
             nested=nested,
+            probabilities=options.probabilities or "",
+            uncertainty=options.uncertainty,
+            rotations=options.rotations,
         )
         for case in cases
     }
-    done = already_done(options.output, cases, recipes, options.overwrite, _scan_of)
+    writer = CaseWriter(options, tuple(runs), predictors, prompts, rule, schemes, recipes)
+    done = already_done(options.output, cases, recipes, options.overwrite, _scan_of, writer.rois)
     todo = [case for case in cases if case.id not in done]
     clear_volumes(options.output)
-    writer = CaseWriter(options, tuple(runs), predictors, prompts, rule, schemes, recipes)
     try:
         failures = _process(todo, writer)
     finally:
@@ -187,16 +205,9 @@ def predict(options: PredictOptions) -> Outcome:
     return Outcome(options.output, len(todo) - len(failures), len(done), len(left_out) + len(failures))
 
 
-def merge_order(runs: Sequence[Path]) -> list[Path]:
-    """Predictors sorted by `MERGE_ORDER`; a `UserError` if two have one region, or one predicts several regions."""
-    of_run = {run: read_config(run).rois for run in runs}
-    alone = [run for run in runs if len(of_run[run]) > 1]
-    if alone and len(runs) > 1:
-        raise UserError(f"--run {alone[0]}: predicts all regions at once; give it alone")
-    rois = [of_run[run][0] for run in runs]
-    if len(set(rois)) < len(rois):
-        raise UserError(f"--run: several are of {max(rois, key=rois.count)}; give one for each region")
-    return sorted(runs, key=lambda run: MERGE_ORDER.index(of_run[run][0]))
+def maps_of(options: PredictOptions) -> Maps:
+    """The maps that the options ask for."""
+    return Maps(options.probabilities or "", options.uncertainty)
 
 
 def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str, str]:
@@ -210,33 +221,6 @@ def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str
     return found
 
 
-def merged(
-    predictors: Sequence[Predictor],
-    images: np.ndarray,
-    spacing: Sequence[float],
-    prompts: Mapping[str, np.ndarray],
-    propagate: bool,
-    nested: bool = False,
-) -> np.ndarray:
-    """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, see `region_codes`.
-
-    Args:
-        predictors: one that predicts several regions, or any number of one region each.
-        images: (slices, rows, columns, 4) uint8.
-        spacing: mm between slices, rows and columns.
-        prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
-        nested: whether to clip inner regions to outer ones, where there are several predictors.
-    """
-    masks = {}
-    for predictor in predictors:
-        predictor.set_volume(images, spacing)
-        found = predictor.segment(**prompts, propagate=propagate).mask
-        if len(predictor.rois) > 1:
-            return found
-        masks[predictor.rois[0]] = found
-    return region_codes(masks, nested)
-
-
 def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
     """The kind of prompt that the options name, and its file."""
     given = {"--boxes": options.boxes, "--points": options.points, "--prompt none": options.prompt}
@@ -245,7 +229,10 @@ def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
         raise UserError(f"{' and '.join(names)}: give one of them")
     if options.propagate and names not in (["--boxes"], ["--points"]):
         raise UserError("--propagate: takes prompts from slice to slice; give --boxes or --points")
+    if options.propagate:
+        refuse_boxes(options.rotations, "--propagate")
     if options.boxes is not None:
+        refuse_boxes(options.rotations, "--boxes")
         return "box", options.boxes
     return ("none", None) if options.points is None else ("point", options.points)
 
@@ -261,17 +248,25 @@ def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts
 def _tell(
     predictors: Sequence[Predictor], schemes: set[str], grids: Mapping[str, str], left_out: Sequence[str]
 ) -> None:
-    """Prints the label schemes, the grids that cases are resampled to, and the cases that are left out."""
+    """Prints label schemes, ensembles, rotations, grids that cases are resampled to, and cases that are left out."""
     several = len(predictors[0].rois) > 1
-    rois = COMPARTMENTS if several else [predictor.rois[0] for predictor in predictors]
+    rois = COMPARTMENTS if several else dict.fromkeys(predictor.rois[0] for predictor in predictors)
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
         print(f"label values ({scheme}): {values}")
+    for line in [*ensemble_lines(predictors), *_rotation_lines(predictors)]:
+        print(line)
     for grid, count in Counter(grids.values()).items():
         what = f"{count} cases are" if count > 1 else f"{next(iter(grids))} is"
         print(f"{what} resampled to the run's {grid}, and the masks back", file=sys.stderr)
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
+
+
+def _rotation_lines(predictors: Sequence[Predictor]) -> list[str]:
+    """One line for each set of rotations."""
+    angles = dict.fromkeys(predictor.model.angles for predictor in predictors if predictor.model.turns)
+    return [f"rotations (mean probability): {', '.join(f'{angle:g}' for angle in one)} degrees" for one in angles]
 
 
 def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
@@ -297,14 +292,14 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
                 print(f"note: {case.id}: no {', '.join(missing)}; predicted without", file=sys.stderr)
             scan = scan_digest(images, geometry)
             try:
-                values = writer.segment(case, images, geometry)
+                segmented = writer.segment(case, images, geometry)
             except UserError as error:  # its prompts are not of this scan
                 failures.append(f"{case.id}: {error}")
                 print(f"left out: {failures[-1]}", file=sys.stderr)
                 continue
             if writing is not None:
                 writing.result()
-            writing = pool.submit(writer.write, case, values, geometry, scan)
+            writing = pool.submit(writer.write, case, segmented, geometry, scan)
         if writing is not None:
             writing.result()
     return failures

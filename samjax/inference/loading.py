@@ -7,6 +7,7 @@ from flax import nnx
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.inference.model import SegmentationModel
+from samjax.inference.rotations import RANGE, evenly_spaced
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
 from samjax.models.flat import from_flat
@@ -23,7 +24,7 @@ BASE_PROMPTS = ("box", "point", "mask")
 
 
 def model_of_run(
-    folder: Path | str, weights: str | None = None, average: bool = True, nested: bool = False
+    folder: Path | str, weights: str | None = None, average: bool = True, nested: bool = False, rotations: int = 1
 ) -> SegmentationModel:
     """The model of a finished run.
 
@@ -31,9 +32,11 @@ def model_of_run(
         weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
         nested: clip the inner of several regions to the outer ones.
+        rotations: the odd number of rotations whose mean is the prediction, up to the run's largest in training.
 
     Raises:
-        UserError: the run is not finished, was trained on pictures, or its base weights are missing or not the run's.
+        UserError: the run is not finished, was trained on pictures or without rotations that are asked for, or its base
+            weights are missing or not the run's.
     """
     folder = find_run(Path(folder))
     if find_strategy(read_config(folder).options.strategy).family == "pictures":
@@ -42,6 +45,7 @@ def model_of_run(
     network = build_model(config, trained.base)
     from_flat(network, trained.trained)
     options = config.options
+    largest = options.rotation if options.augment and options.overfit is None else 0.0
     return SegmentationModel.on_local_devices(
         *nnx.split(network),
         name=folder.resolve().name,
@@ -55,11 +59,17 @@ def model_of_run(
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,
         nested=nested,
+        angles=evenly_spaced(rotations, largest, folder.resolve().name),
     )
 
 
 def model_of_weights(
-    weights: str | Path, roi: str, channels: str, image_size: int | None = None, name: str = ZEROSHOT
+    weights: str | Path,
+    roi: str,
+    channels: str,
+    image_size: int | None = None,
+    name: str = ZEROSHOT,
+    rotations: int = 1,
 ) -> SegmentationModel:
     """The model of base weights without fine-tuning.
 
@@ -68,6 +78,7 @@ def model_of_weights(
         roi: the region for which its masks are taken.
         channels: the modalities that stand in for red, green and blue.
         image_size: side of the model's input; None: the side that the weights were trained at.
+        rotations: the odd number of rotations whose mean is the prediction.
 
     Raises:
         UserError: the weights cannot be read, or take another number of channels or another size.
@@ -88,4 +99,5 @@ def model_of_weights(
         channels=chosen,
         image_size=size,
         prompts=BASE_PROMPTS,
+        angles=evenly_spaced(rotations, RANGE, name),
     )

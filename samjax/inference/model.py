@@ -42,6 +42,8 @@ class SegmentationModel:
     """Kinds of prompts (box, point, none, mask) that it was trained with."""
     modality_dropout: float = 0.0
     """Probability with which each modality was hidden in training; above 0, a scan may lack some."""
+    angles: tuple[float, ...] = (0.0,)
+    """Degrees by which slices are turned in turn; with several, the mean of the masks turned back is the prediction."""
     devices: Devices = field(default_factory=Devices)
     nested: bool = False
     """Whether what an inner region has outside an outer one is left out, instead of making the outer one larger."""
@@ -55,6 +57,11 @@ class SegmentationModel:
     @property
     def is_unet(self) -> bool:
         return self.image_size is None
+
+    @property
+    def turns(self) -> bool:
+        """Whether a slice is segmented in several rotations."""
+        return len(self.angles) > 1
 
     @property
     def needs(self) -> Needs:

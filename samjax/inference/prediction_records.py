@@ -8,6 +8,7 @@ from pathlib import Path
 
 from samjax.data.cases import Case
 from samjax.errors import UserError
+from samjax.inference.maps import Maps, remove_maps
 from samjax.inference.postprocess import NONE
 
 RECORDS = "predictions.jsonl"
@@ -34,6 +35,17 @@ class PredictionRecipe:
     """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
     nested: bool = False
     """Whether inner regions were clipped to outer ones."""
+    probabilities: str = ""
+    """The type of the probabilities that were written; see `Maps`."""
+    uncertainty: bool = False
+    """Whether the uncertainty was written."""
+    rotations: int = 1
+    """The number of rotations whose mean the prediction is."""
+
+    @property
+    def maps(self) -> Maps:
+        """The maps that were written beside the label map, which they do not change."""
+        return Maps(self.probabilities, self.uncertainty)
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,11 @@ def already_done(
     recipes: Mapping[str, PredictionRecipe],
     overwrite: bool,
     scan_of: Callable[[Case], str],
+    rois: Sequence[str] = (),
 ) -> set[str]:
     """The cases whose prediction is already there and would come out the same; empty with `overwrite`.
+
+    A case of which a map is asked for that is not there is not among them: all of it is made again.
 
     Args:
         output: the folder of predictions.
@@ -68,6 +83,7 @@ def already_done(
         overwrite: whether all predictions are to be made anew.
         scan_of: computes the `scan` of a case's recipe from its images. It is called only if a prediction is there and
             its files are not those that were read for it.
+        rois: the regions of the predictions.
 
     Raises:
         UserError: a prediction would replace one of the case's own files or, unless `overwrite`, a file that is not
@@ -83,7 +99,9 @@ def already_done(
             continue
         if why := _other(recorded.get(case.id), recipes[case.id], case, scan_of, output):
             raise UserError(f"{path}: exists and {why}; name another --output, or replace it with --overwrite")
-        done.add(case.id)
+        asked = recipes[case.id].maps
+        if recorded[case.id].recipe.maps.hold(asked) and all(x.exists() for x in asked.paths(output, case.id, rois)):
+            done.add(case.id)
     return done
 
 
@@ -93,9 +111,11 @@ def _other(
     """The reason why an existing prediction cannot be taken for the requested one; None if it can."""
     if found is None:
         return f"is not in {output / RECORDS}"
-    if replace(found.recipe, scan="") != recipe:
-        if replace(found.recipe, scan="", postprocess=recipe.postprocess) == recipe:
-            return f"was made with --postprocess {found.recipe.postprocess}, not {recipe.postprocess}"
+    same = replace(found.recipe, scan="", probabilities=recipe.probabilities, uncertainty=recipe.uncertainty)
+    if same != recipe:
+        for name in ("postprocess", "rotations"):
+            if replace(same, **{name: getattr(recipe, name)}) == recipe:
+                return f"was made with --{name} {getattr(same, name)}, not {getattr(recipe, name)}"
         return "was made by another run or prompt"
     if not found.recipe.scan:
         return f"{RECORDS} does not say of which scan it was made (an earlier version wrote it)"
@@ -116,8 +136,9 @@ def files_of(case: Case) -> str:
 
 
 def record(output: Path, case: Case, recipe: PredictionRecipe, about: Mapping[str, object]) -> None:
-    """Records the recipe of a prediction that is about to be written; an existing prediction is removed first."""
+    """Records the recipe of a prediction that is about to be written; an older one is removed first, with its maps."""
     target(output, case.id).unlink(missing_ok=True)
+    remove_maps(output, case.id)
     row = {"case": case.id, "recipe": asdict(recipe), "files": files_of(case), **about}
     with (output / RECORDS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

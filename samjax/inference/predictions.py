@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from samjax.data.labels import roi_codes, roi_mask
+from samjax.errors import UserError
 from samjax.inference.regions import region_codes
 
 NOT_RUN = -1e4
@@ -67,6 +68,21 @@ class VolumePrediction:
     None unless asked for. A SAM's region is where it is above 0; a U-Net's mask is the most probable class."""
     region_iou: np.ndarray | None = None
     """The predicted IoU of each region of a SAM, (R, Z) float32, the prompted one first; None from a U-Net."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The probability of each of the model's R regions, the sigmoid of its logit: (R, Z, rows, columns) float32.
+
+        They are the model's own, before any cleaning of masks, and 0 in slices that were not run.
+
+        Raises:
+            UserError: the prediction has no logits.
+        """
+        from scipy.special import expit
+
+        if self.logits is None:
+            raise UserError("the prediction has no logits; ask for them with segment(logits=True)")
+        return expit(self.logits)
 
     def region(self, roi: str) -> np.ndarray:
         """One region of the prediction, (Z, rows, columns) bool."""

@@ -22,6 +22,7 @@ from samjax.inference.predictions import (
 )
 from samjax.inference.prompts import Region, SlicePrompt
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
+from samjax.inference.rotations import TurnedVolume
 
 
 class SourceVolume:
@@ -29,7 +30,7 @@ class SourceVolume:
 
     Attributes:
         images: (Z, rows, columns, 4) uint8, t1, t1gd, t2, flair, on the scan's grid.
-        encoded: the same on the run's grid, where the model works.
+        encoded: the same on the run's grid, where the model works; in several rotations if the model has them.
         resampled: whether the two grids differ. If not, they share their voxels, and nothing is resampled.
     """
 
@@ -49,7 +50,8 @@ class SourceVolume:
             spacing: mm between its slices, rows and columns; None: that of the run's grid.
             slices: number of slices that go through the model together on each device.
             modalities: those that the scan has; the others are 0.
-            stored: reads embeddings of the run's slices that were computed before; see `EncodedVolume`.
+            stored: reads embeddings of the run's slices that were computed before; see `EncodedVolume`. Not for a model
+                with rotations.
         """
         self.images, shape = images, images.shape[:3]
         if spacing is not None and model.grid is not None:
@@ -57,7 +59,10 @@ class SourceVolume:
         self.resampled = shape != self.shape
         if self.resampled:
             images = resample_images(images, steps_between(shape, self.shape))
-        self.encoded = EncodedVolume(model, images, slices, modalities=modalities, stored=stored)
+        if model.turns:
+            self.encoded = TurnedVolume(model, images, slices, modalities=modalities)
+        else:
+            self.encoded = EncodedVolume(model, images, slices, modalities=modalities, stored=stored)
 
     @property
     def shape(self) -> Shape:
@@ -133,6 +138,8 @@ class SourceVolume:
         self, labels: np.ndarray, prompts: GroundTruthPrompts, identity: int, logits: bool = False
     ) -> VolumePrediction:
         """Segments the slices that show the model's region by prompts drawn from it on the run's grid.
+
+        A model with rotations, or several models, get theirs from `averaged_cases`.
 
         Args:
             labels: (Z, rows, columns) uint8 canonical codes of the scan.

@@ -46,7 +46,7 @@ def options_of(cohort: Path, *runs: Path, **more: object) -> EvalOptions:
 
 def selected(options: EvalOptions) -> Selection:
     models = choose_models(options, options.run, [read_config(run) for run in options.run])
-    return select_cases(options, list(options.run), [model.needs for model in models])
+    return select_cases(options, list(options.run), [needs for model in models for needs in model.needs])
 
 
 def test_results_say_which_modalities_were_shown(runs: tuple[Path, Path], cohort: Path):

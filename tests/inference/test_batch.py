@@ -230,7 +230,7 @@ def test_runs_of_several_regions_are_merged_from_the_outside(
     assert len(np.unique(expected)) >= 3
 
     twice = PredictOptions((scans["plain"],), tmp_path / "twice", run=(run, run))
-    with pytest.raises(UserError, match="several are of whole-tumor"):
+    with pytest.raises(UserError, match="whole: given twice"):
         predict(twice)
 
 

@@ -77,22 +77,33 @@ def read_header(path: Path) -> nib.Nifti1Header:
     return _parse(header_bytes(path), path)
 
 
-def write_like(path: Path, array: np.ndarray, source: Path, dtype: np.dtype | type = np.uint8) -> None:
-    """Writes a 3-D array of whole numbers with the header, affine and orientation codes of `source`.
+def write_like(
+    path: Path,
+    array: np.ndarray,
+    source: Path,
+    dtype: np.dtype | type = np.uint8,
+    slope: float = 1.0,
+    shown: tuple[float, float] = (0, 0),
+) -> None:
+    """Writes a 3-D array with the header, affine and orientation codes of `source`.
 
     Args:
       path: `.nii` or `.nii.gz`.
       array: on the source's voxel grid and axes.
       source: the NIfTI file with that grid (3-D or 4-D).
-      dtype: type in which the numbers are stored, unscaled.
+      dtype: type in which the numbers are stored as they are.
+      slope: factor in the header by which readers multiply them.
+      shown: the window of values that viewers show; (0, 0): none.
     """
     header = read_header(source).copy()
     if array.shape != header.get_data_shape()[:3]:
         raise ValueError(f"array of shape {array.shape} for {source} of shape {header.get_data_shape()}")
     header.set_data_dtype(dtype)
-    header["cal_min"] = header["cal_max"] = 0  # the display window was of the scan's intensities
+    header["cal_min"], header["cal_max"] = shown  # that of the source is for the scan's intensities
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(np.asarray(array, dtype), None, header)
+    if slope != 1:
+        image.header.set_slope_inter(slope, 0)
     with replacing(path) as temporary:
         nib.save(image, temporary)
 

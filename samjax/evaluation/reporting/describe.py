@@ -24,7 +24,10 @@ from samjax.version import __version__
 
 
 def config_of(found: Collected, configs: Mapping[str, RunConfig]) -> RunConfig | None:
-    """The configuration of a model among those of the runs, by their names; None if it is not a run."""
+    """The configuration of a model among those of the runs, by their names; None if it is not a run.
+
+    Of an ensemble it is that of its first run.
+    """
     return configs.get(found.model.model.name) if isinstance(found.model, PromptedModel) else None
 
 
@@ -36,7 +39,7 @@ def scored_run(found: Collected, config: RunConfig | None, rule: SliceRule) -> S
     channels = model.model.channels.text if whole else ""
     strategy = config.options.strategy if config else ZEROSHOT if isinstance(model, PromptedModel) else "predictions"
     trained_on = tuple(config.data) if config else ()
-    raw = not isinstance(model, PromptedModel) or model.postprocess == RAW
+    raw = not isinstance(model, PromptedModel) or (model.postprocess == RAW and not model.is_mean)
     return ScoredRun(
         model.name, strategy, channels, trained_on, model.prompt_text, rule.decathlon, tuple(found.scores), raw
     )
@@ -51,6 +54,8 @@ def reported_run(found: Collected, config: RunConfig | None) -> ReportedRun:
     )
     if isinstance(model, PromptedModel):
         options |= {"postprocess": str(model.postprocess)}
+        if model.is_mean:
+            options |= {"members": ", ".join(one.name for one in model.members), "rotations": str(model.rotations)}
     return ReportedRun(
         model.name, strategy, model.prompt_text, model.prompt_source, config.base_sha256 if config else "", options
     )

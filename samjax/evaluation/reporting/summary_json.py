@@ -62,6 +62,8 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
         **({"postprocess": str(model.postprocess)} if isinstance(model, PromptedModel) else {}),
         "data": _of_scores(found.scores, slices, rule),
     }
+    if isinstance(model, PromptedModel) and model.is_mean:
+        content |= {"members": [one.name for one in model.members], "rotations": model.rotations}
     if isinstance(model, PromptedModel) and model.shown is not None:
         content["modalities"] = list(model.shown)
     if isinstance(model, PromptedModel) and model.prompted_roi and model.prompt_source != "none":

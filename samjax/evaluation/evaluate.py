@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.imaging.planes import parse_planes
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import roi_codes
 from samjax.data.loading.pools import Pool
@@ -59,8 +60,11 @@ def evaluate(options: EvalOptions) -> Evaluation:
     analyses = _choose_analyses(options, runs, models, cases)
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     suffix = shown_suffix(shown_modalities(options))
+    planes = parse_planes(options.planes) if options.planes else None
     configs = {run.resolve().name + suffix: read_config(run) for run in runs}
-    output = options.output or (runs[0] / f"eval{suffix}" if runs else Path("runs") / f"{ZEROSHOT}{suffix}")
+    output = options.output or (
+        runs[0] / f"eval{suffix}{shown_suffix(planes)}" if runs else Path("runs") / f"{ZEROSHOT}{suffix}"
+    )
     collected: list[Collected] = []
     with closing(scoring_pool(options.workers)) as pool:
         for model in models:

@@ -13,7 +13,7 @@ from samjax.inference.volumes import segment_cases
 
 
 def shown_suffix(shown: Sequence[str] | None) -> str:
-    """The end of the names of models that are shown some modalities only, "-t2+flair"; empty for None."""
+    """The end of the names of models that are shown some modalities or planes only, "-t2+flair"; empty for None."""
     return "" if shown is None else "-" + "+".join(shown)
 
 
@@ -27,11 +27,13 @@ class PromptedModel:
     """The rule by which its masks are cleaned."""
     shown: tuple[str, ...] | None = None
     """The modalities that it is shown; None: all that a case has."""
+    planes: tuple[str, ...] | None = None
+    """The planes of its prompt-free masks, where they are not the run's own; None: these."""
 
     @property
     def name(self) -> str:
         """The model's name; the modalities and the rule stand beside it, so that results never pass for others."""
-        name = self.model.name + shown_suffix(self.shown)
+        name = self.model.name + shown_suffix(self.shown) + shown_suffix(self.planes)
         return name if self.postprocess == RAW else f"{name}+{self.postprocess}"
 
     @property

@@ -15,6 +15,7 @@ from samjax.data.cases import MODALITIES, Case
 from samjax.data.fingerprint import scan_digest
 from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
 from samjax.data.needs import divide
@@ -148,7 +149,7 @@ def predict(options: PredictOptions) -> Outcome:
     else:
         prompts, cases, more = _prompted(cases, kind, file)
         left_out += more
-    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size) for run in runs)
+    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size, options.planes) for run in runs)
     for predictor in predictors:
         predictor.require(kind)
     cases, refused = divide(cases, [predictor.model.needs for predictor in predictors])
@@ -169,6 +170,7 @@ def predict(options: PredictOptions) -> Outcome:
             schemes[case.id],
             postprocess=str(rule),
             grid=grids.get(case.id, ""),
+            planes=planes_of(predictors) if kind == "none" else AXIAL,
         )
         for case in cases
     }
@@ -208,6 +210,11 @@ def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str
     return found
 
 
+def planes_of(predictors: Sequence[Predictor]) -> str:
+    """The planes of prompt-free masks, as of --planes; of each run, joined by " and ", if they differ."""
+    return " and ".join(dict.fromkeys(",".join(predictor.model.planes) for predictor in predictors))
+
+
 def merged(
     predictors: Sequence[Predictor],
     images: np.ndarray,
@@ -240,6 +247,8 @@ def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise UserError(f"{' and '.join(names)}: give one of them")
+    if options.planes is not None and names not in ([], ["--prompt none"]):
+        raise UserError(f"--planes {options.planes}: the masks of prompts are axial; leave it out")
     if options.propagate and names not in (["--boxes"], ["--points"]):
         raise UserError("--propagate: takes prompts from slice to slice; give --boxes or --points")
     if options.boxes is not None:

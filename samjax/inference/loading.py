@@ -23,15 +23,19 @@ BASE_PROMPTS = ("box", "point", "mask")
 """Kinds of prompts that base weights were trained with."""
 
 
-def model_of_run(folder: Path | str, weights: str | None = None, average: bool = True) -> SegmentationModel:
+def model_of_run(
+    folder: Path | str, weights: str | None = None, average: bool = True, planes: str | None = None
+) -> SegmentationModel:
     """The model of a finished run.
 
     Args:
         weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
+        planes: the planes in which prompt-free masks are made, see `RunConfig.planes_asked`.
 
     Raises:
-        UserError: the run is not finished, was trained on pictures, or its base weights are missing or not the run's.
+        UserError: the run is not finished, was trained on pictures or on other planes, or its base weights are missing
+            or not the run's.
     """
     folder = find_run(Path(folder))
     if find_strategy(read_config(folder).options.strategy).family == "pictures":
@@ -49,6 +53,7 @@ def model_of_run(folder: Path | str, weights: str | None = None, average: bool =
         image_size=options.image_size if config.architecture else None,
         native=config.native,
         grid=grid_of(folder, config),
+        planes=config.planes_asked(planes, folder.resolve().name),
         compute=config.compute,
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,

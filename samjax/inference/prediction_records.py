@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from samjax.data.cases import Case
+from samjax.data.imaging.planes import AXIAL
 from samjax.errors import UserError
 from samjax.inference.postprocess import NONE
 
@@ -32,6 +33,8 @@ class PredictionRecipe:
     """The rule by which the mask was cleaned, see `Postprocess`."""
     grid: str = ""
     """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
+    planes: str = AXIAL
+    """The planes in which the mask was made: of each run, if they differ."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def _other(
     if replace(found.recipe, scan="") != recipe:
         if replace(found.recipe, scan="", postprocess=recipe.postprocess) == recipe:
             return f"was made with --postprocess {found.recipe.postprocess}, not {recipe.postprocess}"
+        if replace(found.recipe, scan="", planes=recipe.planes) == recipe:
+            return f"was made with --planes {found.recipe.planes}, not {recipe.planes}"
         return "was made by another run or prompt"
     if not found.recipe.scan:
         return f"{RECORDS} does not say of which scan it was made (an earlier version wrote it)"

@@ -54,18 +54,23 @@ class Predictor:
         self._volume: SourceVolume | None = None
 
     @classmethod
-    def from_run(cls, folder: Path | str, weights: str | None = None, slices: int = SLICES) -> "Predictor":
+    def from_run(
+        cls, folder: Path | str, weights: str | None = None, slices: int = SLICES, planes: str | None = None
+    ) -> "Predictor":
         """The model of a finished run, with averaged weights if the run has them.
 
         Args:
             weights: new place of the base weights, if they have moved.
+            planes: planes whose mean probability decides prompt-free masks, such as "axial"; None: all that the run
+                was trained on. Prompts are axial in any case.
 
         Raises:
-            UserError: the run is not finished, was trained on pictures, or its base weights are missing or changed.
+            UserError: the run is not finished, was trained on pictures or on other planes, or its base weights are
+                missing or changed.
         """
         from samjax.inference.loading import model_of_run
 
-        return cls(model_of_run(folder, weights), slices)
+        return cls(model_of_run(folder, weights, planes=planes), slices)
 
     @classmethod
     def from_weights(

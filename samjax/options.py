@@ -52,7 +52,8 @@ class TrainOptions:
     """Train on this one case and report its own Dice, to check that a model can learn. Turns augmentation off."""
 
     roi: str = "whole-tumor"
-    """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor."""
+    """Region to segment: edema, non-enhancing, enhancing, tumor-core or whole-tumor; or all: one model learns
+    whole-tumor, tumor-core and enhancing together, with prompts drawn from the whole tumour."""
     channels: Annotated[str | None, _by_strategy("channels")] = None
     """Input channels: modalities in order (flair,t1gd,t2), one modality repeated (t1gd), all, or pca2d."""
     prompt: Annotated[str | None, _by_strategy("prompt")] = None
@@ -217,6 +218,9 @@ class EvalOptions:
     average: bool = True
     """Use the average of the weights (SWA) where a run has one; --no-average takes the last weights."""
     postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} NIfTI predictions are scored as they are.")] = "auto"
+    nested: bool = False
+    """Of a run of several regions, leave out what an inner one has outside an outer one, instead of making the outer
+    one larger."""
     output: Annotated[Path | None, _default("eval/ in the first run's folder")] = None
     """Folder for tables, figures and the report."""
     lora_distance: bool = False
@@ -278,6 +282,9 @@ class PredictOptions:
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the
     mask has fewer than 10 pixels, or a predicted IoU below half of that on the prompted slice."""
     postprocess: Annotated[str, arg(help=f"{_POSTPROCESS_HELP} Of merged runs, that of the outermost region.")] = "auto"
+    nested: bool = False
+    """Of several regions, leave out what an inner one has outside an outer one (tumour core outside the whole tumour,
+    enhancing tumour outside the core). Without it the outer region becomes larger by that."""
     overwrite: bool = False
     """Replace predictions that are already in --output."""
     layout: Annotated[str | None, _default("recognised")] = None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.options import ConvertOptions, ToFlaxOptions, ToTorchOptions
 from samjax.runs.folder import CONFIG, FINAL
@@ -45,7 +46,7 @@ def to_flax(options: ToFlaxOptions) -> None:
 def to_torch(options: ToTorchOptions) -> None:
     """Writes weights for Meta's code or for `transformers`."""
     src, dst, names = options.src, options.dst, options.format or "meta"
-    found, notes = _read(src, options.weights)
+    found, notes = _read(src, options.weights, names)
     written = save_meta(dst, found.flat) if names == "meta" else save_transformers(dst, found.flat, found.config)
     print(describe(found.config, found.flat))
     print(f"source  {src}  sha256 {found.sha256}")
@@ -85,8 +86,11 @@ def _fetch(model: str, path: Path, url: str) -> Path:
         )
 
 
-def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
-    """The weights of a file or a run, with the sha256 of the file read, and notes on the weights of a run."""
+def _read(src: Path, base: str | None, names: str) -> tuple[Weights, list[str]]:
+    """The weights of a file or a run, with the sha256 of the file read, and notes on the weights of a run.
+
+    `names` is the kind of names that are written, one of `USERS`.
+    """
     folder = _run_folder(src)
     if folder is None:
         return load_weights(src)._replace(sha256=file_sha256(weights_file(src))), []
@@ -96,6 +100,12 @@ def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
     size = config.options.image_size
     flat, architecture = plain_sam(folder, trained.base | trained.trained, config.architecture, config.adaptation, size)
     notes = [f"input   {size} x {size}, channels {config.options.channels}, prompts {','.join(trained.prompts)}"]
+    if len(config.rois) > 1:
+        others = " and ".join(config.rois[1:])
+        notes.append(
+            f"region  {config.rois[0]} alone, since {USERS[names]} has one single mask; `{command('export')}` writes "
+            f"{others} too, or train a run of its own (--roi {config.rois[1]})"
+        )
     if architecture.in_channels != 3:
         notes.append(
             f"{architecture.in_channels} channels: build the image encoder with in_chans={architecture.in_channels} "

@@ -26,6 +26,10 @@ ROIS: dict[str, tuple[int, ...]] = {
     "tumor-core": (NON_ENHANCING, ENHANCING),
     "whole-tumor": (EDEMA, NON_ENHANCING, ENHANCING),
 }
+ALL = "all"
+"""The name by which a run of SAM learns the regions of `NESTED` together."""
+NESTED = ("whole-tumor", "tumor-core", "enhancing")
+"""The regions of `ALL`, outermost first: each lies inside the one before it. Prompts are of the first."""
 
 # What a scheme's text calls values that are allowed but belong to no region (a resection cavity), and those that are
 # not to be counted at all.
@@ -153,6 +157,19 @@ def roi_codes(roi: str) -> tuple[int, ...]:
     if roi not in ROIS:
         raise UserError(f"--roi {roi}: expected one of {', '.join(ROIS)}")
     return ROIS[roi]
+
+
+def rois_of(roi: str) -> tuple[str, ...]:
+    """The regions that a SAM trained with `--roi` predicts, the prompted one first.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if roi == ALL:
+        return NESTED
+    if roi not in ROIS:
+        raise UserError(f"--roi {roi}: expected one of {', '.join(ROIS)}, or {ALL} for {', '.join(NESTED)} at once")
+    return (roi,)
 
 
 def roi_mask(codes: Any, roi: str) -> Any:

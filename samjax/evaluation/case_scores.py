@@ -17,7 +17,7 @@ from samjax.evaluation.baselines import FLAIR_ROI, of_boxes, of_clicks, of_flair
 from samjax.evaluation.slice_rule import SliceRule
 from samjax.metrics.lesions import lesion_scores
 from samjax.metrics.overlap import precision, sensitivity, volume_similarity
-from samjax.metrics.rows import TOLERANCE_MM, CaseScores, Row
+from samjax.metrics.rows import TOLERANCE_MM, CaseScores, Row, prompt_of_region
 from samjax.metrics.scores import score, score_slices
 from samjax.metrics.surfaces import surface_dice
 
@@ -77,7 +77,7 @@ def score_job(job: ScoringJob) -> Scored:
             "patient": job.case.case.patient,
             "case": job.case.case.id,
             "roi": roi,
-            "prompt": job.prompt,
+            "prompt": prompt_of_region(job.prompt, roi, job.oracle and job.oracle.roi),
         }
         return score_labels(predicted, labels, job.case.geometry.spacing, job.rule.chosen(job.case, roi), about)
 

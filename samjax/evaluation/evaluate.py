@@ -9,7 +9,7 @@ from pathlib import Path
 from samjax.data.cache.cases import CachedCase
 from samjax.data.imaging.planes import parse_planes
 from samjax.data.imaging.volumes import write_labels
-from samjax.data.labels import roi_codes
+from samjax.data.labels import ALL, roi_codes
 from samjax.data.loading.pools import Pool
 from samjax.evaluation.analysis import embedding_map, lora_distance
 from samjax.evaluation.case_scores import scoring_pool
@@ -45,7 +45,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
         UserError: runs, weights, predictions or data cannot be used.
     """
     check_numbers(options)
-    if options.roi not in (None, "all"):
+    if options.roi not in (None, ALL):
         roi_codes(options.roi)
     others = options.strategy is not None or bool(options.predictions)
     runs = [find_run(folder) for folder in options.run or (() if others else (None,))]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samjax.data.cohort import split_name
 from samjax.data.formats.names import folder_name
-from samjax.data.labels import ROIS
+from samjax.data.labels import ALL, ROIS
 from samjax.data.needs import parse_modalities
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
@@ -43,6 +43,8 @@ def choose_models(options: EvalOptions, runs: Sequence[Path], configs: Sequence[
     if (shown := shown_modalities(options)) is not None:
         found = [_shown_only(model, shown) for model in found]
     found += [_saved(text, options.roi) for text in options.predictions]
+    if options.nested and not any(isinstance(model, PromptedModel) and model.prompted_roi for model in found):
+        raise UserError("--nested: no run of SAM here predicts several regions; leave it out")
     names = [model.name for model in found]
     if len(set(names)) < len(names):
         raise UserError(f"the name {max(names, key=names.count)} is used twice; rename a run's folder")
@@ -67,7 +69,7 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
     Raises:
         UserError: the run cannot be used, or was not trained with such a prompt.
     """
-    model = model_of_run(run, options.weights, options.average, options.planes)
+    model = model_of_run(run, options.weights, options.average, options.nested, options.planes)
     # A U-Net takes no prompt, whatever the models beside it get.
     kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
     model.require(kind, "--prompt")
@@ -99,10 +101,13 @@ def _zeroshots(options: EvalOptions, configs: Sequence[RunConfig]) -> list[Promp
     """
     weights = options.weights or next((config.base_path for config in configs if config.base_path), "tiny")
     channels = options.channels or DEFAULT_CHANNELS
+    asked = tuple(ROIS) if options.roi == ALL else (options.roi,) if options.roi else ()
     wanted = [
-        (options.roi or run.roi, run.channels if _fits_base(run) and not options.channels else channels)
-        for run in (config.options for config in configs if config.architecture)
-    ] or [(options.roi or DEFAULT_ROI, channels)]
+        (roi, config.options.channels if _fits_base(config.options) and not options.channels else channels)
+        for config in configs
+        if config.architecture
+        for roi in asked or config.rois
+    ] or [(roi, channels) for roi in asked or (DEFAULT_ROI,)]
     prompts = GroundTruthPrompts(options.prompt or "box", options.clicks, options.seed)
     found = []
     rois, sets = (set(values) for values in zip(*wanted, strict=True))
@@ -125,5 +130,5 @@ def _saved(text: str, roi: str | None) -> SavedPredictions:
     path = folder.expanduser()
     if not path.is_dir():
         raise UserError(f"--predictions {text}: no such folder")
-    rois = tuple(ROIS) if roi == "all" else (roi or DEFAULT_ROI,)
+    rois = tuple(ROIS) if roi == ALL else (roi or DEFAULT_ROI,)
     return SavedPredictions(name or folder_name(path), path, rois)

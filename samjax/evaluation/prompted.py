@@ -47,6 +47,11 @@ class PromptedModel:
         return self.model.rois
 
     @property
+    def prompted_roi(self) -> str | None:
+        """Of several regions of a SAM the one that the prompts are of; None for one region and for the U-Net."""
+        return self.rois[0] if len(self.rois) > 1 and not self.model.is_unet else None
+
+    @property
     def prompt(self) -> str:
         """The kind of prompt: box, point or none."""
         return self.prompts.kind

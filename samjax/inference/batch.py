@@ -17,7 +17,7 @@ from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
 from samjax.data.imaging.planes import AXIAL
 from samjax.data.imaging.volumes import write_labels
-from samjax.data.labels import COMPARTMENTS, from_canonical, roi_codes, roi_value
+from samjax.data.labels import COMPARTMENTS, from_canonical, roi_value
 from samjax.data.needs import divide
 from samjax.errors import UserError
 from samjax.inference.inputs import find_inputs, geometries_of, one_line, schemes_of
@@ -27,20 +27,17 @@ from samjax.inference.prediction_records import PredictionRecipe, already_done, 
 from samjax.inference.predictor import Predictor, read_images
 from samjax.inference.prompt_files import read_prompts
 from samjax.inference.reading import read_ahead
+from samjax.inference.regions import MERGE_ORDER, region_codes, require_inner
 from samjax.inference.volume_table import clear_volumes, write_volumes
 from samjax.limits import check_numbers
 from samjax.options import PredictOptions
 from samjax.runs.folder import FINAL, find_run, read_config
-from samjax.strategies import find_strategy
 from samjax.weights.base import file_sha256
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _ARGUMENTS = {"box": "boxes", "point": "points"}
-
-MERGE_ORDER = ("whole-tumor", "tumor-core", *COMPARTMENTS)
-"""Order in which regions are written; later ones go over earlier ones."""
 
 Images = tuple[np.ndarray, Geometry]
 
@@ -98,7 +95,8 @@ class CaseWriter:
 
     def segment(self, case: Case, images: np.ndarray, geometry: Geometry) -> np.ndarray:
         """The label values (slices, rows, columns) uint8 of a case; says where cleaning removed all that was found."""
-        codes = merged(self.predictors, images, geometry.spacing, self.prompts.of(case.id), self.options.propagate)
+        asked = self.prompts.of(case.id), self.options.propagate, self.options.nested
+        codes = merged(self.predictors, images, geometry.spacing, *asked)
         if self.postprocess != RAW:
             found = codes.any()
             codes = cleaned(codes, geometry.spacing, self.postprocess, self.rois)
@@ -149,7 +147,10 @@ def predict(options: PredictOptions) -> Outcome:
     else:
         prompts, cases, more = _prompted(cases, kind, file)
         left_out += more
-    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size, options.planes) for run in runs)
+    nested, planes = options.nested, options.planes
+    predictors = tuple(Predictor.from_run(run, options.weights, options.batch_size, nested, planes) for run in runs)
+    if nested:
+        require_inner([roi for predictor in predictors if not predictor.is_unet for roi in predictor.rois])
     for predictor in predictors:
         predictor.require(kind)
     cases, refused = divide(cases, [predictor.model.needs for predictor in predictors])
@@ -170,6 +171,7 @@ def predict(options: PredictOptions) -> Outcome:
             schemes[case.id],
             postprocess=str(rule),
             grid=grids.get(case.id, ""),
+            nested=nested,
             planes=planes_of(predictors) if kind == "none" else AXIAL,
         )
         for case in cases
@@ -188,15 +190,15 @@ def predict(options: PredictOptions) -> Outcome:
 
 
 def merge_order(runs: Sequence[Path]) -> list[Path]:
-    """Predictors sorted by `MERGE_ORDER`; a `UserError` if two have one region, or one predicts all regions."""
-    options = {run: read_config(run).options for run in runs}
-    alone = [run for run in runs if find_strategy(options[run].strategy).family == "unet"]
+    """Predictors sorted by `MERGE_ORDER`; a `UserError` if two have one region, or one predicts several regions."""
+    of_run = {run: read_config(run).rois for run in runs}
+    alone = [run for run in runs if len(of_run[run]) > 1]
     if alone and len(runs) > 1:
         raise UserError(f"--run {alone[0]}: predicts all regions at once; give it alone")
-    rois = [options[run].roi for run in runs]
+    rois = [of_run[run][0] for run in runs]
     if len(set(rois)) < len(rois):
         raise UserError(f"--run: several are of {max(rois, key=rois.count)}; give one for each region")
-    return sorted(runs, key=lambda run: MERGE_ORDER.index(options[run].roi))
+    return sorted(runs, key=lambda run: MERGE_ORDER.index(of_run[run][0]))
 
 
 def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str, str]:
@@ -221,24 +223,25 @@ def merged(
     spacing: Sequence[float],
     prompts: Mapping[str, np.ndarray],
     propagate: bool,
+    nested: bool = False,
 ) -> np.ndarray:
-    """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, later ones over earlier ones.
-
-    A region is written as its outermost compartment; a U-Net predicts all codes.
+    """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, see `region_codes`.
 
     Args:
+        predictors: one that predicts several regions, or any number of one region each.
         images: (slices, rows, columns, 4) uint8.
         spacing: mm between slices, rows and columns.
         prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
+        nested: whether to clip inner regions to outer ones, where there are several predictors.
     """
-    codes = np.zeros(images.shape[:3], np.uint8)
+    masks = {}
     for predictor in predictors:
         predictor.set_volume(images, spacing)
         found = predictor.segment(**prompts, propagate=propagate).mask
-        if predictor.is_unet:
+        if len(predictor.rois) > 1:
             return found
-        codes[found] = roi_codes(predictor.rois[0])[0]
-    return codes
+        masks[predictor.rois[0]] = found
+    return region_codes(masks, nested)
 
 
 def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
@@ -268,7 +271,8 @@ def _tell(
     predictors: Sequence[Predictor], schemes: set[str], grids: Mapping[str, str], left_out: Sequence[str]
 ) -> None:
     """Prints the label schemes, the grids that cases are resampled to, and the cases that are left out."""
-    rois = COMPARTMENTS if predictors[0].is_unet else [predictor.rois[0] for predictor in predictors]
+    several = len(predictors[0].rois) > 1
+    rois = COMPARTMENTS if several else [predictor.rois[0] for predictor in predictors]
     for scheme in sorted(schemes):
         values = ", ".join(f"{roi} {roi_value(scheme, roi)}" for roi in rois)
         print(f"label values ({scheme}): {values}")

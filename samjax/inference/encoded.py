@@ -1,6 +1,6 @@
 """A volume or picture with a model: its windows are encoded when they are first needed, and kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +32,7 @@ ReadEmbedding = Callable[[int], np.ndarray]
 
 class Decoded(NamedTuple):
     """Result of n prompts, on the device: logits (n, M, h, w) at a quarter of the model's input, predicted IoU (n, M),
-    and masks (n, M, N, N) bool of the padded square."""
+    and masks (n, M, N, N) bool of the padded square. M are the model's regions, the prompted one first."""
 
     logits: jax.Array
     iou: jax.Array
@@ -102,8 +102,14 @@ class EncodedVolume:
         """Segments every slice without any prompt. `logits`: with the regions' logits."""
         if self.model.is_unet:
             return from_classes(self.class_logits(), self.model.rois) if logits else not_run(self.classify())
-        prompts = [SlicePrompt(z) for z in range(self.shape[0])]
-        return united(self.predict_slices(prompts, logits), self.shape, logits)
+        return self.united(self.predict_slices([SlicePrompt(z) for z in range(self.shape[0])], logits), logits)
+
+    def united(self, predictions: Iterable[SlicePrediction], logits: bool = False) -> VolumePrediction:
+        """Predictions of slices as one of the volume; slices without any stay background.
+
+        With `logits` it has the regions' logits, for which all slices must have theirs.
+        """
+        return united(predictions, self.shape, self.model.rois, self.model.nested, logits)
 
     def predict_slices(self, prompts: Sequence[SlicePrompt], logits: bool = False) -> list[SlicePrediction]:
         """Segments slices, each by its own prompt; a slice may come several times. `logits`: with the masks' logits."""
@@ -120,8 +126,8 @@ class EncodedVolume:
             groups, jax.device_get(list(zip((x.iou for x in found), pixels, strict=True))), strict=True
         ):
             for prompt, value, plane in zip(group, iou, planes, strict=False):
-                plane = plane[0, :rows, :columns]
-                about = (plane > 0, float(value[0]), plane) if logits else (plane, float(value[0]))
+                plane = plane[:, :rows, :columns]
+                about = (plane > 0, value, plane) if logits else (plane, value)
                 predictions.append(SlicePrediction(prompt.slice, *about))
         return predictions
 
@@ -153,7 +159,7 @@ class EncodedVolume:
         Args:
             slots: n prompts, in pixels of the slices.
             mask: (n, h, w) logits that are part of the prompts, or None.
-            multimask: three alternatives (M = 3) instead of the single mask.
+            multimask: SAM's three alternatives (M = 3) instead of the mask of each region.
             has_mask: (n,) bool, the prompts whose mask counts; None: all, if there are masks.
         """
         model, size = self.model, self.model.image_size

@@ -155,6 +155,7 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
         return bound(parameters).decode(embeddings, slots, masks=masks, has_mask=has_mask, multimask=None)
 
     config, tokens = network.config, size // network.config.patch_size
+    regions = "the single mask" if len(model.rois) == 1 else f"the masks of {', '.join(model.rois)}"
     pictures = ("b", depth, size, size, config.in_channels)
     present = ("present", ("b", config.in_channels), "bool", "False for channels of modalities that a scan lacks")
     return {name: np.asarray(leaf[...]) for name, (_, leaf) in leaves.items()}, [
@@ -181,7 +182,7 @@ def programs_of(model: SegmentationModel) -> tuple[Parameters, list[Program]]:
                 ("has_mask", ("b", "p"), "bool", "whether the prompt has its mask"),
             ),
             (
-                ("logits", "(b, p, masks, side, side), positive inside; the single mask, then the alternatives"),
+                ("logits", f"(b, p, masks, side, side), positive inside; {regions}, then the alternatives"),
                 ("iou", "(b, p, masks), as predicted"),
             ),
         ),
@@ -218,6 +219,7 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
         "format_version": FORMAT_VERSION,
         "model": model.name,
         "region": model.rois[0],
+        "regions": list(model.rois),
         "channels": model.channels.text,
         "modalities": {"needed": list(model.needs.modalities), "some_are_enough": model.needs.dropout},
         "made_with": {"jax": version("jax"), "samjax": __version__},

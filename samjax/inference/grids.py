@@ -11,7 +11,7 @@ import numpy as np
 
 from samjax.data.imaging.grids import Shape
 from samjax.data.imaging.resampling import nearest_slices, resample_region, resampled, steps_between
-from samjax.inference.predictions import NOT_RUN, PromptRounds, VolumePrediction
+from samjax.inference.predictions import NOT_RUN, PromptRounds, VolumePrediction, volume_prediction
 from samjax.inference.prompts import Region, SlicePrompt
 
 
@@ -37,7 +37,13 @@ def logits_to_source(logits: np.ndarray, shape: Shape) -> np.ndarray:
     return found
 
 
-def prediction_to_source(found: VolumePrediction, shape: Shape, kept: np.ndarray | None = None) -> VolumePrediction:
+def prediction_to_source(
+    found: VolumePrediction,
+    shape: Shape,
+    rois: Sequence[str],
+    nested: bool = False,
+    kept: np.ndarray | None = None,
+) -> VolumePrediction:
     """A SAM's prediction on a scan's grid, from one with logits on the run's.
 
     Predicted IoU and results by round are those of the nearest slice of the run's grid, and pixel counts stay in its
@@ -45,6 +51,7 @@ def prediction_to_source(found: VolumePrediction, shape: Shape, kept: np.ndarray
 
     Args:
         shape: the scan's (slices, rows, columns).
+        rois: the model's regions; `nested` as in `region_codes`.
         kept: (slices,) bool, the scan's slices that were prompted; the others are background. None: all.
     """
     logits = logits_to_source(found.logits, shape)
@@ -52,9 +59,9 @@ def prediction_to_source(found: VolumePrediction, shape: Shape, kept: np.ndarray
         logits[:, ~kept] = NOT_RUN
     shown = (logits != NOT_RUN).any(axis=(0, 2, 3))
     nearest = nearest_slices(shape[0], len(found.iou))
-    iou = np.where(shown, found.iou[nearest], np.nan).astype(np.float32)
+    ious = np.where(shown, found.region_iou[:, nearest], np.nan).astype(np.float32)
     rounds = None if found.rounds is None else _rounds_to_source(found.rounds, nearest, shown, found.mask.shape, shape)
-    return VolumePrediction(logits[0] > 0, iou, rounds, logits)
+    return volume_prediction(logits > 0, ious, rois, nested, rounds, logits)
 
 
 def _rounds_to_source(

@@ -16,7 +16,7 @@ from samjax.data.on_device.keys import slice_keys
 from samjax.data.on_device.prompts import first_click, further_key, next_click, tight_box
 from samjax.inference.devices import Devices
 from samjax.inference.encoded import EncodedVolume
-from samjax.inference.predictions import NOT_RUN, PromptRounds, VolumePrediction
+from samjax.inference.predictions import NOT_RUN, PromptRounds, VolumePrediction, volume_prediction
 from samjax.inference.prompts import Slots, click_slots
 from samjax.models.prompt_encoder import EMPTY, POSITIVE
 from samjax.models.resizing import inside
@@ -58,7 +58,7 @@ def segment_by_truth(
     """Segments the slices that show the region by prompts drawn from it; the others stay background and are not run.
 
     Args:
-        truth: (Z, rows, columns) bool, the region.
+        truth: (Z, rows, columns) bool, the region; of a model of several, the first of its `rois`.
         labelled: (Z, rows, columns) bool, False where the label is to be ignored: clicks and counts leave these pixels
             out.
         prompts: boxes or points.
@@ -71,11 +71,11 @@ def segment_by_truth(
         _play(volume, filled, truth[filled], labelled[filled], prompts, identity, logits)
         for _, filled in volume.groups(numbers)
     ]
-    return _collected(numbers, jax.device_get(played), prompts, volume.shape, logits)
+    return _collected(numbers, jax.device_get(played), prompts, volume, logits)
 
 
 Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
-"""Results of n slices: masks (n, 1, N, N) of the last round or, where asked for, their logits; predicted IoU (n, 1) and
+"""Results of n slices: masks (n, R, N, N) of the last round or, where asked for, their logits; predicted IoU (n, R) and
 counts (n, 3) of each round; and the first clicks (n, 2)."""
 
 
@@ -111,28 +111,30 @@ def _collected(
     numbers: Sequence[int],
     played: Sequence[Played],
     prompts: GroundTruthPrompts,
-    shape: tuple[int, int, int],
+    volume: EncodedVolume,
     logits: bool,
 ) -> VolumePrediction:
     """Puts groups of slices into their volume, without the padding of the last group."""
-    slices, rows, columns = shape
-    mask, prompted = np.zeros(shape, bool), np.zeros(slices, bool)
+    (slices, rows, columns), rois = volume.shape, volume.model.rois
+    masks, last = np.zeros((len(rois), *volume.shape), bool), np.full((len(rois), slices), np.nan, np.float32)
     iou, counts = np.zeros((prompts.rounds, slices), np.float32), np.zeros((prompts.rounds, slices, 3), np.int32)
-    click = np.zeros((slices, 2), np.float32)
-    whole = np.full((1, *shape), NOT_RUN, np.float32) if logits else None
+    click, prompted = np.zeros((slices, 2), np.float32), np.zeros(slices, bool)
+    whole = np.full((len(rois), *volume.shape), NOT_RUN, np.float32) if logits else None
     place = 0
-    for masks, ious, of_rounds, clicks in played:
-        group = numbers[place : place + len(masks)]
-        place, n = place + len(masks), len(group)
-        mask[group] = masks[:n, 0, :rows, :columns] > 0
+    for found, ious, of_rounds, clicks in played:
+        group = numbers[place : place + len(found)]
+        place, n = place + len(found), len(group)
+        planes = found[:n, :, :rows, :columns].swapaxes(0, 1)
+        masks[:, group] = planes > 0
         if whole is not None:
-            whole[0, group] = masks[:n, 0, :rows, :columns]
+            whole[:, group] = planes
+        last[:, group] = ious[-1][:n].T
         iou[:, group] = np.stack(ious)[:, :n, 0]
         counts[:, group] = np.stack(of_rounds)[:, :n]
         click[group] = clicks[:n]
     prompted[numbers] = True
-    last = np.where(prompted, iou[-1], np.nan).astype(np.float32)
-    return VolumePrediction(mask, last, PromptRounds(prompted, iou, counts, click), whole)
+    rounds = PromptRounds(prompted, iou, counts, click)
+    return volume_prediction(masks, last, rois, volume.model.nested, rounds, whole)
 
 
 @partial(jax.jit, static_argnames=("kind", "slots", "devices"))
@@ -176,7 +178,7 @@ def with_next_click(
     *,
     devices: Devices,
 ) -> Slots:
-    """Puts into `slot` a click in the largest error region of the prediction `masks` (n, 1, N, N), see `next_click`."""
+    """Puts into `slot` a click in the largest error region of the prediction `masks` (n, R, N, N), see `next_click`."""
     keys = slice_keys(key, identity, numbers)
     keys = jax.vmap(further_key, in_axes=(0, None))(keys, slot)
     pixels = inside(extent, truth.shape[1])
@@ -187,6 +189,6 @@ def with_next_click(
 
 @partial(jax.jit, static_argnames="devices")
 def pixel_counts(masks: jax.Array, truth: jax.Array, extent: jax.Array, *, devices: Devices) -> jax.Array:
-    """Pixel counts (n, 3) int32: of the intersection of prediction (n, 1, N, N) and label (n, N, N), and of each."""
+    """Pixel counts (n, 3) int32: of the intersection of prediction (n, R, N, N) and label (n, N, N), and of each."""
     found = devices.split(masks[:, 0]) & inside(extent, truth.shape[1])
     return jnp.stack([x.sum((1, 2)) for x in (found & truth, found, truth)], axis=1)

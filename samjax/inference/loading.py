@@ -4,7 +4,6 @@ from pathlib import Path
 
 from flax import nnx
 
-from samjax.data.labels import ROIS
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.inference.model import SegmentationModel
@@ -24,13 +23,18 @@ BASE_PROMPTS = ("box", "point", "mask")
 
 
 def model_of_run(
-    folder: Path | str, weights: str | None = None, average: bool = True, planes: str | None = None
+    folder: Path | str,
+    weights: str | None = None,
+    average: bool = True,
+    nested: bool = False,
+    planes: str | None = None,
 ) -> SegmentationModel:
     """The model of a finished run.
 
     Args:
         weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
+        nested: clip the inner of several regions to the outer ones.
         planes: the planes in which prompt-free masks are made, see `RunConfig.planes_asked`.
 
     Raises:
@@ -47,7 +51,7 @@ def model_of_run(
     return SegmentationModel.on_local_devices(
         *nnx.split(network),
         name=folder.resolve().name,
-        rois=(options.roi,) if config.architecture else tuple(ROIS),
+        rois=config.rois,
         channels=channels_of(folder, config),
         depth=options.depth,
         image_size=options.image_size if config.architecture else None,
@@ -57,6 +61,7 @@ def model_of_run(
         compute=config.compute,
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,
+        nested=nested,
     )
 
 

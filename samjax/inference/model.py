@@ -27,7 +27,7 @@ class SegmentationModel:
     states: tuple[nnx.State, ...]
     """The parameters, in one part or several, which `nnx.merge` takes with `graphdef`."""
     rois: tuple[str, ...]
-    """The regions that it predicts: one, or all at once."""
+    """The regions that it predicts: one, or several at once, of which a SAM is prompted for the first."""
     channels: Channels
     depth: int = 1
     """Slices of a window, which the encoder sees together."""
@@ -46,6 +46,8 @@ class SegmentationModel:
     modality_dropout: float = 0.0
     """Probability with which each modality was hidden in training; above 0, a scan may lack some."""
     devices: Devices = field(default_factory=Devices)
+    nested: bool = False
+    """Whether what an inner region has outside an outer one is left out, instead of making the outer one larger."""
 
     @classmethod
     def on_local_devices(cls, graphdef: nnx.GraphDef, *states: nnx.State, **about: Any) -> "SegmentationModel":

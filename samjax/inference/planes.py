@@ -8,7 +8,7 @@ from samjax.data.cases import MODALITIES
 from samjax.data.imaging.planes import AXIAL, PLANES, Plane
 from samjax.inference.encoded import SLICES, EncodedVolume, ReadEmbedding
 from samjax.inference.model import SegmentationModel
-from samjax.inference.predictions import NOT_RUN, VolumePrediction, codes_of, from_classes, not_run
+from samjax.inference.predictions import NOT_RUN, VolumePrediction, codes_of, from_classes, not_run, volume_prediction
 
 _LARGEST = 80.0  # the exponential of larger logits leaves the range of float32
 
@@ -45,17 +45,17 @@ class PlanesVolume(EncodedVolume):
         if self.model.is_unet:
             classes = self.class_logits()
             return from_classes(classes, self.model.rois) if logits else not_run(codes_of(classes))
-        iou = np.full(self.shape[0], np.nan, np.float32)
+        rois, ious = self.model.rois, np.full((len(self.model.rois), self.shape[0]), np.nan, np.float32)
 
         def of_plane(name: str) -> np.ndarray:
             if name != AXIAL:
                 return self._logits(PLANES[name])
             axial = EncodedVolume.segment(self, logits=True)
-            iou[:] = axial.iou
+            ious[:] = axial.region_iou
             return axial.logits
 
         fused = mean_regions(map(of_plane, self.model.planes))
-        return VolumePrediction(fused[0] > 0, iou, logits=fused if logits else None)
+        return volume_prediction(fused > 0, ious, rois, self.model.nested, logits=fused if logits else None)
 
     def class_logits(self) -> np.ndarray:
         """A U-Net's logits (classes, Z, rows, columns) float32, by canonical code: of the planes' mean probability."""

@@ -33,6 +33,8 @@ class PredictionRecipe:
     """The rule by which the mask was cleaned, see `Postprocess`."""
     grid: str = ""
     """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
+    nested: bool = False
+    """Whether inner regions were clipped to outer ones."""
     planes: str = AXIAL
     """The planes in which the mask was made: of each run, if they differ."""
 

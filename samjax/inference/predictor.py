@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from samjax.data.cases import Case
+from samjax.data.labels import COMPARTMENTS
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
@@ -29,7 +30,7 @@ class Predictor:
 
     Attributes:
         name: the run's folder, or "zeroshot".
-        rois: the regions it predicts: one, or all of a U-Net's.
+        rois: the regions it predicts: one, or several at once; a SAM is prompted for the first.
         prompts: kinds of prompts that it was trained with; others are refused.
         is_unet: whether it is a U-Net, which takes no prompts and predicts all regions at once.
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
@@ -55,12 +56,19 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls, folder: Path | str, weights: str | None = None, slices: int = SLICES, planes: str | None = None
+        cls,
+        folder: Path | str,
+        weights: str | None = None,
+        slices: int = SLICES,
+        nested: bool = False,
+        planes: str | None = None,
     ) -> "Predictor":
         """The model of a finished run, with averaged weights if the run has them.
 
         Args:
             weights: new place of the base weights, if they have moved.
+            nested: for a run of several regions: whether what an inner region has outside an outer one is left out,
+                instead of making the outer one larger.
             planes: planes whose mean probability decides prompt-free masks, such as "axial"; None: all that the run
                 was trained on. Prompts are axial in any case.
 
@@ -70,7 +78,7 @@ class Predictor:
         """
         from samjax.inference.loading import model_of_run
 
-        return cls(model_of_run(folder, weights, planes=planes), slices)
+        return cls(model_of_run(folder, weights, nested=nested, planes=planes), slices)
 
     @classmethod
     def from_weights(
@@ -133,11 +141,12 @@ class Predictor:
             points: (n, 2) clicks (x, y) in pixels, whole numbers being pixel centres.
             labels: (n,) 1 positive, 0 negative.
             box: (4,) x0, y0, x1, y1 in pixels, inclusive.
-            mask: (h, w) logits that an earlier call returned.
-            multimask: whether to return three alternatives instead of the single mask.
+            mask: (h, w) logits that an earlier call returned, of several regions the first.
+            multimask: whether to return SAM's three alternatives instead of the mask of each region.
 
         Returns:
-            Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input.
+            Masks (M, H, W) bool, predicted IoU (M,), and logits (M, h, w) at a quarter of the model's input: one for
+            each of `rois`, or the three alternatives.
 
         Raises:
             UserError: no picture is set, or a prompt is not of it, not finite, or of a kind that the model never saw.
@@ -206,10 +215,10 @@ class Predictor:
             points: (m, 4) clicks (slice, row, column, label), label 1 positive and 0 negative. All clicks on a
                 slice are one prompt, together with the box that spans the slice or, of several boxes, holds the click.
             propagate: whether to propagate the masks to the neighbouring slices, see `propagation`: by boxes if
-                the model was trained with them, else by clicks.
-            initial: a mask (slices, rows, columns) bool to be corrected, or an earlier prediction. It is part of the
-                prompt on the slices that are prompted, whose new masks take its place; its other slices stay as they
-                are. With it, negative clicks alone are enough.
+                the model was trained with them, else by clicks. Of several regions, the first one's mask is followed.
+            initial: a mask (slices, rows, columns) bool to be corrected, of several regions canonical codes, or an
+                earlier prediction. Its prompted region is part of the prompt on the slices that are prompted, whose new
+                masks take its place; its other slices stay as they are. With it, negative clicks alone are enough.
             space: the coordinates of boxes and points and the axes of `initial`: `volume` as above; `source`, voxels
                 (i, j, k) of the file; or `ras`, millimetres (and an initial mask on the file's axes).
             logits: whether the prediction has the logits of its regions.
@@ -224,7 +233,8 @@ class Predictor:
         if space != "volume":
             boxes, points, initial = self._in_volume(boxes, points, initial, space)
         start = None if initial is None else self._initial(initial)
-        regions = regions_of(boxes, points, shape, start)
+        prompted = None if start is None else VolumePrediction(start, np.empty(0)).region(self.rois[0])
+        regions = regions_of(boxes, points, shape, prompted)
         require_content(regions, self._volume.images)
         for kind in dict.fromkeys(kind for prompt in _prompts_of(regions) for kind in prompt.kinds):
             self.require(kind)
@@ -252,15 +262,18 @@ class Predictor:
         return boxes_in_volume(boxes, space, self.geometry), clicks_in_volume(points, space, self.geometry), initial
 
     def _initial(self, initial: np.ndarray | VolumePrediction) -> np.ndarray:
-        """The mask to be corrected, (slices, rows, columns) bool."""
+        """The mask to be corrected, (slices, rows, columns) bool, or uint8 canonical codes of several regions."""
         self.require("mask")
         mask = initial.mask if isinstance(initial, VolumePrediction) else np.asarray(initial)
-        if mask.shape != self._volume.shape or not np.isin(mask, (0, 1)).all():
+        several = len(self.rois) > 1
+        allowed = np.arange(len(COMPARTMENTS) + 1) if several else np.arange(2)
+        if mask.shape != self._volume.shape or not np.isin(mask, allowed).all() or (several and mask.dtype == bool):
+            expected = "canonical codes, uint8" if several else "one region, bool"
             raise UserError(
-                f"initial mask of {mask.dtype} {mask.shape}: expected bool {self._volume.shape} "
-                "(slices, rows, columns), of one region"
+                f"initial mask of {mask.dtype} {mask.shape}: expected {expected} {self._volume.shape} "
+                "(slices, rows, columns)"
             )
-        return mask.astype(bool)
+        return mask.astype(np.uint8 if several else bool)
 
     @property
     def prediction(self) -> VolumePrediction | None:

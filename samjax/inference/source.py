@@ -20,7 +20,6 @@ from samjax.inference.predictions import (
     codes_of,
     from_classes,
     not_run,
-    united,
 )
 from samjax.inference.prompts import Region, SlicePrompt
 from samjax.inference.propagation import box_around, click_inside, propagate_prompts
@@ -90,7 +89,7 @@ class SourceVolume:
 
         Args:
             regions: each object's prompts, on slices and in pixels of the scan.
-            initial: (Z, rows, columns) bool of the scan, the mask of slices that are not segmented; None: background.
+            initial: (Z, rows, columns) of the scan, the mask of the slices that are not segmented; None: background.
         """
         found = self._segment_regions(regions, propagate, logits)
         if initial is None:
@@ -110,7 +109,7 @@ class SourceVolume:
             predictions = propagate_prompts(predict_slices, moved, shape[0], around)
         else:
             predictions = predict_slices([prompt for region in moved for prompt in region.values()])
-        found = united(predictions, shape, asked)
+        found = run.united(predictions, asked)
         if not self.resampled:
             return found
         prompted = np.isin(np.arange(self.shape[0]), [z for region in regions for z in region])
@@ -127,8 +126,8 @@ class SourceVolume:
         ]
         found = []
         for prompt, one in zip(prompts, self.encoded.predict_slices(placed, logits=True), strict=True):
-            logits = logits_to_source(one.logits[None, None], (1, *self.shape[1:]))[0, 0]
-            found.append(SlicePrediction(prompt.slice, logits > 0, one.iou))
+            logits = logits_to_source(one.logits[:, None], (1, *self.shape[1:]))[:, 0]
+            found.append(SlicePrediction(prompt.slice, logits > 0, one.ious))
         return found
 
     def segment_by_truth(
@@ -150,5 +149,6 @@ class SourceVolume:
 
     def _on_source(self, found: VolumePrediction, kept: np.ndarray | None, logits: bool) -> VolumePrediction:
         """A prediction of the run's grid on the scan's, see `prediction_to_source`; its logits only if asked for."""
-        found = prediction_to_source(found, self.shape, kept)
+        model = self.encoded.model
+        found = prediction_to_source(found, self.shape, model.rois, model.nested, kept)
         return found if logits else replace(found, logits=None)

@@ -34,7 +34,7 @@ class Row:
     slice: int | None
     roi: str
     prompt: str
-    """The prompt in words: "none", "box", "point", "point, 3 clicks"."""
+    """The prompt in words: "none", "box", "point", "point, 3 clicks", "box of whole-tumor" for a region inside that."""
     true_pixels: int
     pred_pixels: int
     dice: float
@@ -82,6 +82,13 @@ def of_scope(scores: Iterable[CaseScores], scope: str) -> list[Row]:
 def prompt_source(prompt: str) -> str:
     """The source of the prompts of a row: "none" or "ground truth"."""
     return "none" if prompt == "none" else "ground truth"
+
+
+def prompt_of_region(prompt: str, roi: str, prompted_roi: str | None) -> str:
+    """The prompt of a region's rows in words, which names `prompted_roi` where the prompt is of that other region."""
+    if prompted_roi in (None, roi) or prompt_source(prompt) == "none":
+        return prompt
+    return f"{prompt} of {prompted_roi}"
 
 
 def summarise_rows(rows: Sequence[Row], metrics: Sequence[str] = ("dice", "hd95")) -> dict[str, Summary]:

@@ -1,4 +1,4 @@
-"""Makes the model that a strategy trains from base weights: draws new modules, widens the patch embedding."""
+"""Makes the model that a strategy trains from base weights: adds modules, widens the patch embedding."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +11,7 @@ from samjax.models.initialise import initial_values
 from samjax.models.sam import Sam
 
 PATCH_KERNEL = "image_encoder/patch_embed/proj/kernel"
+INNER_REGIONS = "mask_decoder/inner_regions"
 
 
 def adapt(
@@ -45,10 +46,29 @@ def adapt(
         if patch_init == "inflate":
             mean = np.asarray(rgb).mean(axis=2, keepdims=True) * (rgb.shape[2] / patch_channels)
             known[PATCH_KERNEL] = np.repeat(mean, patch_channels, axis=2)
+    known |= inner_region_values(base, config, adaptation.inner_regions)
     model = Sam(config, adaptation, compute)
     from_flat(model, known)
     _draw_missing(model, known, seed)
     return model
+
+
+def inner_region_values(base: Mapping[str, np.ndarray], config: SamConfig, count: int) -> dict[str, np.ndarray]:
+    """The parameters of `count` inner regions, by stored path: copies of those of the base's single mask.
+
+    Every inner region then starts with the mask and the predicted IoU that the base gives for the prompt.
+    """
+    network = "mask_decoder/output_hypernetworks_mlps/0/"
+    head = f"mask_decoder/iou_prediction_head/layers/{config.iou_head_depth - 1}"
+    one = {
+        "mask_token/embedding": base["mask_decoder/mask_tokens/embedding"][:1],
+        "iou_layer/kernel": base[f"{head}/kernel"],
+        "iou_layer/bias": base[f"{head}/bias"],
+    }
+    for path in base:
+        if path.startswith(network):
+            one[f"hypernetwork/{path.removeprefix(network)}"] = base[path]
+    return {f"{INNER_REGIONS}/{index}/{path}": value for index in range(count) for path, value in one.items()}
 
 
 def random_sam(config: SamConfig, compute: ComputeConfig | None = None, seed: int = 0) -> Sam:

@@ -78,7 +78,7 @@ class SamConfig:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The modules that fine-tuning adds to the encoder's blocks (paper B, section 3.1)."""
+    """The modules that fine-tuning adds: to the encoder's blocks (paper B, section 3.1), and masks to the decoder."""
 
     lora_rank: int = 0
     """Rank of the LoRA updates; 0 adds none."""
@@ -87,6 +87,8 @@ class Adaptation:
     lora_targets: tuple[str, ...] = ("q", "k", "v", "mlp")
     slices: int = 1
     """Contiguous slices per sample; above 1 every block attends across them."""
+    inner_regions: int = 0
+    """Regions inside the prompted one, each with a mask of its own from the same prompt; 0 adds none."""
 
     @property
     def lora_scale(self) -> float:

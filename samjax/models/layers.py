@@ -132,8 +132,12 @@ class ReluMlp(nnx.Module):
     def __init__(self, dims: Sequence[int], *, dtype: str = "float32"):
         self.layers = nnx.List(linear(n_in, n_out, dtype=dtype) for n_in, n_out in pairwise(dims))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        *hidden, last = self.layers
+    def hidden(self, x: jax.Array) -> jax.Array:
+        """The input of the last layer."""
+        *hidden, _ = self.layers
         for layer in hidden:
             x = jax.nn.relu(layer(x))
-        return last(x)
+        return x
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.layers[-1](self.hidden(x))

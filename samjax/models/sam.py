@@ -18,7 +18,7 @@ def normalise(images: jax.Array) -> jax.Array:
 
 
 class Sam(nnx.Module):
-    """Image encoder, prompt encoder and mask decoder, with the adaptation of the papers in the encoder's blocks.
+    """Image encoder, prompt encoder and mask decoder, with what an adaptation adds to the blocks and to the decoder.
 
     Its parameters are shapes at first: `samjax.models.adapt` and `from_flat` give them values.
     """
@@ -32,7 +32,7 @@ class Sam(nnx.Module):
         adaptation, compute = adaptation or Adaptation(), compute or ComputeConfig()
         self.image_encoder = ImageEncoder(config, adaptation, compute)
         self.prompt_encoder = PromptEncoder(config)
-        self.mask_decoder = MaskDecoder(config, compute)
+        self.mask_decoder = MaskDecoder(config, compute, adaptation.inner_regions)
         self.config = config
         self.adaptation = adaptation
 

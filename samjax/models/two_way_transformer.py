@@ -12,6 +12,9 @@ from flax import nnx
 from samjax.models.config import SamConfig
 from samjax.models.layers import layer_norm, linear
 
+TokenSets = list[jax.Array]
+"""Tokens (B, P, N, dim), once or several times."""
+
 
 class DownsampledAttention(nnx.Module):
     """Multi-head attention whose inner width is the model's divided by `downsample`."""
@@ -29,10 +32,17 @@ class DownsampledAttention(nnx.Module):
 
         `key_valid` (B, P, Nk) bool is False for keys that nothing attends to; not every key of a row may be.
         """
-        q, k, v = (
-            proj(x).reshape(*x.shape[:-1], self.heads, -1)
-            for proj, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
-        )
+        return self.attend(q, self.project(k, v), key_valid)
+
+    def project(self, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values (B, Pk, Nk, dim) as heads (B, Pk, Nk, heads, d), for several calls of `attend`."""
+        return self._heads(self.k_proj, k), self._heads(self.v_proj, v)
+
+    def attend(
+        self, q: jax.Array, projected: tuple[jax.Array, jax.Array], key_valid: jax.Array | None = None
+    ) -> jax.Array:
+        """The attention of q to what `project` gave, see `__call__`."""
+        (k, v), q = projected, self._heads(self.q_proj, q)
         # A shared operand enters without its P axis, so that its part of the product is not repeated.
         q_shared, k_shared = (x.shape[1] == 1 and y.shape[1] > 1 for x, y in ((q, k), (k, q)))
         q_axes, k_axes = ("b" if shared else "bp" for shared in (q_shared, k_shared))
@@ -46,6 +56,9 @@ class DownsampledAttention(nnx.Module):
         weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
         out = jnp.einsum(f"bphqk,{k_axes}khd->bpqhd", weights, v)
         return self.out_proj(out.reshape(*out.shape[:-2], -1))
+
+    def _heads(self, proj: nnx.Linear, x: jax.Array) -> jax.Array:
+        return proj(x).reshape(*x.shape[:-1], self.heads, -1)
 
 
 class TransformerMlp(nnx.Module):
@@ -75,19 +88,26 @@ class TwoWayBlock(nnx.Module):
         self.first = first
 
     def __call__(
-        self, tokens: jax.Array, image: jax.Array, token_pe: jax.Array, image_pe: jax.Array, valid: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        self, sets: TokenSets, image: jax.Array, set_pes: TokenSets, image_pe: jax.Array, valid: jax.Array
+    ) -> tuple[TokenSets, jax.Array]:
+        picture = self.cross_attn_token_to_image.project(image + image_pe, image)
+        sets = [self._tokens(tokens, pe, picture, valid) for tokens, pe in zip(sets, set_pes, strict=True)]
+        tokens, token_pe = sets[0], set_pes[0]
+        update = self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens, valid)
+        return sets, self.norm4(image + update)
+
+    def _tokens(
+        self, tokens: jax.Array, token_pe: jax.Array, picture: tuple[jax.Array, jax.Array], valid: jax.Array
+    ) -> jax.Array:
         if self.first:  # no positions and no residual here
             tokens = self.self_attn(tokens, tokens, tokens, valid)
         else:
             q = tokens + token_pe
             tokens = tokens + self.self_attn(q, q, tokens, valid)
         tokens = self.norm1(tokens)
-        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        tokens = tokens + self.cross_attn_token_to_image.attend(tokens + token_pe, picture)
         tokens = self.norm2(tokens)
-        tokens = self.norm3(tokens + self.mlp(tokens))
-        update = self.cross_attn_image_to_token(image + image_pe, tokens + token_pe, tokens, valid)
-        return tokens, self.norm4(image + update)
+        return self.norm3(tokens + self.mlp(tokens))
 
 
 class TwoWayTransformer(nnx.Module):
@@ -99,21 +119,26 @@ class TwoWayTransformer(nnx.Module):
         self.norm_final_attn = layer_norm(config.out_dim, 1e-5)
 
     def __call__(
-        self, image: jax.Array, image_pe: jax.Array, token_pe: jax.Array, valid: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        self, image: jax.Array, image_pe: jax.Array, set_pes: TokenSets, valid: jax.Array
+    ) -> tuple[TokenSets, jax.Array]:
         """Runs the transformer.
 
         Args:
             image: (B, P or 1, h * w, dim).
             image_pe: (1, 1, h * w, dim).
-            token_pe: (B, P, N, dim), the tokens, which are their own positional encoding.
+            set_pes: sets of tokens, each (B, P, N, dim), which are their own positional encoding. The sets do not see
+                each other, and the picture attends to the first one alone.
             valid: (B, P, N) bool, False for empty slots.
 
         Returns:
-            Tokens (B, P, N, dim) and picture (B, P, h * w, dim).
+            The sets of tokens, each (B, P, N, dim), and the picture (B, P, h * w, dim).
         """
-        tokens = token_pe
+        sets = set_pes
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, image_pe, valid)
-        update = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
-        return self.norm_final_attn(tokens + update), image
+            sets, image = layer(sets, image, set_pes, image_pe, valid)
+        picture = self.final_attn_token_to_image.project(image + image_pe, image)
+        updates = [
+            self.final_attn_token_to_image.attend(tokens + pe, picture)
+            for tokens, pe in zip(sets, set_pes, strict=True)
+        ]
+        return [self.norm_final_attn(tokens + update) for tokens, update in zip(sets, updates, strict=True)], image

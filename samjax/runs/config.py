@@ -7,6 +7,7 @@ from typing import Any
 
 from samjax.data.imaging.grids import RunGrid
 from samjax.data.imaging.planes import parse_planes
+from samjax.data.labels import ROIS, rois_of
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import parse_channels
 from samjax.data.on_device.prompts import PromptMix
@@ -78,7 +79,7 @@ class RunConfig:
 
     @property
     def adaptation(self) -> Adaptation:
-        """The modules that the run's strategy adds to the encoder."""
+        """The modules that the run's strategy and regions add to SAM."""
         options, strategy = self.options, find_strategy(self.options.strategy)
         targets = tuple(part.strip() for part in options.lora_targets.split(","))
         return Adaptation(
@@ -86,6 +87,7 @@ class RunConfig:
             lora_alpha=options.lora_alpha,
             lora_targets=targets,
             slices=options.depth,
+            inner_regions=len(rois_of(options.roi)) - 1,
         )
 
     @property
@@ -117,6 +119,16 @@ class RunConfig:
                 f"{', '.join(self.planes)}"
             )
         return planes
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions that the run's model predicts: the U-Net's all; of a SAM the prompted one first."""
+        return rois_of(self.options.roi) if self.architecture else tuple(ROIS)
+
+    @property
+    def prompted_roi(self) -> str:
+        """The region that decides which slices are used and where the prompts are; of a U-Net, which is scored."""
+        return rois_of(self.options.roi)[0]
 
     @property
     def block_spans(self) -> BlockSpans:

@@ -61,7 +61,7 @@ class Wanted:
 def wanted_embeddings(session: Session) -> list[Wanted]:
     """All slices that a run shows: training slices in every variant, validation slices without augmentation."""
     kind = PromptMix.parse(session.options.prompt).kinds[0]
-    scored = [np.flatnonzero(chosen) for chosen in scored_slices(session.val, session.options.roi, kind)]
+    scored = [np.flatnonzero(chosen) for chosen in scored_slices(session.val, session.config.prompted_roi, kind)]
     found: dict[Path, Wanted] = {}
     for store, augmentation, cases, shown in (
         (training_store(session), augmentation_of(session), session.train, training_windows(session).shown()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from samjax.data.imaging.grids import RunGrid
 from samjax.data.imaging.planes import AXIAL, parse_planes, require_cubic
-from samjax.data.labels import roi_codes
+from samjax.data.labels import ALL, rois_of
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.data.on_device.prompts import PromptMix
 from samjax.errors import UserError
@@ -31,7 +31,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
         )
     if unknown := set(_parts(options.lora_targets)) - {"q", "k", "v", "mlp"}:
         raise UserError(f"--lora-targets: unknown '{sorted(unknown)[0]}'; expected any of q, k, v, mlp")
-    roi_codes(options.roi)
+    rois_of(options.roi)
     if options.spacing is not None:
         RunGrid.parse(options.spacing)
     _check_family(options, strategy)
@@ -59,6 +59,11 @@ def _with_defaults(options: TrainOptions, strategy: Strategy, architecture: SamC
 def _check_family(options: TrainOptions, strategy: Strategy) -> None:
     """Raises a `UserError` for options that a family of models does not support."""
     name = strategy.name
+    if strategy.family != "sam" and options.roi == ALL:
+        raise UserError(
+            f"--roi {ALL}: --strategy {name} "
+            + ("learns all regions as it is; leave it out" if strategy.family == "unet" else "has no regions")
+        )
     if strategy.family == "pictures":
         if options.data or options.channels != "rgb" or options.depth != 1 or options.overfit:
             raise UserError(f"--strategy {name}: trains on generated RGB pictures; no --data, --channels or --depth")

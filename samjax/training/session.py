@@ -147,7 +147,7 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         windows_of(config, in_planes(train, config.planes)).check()
     pca = None
     if options.channels == PCA2D:
-        pca = fit_pca2d(RegionSlices(train, options.roi, options.min_pixels, config.native))
+        pca = fit_pca2d(RegionSlices(train, config.prompted_roi, options.min_pixels, config.native))
     ranges = ranges_of(case.source_geometry for case in train) if cases else None
     return Plan(config, base, tuple(cases), splits, pca, ranges)
 
@@ -301,8 +301,8 @@ def _session(
 
 def windows_of(config: RunConfig, views: tuple[SlicedCase, ...]) -> TrainingWindows:
     """The windows that a run shows of the training cases in its planes."""
-    options = config.options
-    return TrainingWindows(views, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed)
+    options, roi = config.options, config.prompted_roi
+    return TrainingWindows(views, options.depth, roi, options.min_pixels, options.empty_share, options.seed)
 
 
 def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:

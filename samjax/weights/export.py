@@ -11,7 +11,7 @@ import numpy as np
 from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.files import replacing
-from samjax.models.adapt import PATCH_KERNEL
+from samjax.models.adapt import INNER_REGIONS, PATCH_KERNEL
 from samjax.models.config import Adaptation, SamConfig
 from samjax.models.lora import merge_lora
 from samjax.models.resizing import resize_matrix
@@ -68,6 +68,7 @@ def plain_sam(
 ) -> tuple[dict[str, np.ndarray], SamConfig]:
     """A fine-tuned model as a SAM of the original architecture, which gives the same masks, to rounding.
 
+    Of several regions, the prompted one is written: its masks depend on no other, and there is one single-mask token.
     LoRA is merged into the base weights, and position tables are interpolated to the side that the model is used at,
     which PyTorch's code does not do. A patch embedding for four channels keeps its four channels.
 
@@ -87,7 +88,7 @@ def plain_sam(
             f"architecture has no place for; train with --depth 1, or export it with `{command('export')}`"
         )
     config = replace(config, in_channels=flat[PATCH_KERNEL].shape[2], image_size=image_size)
-    merged = merge_lora(flat, adaptation)
+    merged = merge_lora({path: x for path, x in flat.items() if not path.startswith(INNER_REGIONS)}, adaptation)
     tokens = config.table_tokens
     positions = merged["image_encoder/pos_embed"]
     across = resize_matrix(tokens, positions.shape[1])

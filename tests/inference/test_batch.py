@@ -265,7 +265,8 @@ def test_a_prompted_mask_is_cleaned_only_where_that_is_asked_for(
     tidy: Path, scans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     scan = scans["plain"]
-    file = written(tmp_path / "boxes.json", {ID: [box_at(scan, (2, 4, 6, 4, 13, 17), 0.0)]})
+    apart = [box_at(scan, (1, 4, 6, 1, 13, 17), 0.0), box_at(scan, (4, 4, 6, 5, 13, 17), 0.0)]
+    file = written(tmp_path / "boxes.json", {ID: apart})
     boxes = PredictOptions((scan,), tmp_path / "auto", run=(tidy,), boxes=file)
     predict(boxes)
     assert "post-processing: none (masks of prompts stay as they are)" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def drawn() -> np.ndarray:
 
 
 def test_the_mask_reaches_the_model_as_logits(predictor: Predictor, drawn: np.ndarray):
-    volume = predictor._volume
+    volume = predictor._volume.encoded
     logits = jax.device_get(mask_logits(drawn[1:4], size=64, devices=predictor.model.devices))
     places = np.linspace(1, 31, 16).astype(int)  # each logit is of 2 x 2 pixels
     rows, columns = (np.abs(places - middle) for middle in (14, 14))
@@ -122,7 +122,7 @@ def test_masks_that_cannot_be_corrected_are_refused(predictor: Predictor, images
         predictor.segment(initial=drawn)
     with pytest.raises(UserError, match="initial mask of bool"):
         predictor.segment(points=[CLICK], initial=drawn[1:])
-    with pytest.raises(UserError, match="of one region"):
+    with pytest.raises(UserError, match="expected one region"):
         predictor.segment(points=[CLICK], initial=drawn * np.uint8(3))
     unlearnt = Predictor(model("box", "point"))
     unlearnt.set_volume(images)

@@ -70,10 +70,30 @@ def test_the_description_says_what_goes_in_and_out(folder):
     assert description["channels"] == "t1,t1gd,t2,flair"
     assert description["normalisation"]["mean"] == pytest.approx([np.mean([123.675, 116.28, 103.53])] * 4)
     encoder, decoder = description["programs"]["encoder"], description["programs"]["decoder"]
+    assert [entry["name"] for entry in encoder["inputs"][1:]] == ["images", "slices"]
+    assert description["modalities"] == {"needed": ["t1", "t1gd", "t2", "flair"], "some_are_enough": False}
     assert encoder["inputs"][1]["shape"] == ["b", 2, SIZE, SIZE, 4]
     assert encoder["outputs"][0]["shape"] == ["b", "2", "4", "4", "16"]
     assert decoder["outputs"][0]["shape"] == ["b", "p", "4", "16", "16"]
     assert all(0 <= found <= 1e-5 for found in description["difference"].values())
+
+
+def test_a_run_that_does_without_modalities_is_told_which_are_there(tmp_path):
+    base = write_base(tmp_path / "base.safetensors")
+    run = write_run(tmp_path / "run", base, tmp_path, strategy="decoder", prompt="none", modality_dropout=0.3)
+    model = model_of_run(run)
+    described = deploy(model, tmp_path / "out", ("cpu",))
+    assert described["modalities"] == {"needed": ["flair", "t1gd", "t2"], "some_are_enough": True}
+    assert described["programs"]["encoder"]["inputs"][-1]["shape"] == ["b", 3]
+    loaded = load(tmp_path / "out")
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, SIZE, SIZE, 3), np.uint8)
+    present = np.array([[True, False, True], [True, True, True]])
+    encode = jax.jit(model.network().encode)
+    expected = encode(images.astype(np.float32), np.ones((2, 1), bool), present)
+    np.testing.assert_allclose(loaded.encode(images, present=present), expected, **CLOSE)
+    whole = np.asarray(loaded.encode(images))
+    np.testing.assert_allclose(whole[1], expected[1], **CLOSE)
+    assert np.abs(whole[0] - expected[0]).max() > 0.01
 
 
 def test_it_runs_with_jax_alone(folder, tmp_path):
@@ -111,6 +131,8 @@ def test_a_program_that_differs_is_noticed(model, tmp_path, monkeypatch):
 def test_refusals(folder, model, tmp_path):
     with pytest.raises(UserError, match="out: exists and is no empty folder"):
         deploy(model, folder)
+    with pytest.raises(UserError, match="run: needs all its modalities; leave out `present`"):
+        load(folder).encode(np.zeros((1, 2, SIZE, SIZE, 4)), present=np.ones((1, 4), bool))
     with pytest.raises(UserError, match=r"no deployment\.json there"):
         load(tmp_path)
     unet = model_of_run(write_run(tmp_path / "unet", tmp_path, tmp_path, strategy="unet", lora_rank=8))

@@ -77,9 +77,9 @@ def test_windows_without_roi_are_not_encoded(model: SegmentationModel, monkeypat
     windows = []  # beyond the end
     original = encoded.encode
 
-    def noted(graphdef, states, pictures, valid, **options):
+    def noted(graphdef, states, pictures, valid, present, **options):
         windows.extend(valid.tolist())
-        return original(graphdef, states, pictures, valid, **options)
+        return original(graphdef, states, pictures, valid, present, **options)
 
     monkeypatch.setattr(encoded, "encode", noted)
     segmented(model, "box", chosen=[made_case(labels)])

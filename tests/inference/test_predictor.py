@@ -302,7 +302,7 @@ def oracle(truth: np.ndarray, iou: Callable[[int], float] = lambda z: 0.9) -> Ca
                 mask[y0 : y1 + 1, x0 : x1 + 1] = truth[prompt.slice, y0 : y1 + 1, x0 : x1 + 1]
             elif any(label and truth[prompt.slice, y, x] for x, y, label in prompt.clicks):
                 mask = truth[prompt.slice]
-            found.append(SlicePrediction(prompt.slice, mask, iou(prompt.slice)))
+            found.append(SlicePrediction(prompt.slice, mask[None], np.float32([iou(prompt.slice)])))
         return found
 
     return predict_slices

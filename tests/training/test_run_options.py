@@ -132,6 +132,12 @@ class TestResolve:
             ("unet", {"depth": 4}, ["--strategy unet", "--depth"]),
             ("unet", {"image_size": 256}, ["--strategy unet", "--image-size"]),
             ("unet", {"prompt": "box"}, ["--strategy unet", "--prompt"]),
+            ("lora4ch", {"modality_dropout": 1.0}, ["--modality-dropout 1", "below 1"]),
+            ("lora4ch", {"modality_dropout": -0.1}, ["--modality-dropout -0.1"]),
+            ("lora", {"modality_dropout": 0.3, "channels": "t1gd"}, ["--modality-dropout 0.3", "t1gd is one modality"]),
+            ("lora", {"modality_dropout": 0.3, "channels": "pca2d"}, ["--modality-dropout 0.3", "pca2d"]),
+            ("pretrain", {"modality_dropout": 0.3}, ["--modality-dropout 0.3", "--strategy pretrain"]),
+            ("decoder", {"modality_dropout": 0.3, "cache_embeddings": 2}, ["leave out --cache-embeddings"]),
             ("pretrain", {"data": ("scans",)}, ["--strategy pretrain", "--data"]),
             ("pretrain", {"channels": "all"}, ["--strategy pretrain", "--channels"]),
             ("pretrain", {"depth": 4}, ["--strategy pretrain", "--depth"]),
@@ -143,6 +149,12 @@ class TestResolve:
         with pytest.raises(UserError) as caught:
             resolved(strategy, **given)
         one_line(caught, *words)
+
+    @pytest.mark.parametrize(
+        ("strategy", "channels"), [("decoder", "flair,t1gd,t2"), ("lora4ch", "all"), ("unet", "t2,flair,t1")]
+    )
+    def test_modalities_may_be_hidden_where_there_are_several(self, strategy, channels):
+        assert resolved(strategy, channels=channels, modality_dropout=0.3).modality_dropout == 0.3
 
     @pytest.mark.parametrize(("strategy", "channels"), [("lora", "t1gd"), ("lora4ch", "t1,t2,flair"), ("unet", "t2")])
     def test_other_channels_are_fine_where_the_model_takes_as_many(self, strategy, channels):
@@ -195,7 +207,8 @@ CHANGED: dict[str, Any] = {
     "patch_embedding": "inflate", "seed": 4, "limit": 2, "fold": "1/5", "layout": "msd", "labels": "ped2024",
     "optimizer": "adamw", "accumulate": 2, "clip_norm": 1.0, "epochs": 20, "max_steps": 50, "lr": 1e-5,
     "schedule": "cosine", "swa_start": 0.5, "augment": False, "batch_size": 4, "prompt": "box", "dtype": "bfloat16",
-    "lr_finder_every": 5, "remat": True, "patients": Path("who.csv"), "split_file": Path("split.json"),
+    "modality_dropout": 0.3, "lr_finder_every": 5, "remat": True,
+    "patients": Path("who.csv"), "split_file": Path("split.json"),
 }  # fmt: skip
 REST = sorted(CHANGED.keys() - {*FREE, *BOUND, *MOVED})
 

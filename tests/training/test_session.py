@@ -60,6 +60,27 @@ class TestNewSession:
         geometries = [case.geometry for case in session.train]
         assert read_ranges(session.folder) == ranges_of(geometries)
 
+    def test_a_case_is_left_out_only_for_modalities_that_the_run_looks_at(self, start, cohort, tmp_path, capsys):
+        data = shutil.copytree(cohort, tmp_path / "lacking-2023")
+        lacking = sorted(path for path in data.iterdir() if path.is_dir())[1]
+        next(lacking.glob("*-t1n.nii.gz")).unlink()
+
+        def cases(name: str, **given: object) -> tuple[set[str], str]:
+            session = start(data=(f"demo={data}",), run=tmp_path / name, **given)
+            named = {case.case.id for case in (*session.train, *session.val, *session.test)}
+            return named, capsys.readouterr().err
+
+        found, said = cases("needy")
+        assert lacking.name not in found
+        assert f"left out: {lacking}: case {lacking.name}: no t1 (has t1gd, t2, flair), which --channels t1," in said
+        found, said = cases("three", channels="flair,t1gd,t2")
+        assert (lacking.name in found, "lack modalities" in said) == (True, False)
+        found, said = cases("dropout", modality_dropout=0.3)
+        assert lacking.name in found
+        assert "note: 1 of 4 cases lack modalities (1 have no t1) and are taken without them" in said
+        resumed = resumed_session(TrainOptions(run=tmp_path / "dropout", resume=True, cache=False))
+        assert resumed.options.modality_dropout == 0.3
+
     def test_a_split_file_is_followed_and_said_where_it_leaves_cases_out(self, start, cohort, tmp_path, capsys):
         names = sorted(path.name for path in cohort.iterdir() if path.is_dir())
         file = tmp_path / "splits_final.json"

@@ -59,7 +59,7 @@ def test_four_devices_with_unequal_empty_slices_make_the_update_of_one():
     data = small.batch(8, empty=empty)
     updated, losses = [], []
     for devices in (1, 4):
-        options = {"augmentation": Augmentation()}
+        options = {"augmentation": Augmentation(), "modality_dropout": 0.4}
         step, state, frozen = prepared(optax.identity(), devices, "point:0.7,box:0.3", **options)
         state, metrics = step(state, frozen, small.on_devices(data, devices), *rate(1.0, devices))
         updated.append(small.leaves(unreplicate(state).trainable.tree()))

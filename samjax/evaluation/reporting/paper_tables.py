@@ -9,7 +9,8 @@ be compared:
 - Paper B: models by domain, Dice x 100; one domain in each column; all slices, empty ones included, as its code does; a
   single click as prompt; trained on adult glioma alone unless the row states otherwise.
 
-Cells that no run fills show a dash; generated scans fill none.
+Cells that no run fills show a dash; generated scans fill none, and neither do runs of several regions: the papers train
+SAM on one.
 """
 
 import re

@@ -6,7 +6,7 @@ from samjax.evaluation.baselines import FLAIR
 from samjax.evaluation.reporting.tables import Table, number
 from samjax.evaluation.rivals import AgainstBaseline
 from samjax.evaluation.slice_rule import SliceRule
-from samjax.metrics.rows import SCOPE_NAMES, SCOPES, VOLUME_METRICS
+from samjax.metrics.rows import SCOPE_NAMES, SCOPES, VOLUME_METRICS, prompt_of_region
 from samjax.metrics.summary import Summary
 
 
@@ -34,7 +34,7 @@ def _entries(summary: dict, prompted: bool) -> Iterable[tuple[str, str, str, str
         if (run["prompt_source"] != "none") == prompted:
             for domain, of_domain in run["data"].items():
                 for roi, scopes in of_domain["roi"].items():
-                    yield name, domain, roi, run["prompt"], scopes
+                    yield name, domain, roi, prompt_of_region(run["prompt"], roi, run.get("prompted_roi")), scopes
     for name, data in summary["baselines"].items():
         if (name != FLAIR) == prompted:
             for domain, of_domain in data.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
 from samjax.evaluation.collected import VIEWED, Collected
+from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.reporting.comparison_tables import comparison_tables
 from samjax.evaluation.reporting.describe import config_of, environment, reported_run, scored_run, viewer_case
 from samjax.evaluation.reporting.gallery import draw_gallery
@@ -49,7 +50,8 @@ def write_results(
     write_summary(output / "summary.json", summary)
 
     results, compared = result_tables(summary, rule), comparison_tables(tests)
-    papers = paper_tables([scored_run(found, config_of(found, configs), rule) for found in collected])
+    alone = [found for found in collected if not isinstance(found.model, PromptedModel) or not found.model.prompted_roi]
+    papers = paper_tables([scored_run(found, config_of(found, configs), rule) for found in alone])
     write_tables(output / "tables", [*results, *compared, *papers])
     for table in [*brief_tables(summary, rule), *papers]:
         table.show()

@@ -64,6 +64,8 @@ def _of_run(found: Collected, rule: SliceRule) -> dict:
     }
     if isinstance(model, PromptedModel) and model.shown is not None:
         content["modalities"] = list(model.shown)
+    if isinstance(model, PromptedModel) and model.prompted_roi and model.prompt_source != "none":
+        content["prompted_roi"] = model.prompted_roi
     if model.clicks > 1 and found.slice_dice:
         content["clicks"] = {"dice": [asdict(x) for x in found.dice_by_clicks()], "needed": found.clicks_needed()}
     return content

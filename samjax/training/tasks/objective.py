@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from samjax.data.labels import IGNORED, roi_mask
+from samjax.data.labels import IGNORED, roi_mask, rois_of
 from samjax.data.on_device.augment import Augmentation, augment, coordinate_field, warp_nearest
 from samjax.data.on_device.channels import Channels
 from samjax.data.on_device.keys import SampleKeys, sample_keys
@@ -37,6 +37,7 @@ class Objective:
     """The choices that turn a batch into prompts and losses; static in the compiled step."""
 
     roi: str
+    """A region, or all: prompts, clicks and mask prompts are of the first of `rois`, and losses are averaged."""
     channels: Channels
     prompts: PromptMix
     image_size: int
@@ -52,13 +53,21 @@ class Objective:
     """Probability with which each modality of a sample is hidden."""
 
     @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions that are learnt, the prompted one first."""
+        return rois_of(self.roi)
+
+    @property
     def rounds(self) -> int:
         """Number of rounds for each slice; 1 without points, since there is no slot for a click."""
         return self.clicks if "point" in self.prompts.kinds else 1
 
 
 class SliceResults(NamedTuple):
-    """Results of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name."""
+    """Results of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name.
+
+    Of several regions, the loss is the mean and the counts are the prompted region's.
+    """
 
     loss: jax.Array
     counted: jax.Array
@@ -176,7 +185,8 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
         shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
         embeddings = model.encode(to_input(images, objective.image_size), batch["slices"], shown)
     embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
-    masks = roi_mask(labels, objective.roi)
+    targets = jnp.stack([roi_mask(labels, roi) for roi in objective.rois], axis=2)
+    masks = targets[:, :, 0]  # of the prompted region
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
 
@@ -185,9 +195,10 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     for slot in range(1, rounds + 1):
         logits, iou = model.decode(embeddings, prompts, **given)
         low = jax.lax.stop_gradient(logits[:, :, 0])
-        logits = to_native(logits[:, 0, 0], objective.image_size, labels.shape[2]).reshape(masks.shape)
-        losses.append(slice_loss(logits, iou.reshape(masks.shape[:2]), masks, pixels))
-        fixed = jax.lax.stop_gradient(logits)
+        logits = to_native(logits[:, 0], objective.image_size, labels.shape[2]).reshape(targets.shape)
+        of_regions = slice_loss(logits, iou.reshape(targets.shape[:3]), targets, pixels[:, :, None])
+        losses.append(of_regions.mean(axis=2))
+        fixed = jax.lax.stop_gradient(logits[:, :, 0])
         if slot < rounds:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
             if objective.mask_share:

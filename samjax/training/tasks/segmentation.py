@@ -34,9 +34,9 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
         results=partial(slice_results, objective=objective),
         validate=validator.score if scores_exist(session) else None,
         describe=(
-            f"{cases_text(session)}; {options.roi}, channels {options.channels}, {options.depth} slices a sample, "
-            f"prompt {prompts}, input {options.image_size} x {options.image_size}"
-            f"{_cached_text(options)}{dropout_text(options)}"
+            f"{cases_text(session)}; {regions_text(session.config.rois)}, channels {options.channels}, "
+            f"{options.depth} slices a sample, prompt {prompts}, "
+            f"input {options.image_size} x {options.image_size}{_cached_text(options)}{dropout_text(options)}"
         ),
         names=partial(window_names, session.views),
         choose_postprocess=validator.choose_postprocess if "none" in prompts.kinds else None,
@@ -45,12 +45,12 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
 
 def scores_exist(session: Session) -> bool:
     """Whether any validation case shows the ROI, so that there is something to score."""
-    return shows_roi(session.val, session.options.roi)
+    return shows_roi(session.val, session.config.prompted_roi)
 
 
 def missing_scores(session: Session) -> list[str]:
     """Warnings, one line each, if the validation or the test part shows none of the ROI."""
-    roi, lines = session.options.roi, []
+    roi, lines = session.config.prompted_roi, []
     if session.train and not scores_exist(session):
         lines.append(
             f"none of the {len(session.val)} validation cases shows {roi}: training goes on without a validation score"
@@ -128,6 +128,13 @@ def cases_text(session: Session) -> str:
         f", in {len(planes)} planes ({', '.join(planes)}; validated in the {AXIAL} one)" if len(planes) > 1 else ""
     )
     return f"{len(session.train)} training and {len(session.val)} validation cases{grid}{several}"
+
+
+def regions_text(rois: tuple[str, ...]) -> str:
+    """The regions that a SAM learns, in words; of several with the one that is prompted."""
+    if len(rois) == 1:
+        return rois[0]
+    return f"{', '.join(rois[:-1])} and {rois[-1]} together, prompted by {rois[0]}"
 
 
 def window_names(views: tuple[SlicedCase, ...], batch: HostBatch) -> list[str]:

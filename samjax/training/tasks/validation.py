@@ -11,7 +11,7 @@ from flax import nnx
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
 from samjax.data.imaging.planes import AXIAL
-from samjax.data.labels import IGNORED, ROIS, roi_mask
+from samjax.data.labels import IGNORED, roi_mask, rois_of
 from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
 from samjax.data.slices import enough_pixels
@@ -60,25 +60,36 @@ class Validator:
     def prompts(self) -> GroundTruthPrompts:
         return GroundTruthPrompts(self.kind, self.session.options.clicks, VALIDATION_SEED)
 
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """The regions that are scored, the prompted one first; of the U-Net the one that the options name."""
+        return rois_of(self.session.options.roi)
+
     def score(self, states: States) -> Scores:
-        """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices."""
-        session, roi = self.session, self.session.options.roi
-        scored = scored_slices(session.val, roi, self.kind)
-        totals, slice_dice = [], []
+        """Scores a model given as replicated states: mean Dice over the cases, in 3-D and over the scored slices.
+
+        Of several regions, the mean is over them too, and each region's is given beside it.
+        """
+        session, rois = self.session, self.rois
+        scored = scored_slices(session.val, rois[0], self.kind)
+        totals: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
+        slice_dice: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
         largest, example = -1, None
         predictions = self._segment(states, self.prompts, self.embeddings)
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
             labels = case.whole_labels()
-            truth, ignored = roi_mask(labels, roi), labels == IGNORED
-            predicted = prediction.region(roi) & ~ignored
-            counts = np.stack([x.sum((1, 2)) for x in (predicted & truth, predicted, truth)])
-            totals.append(counts.sum(axis=1))
-            slice_dice.append(_dice(*counts[:, chosen & ~ignored.all((1, 2))]))
-            z = int(counts[2].argmax())
-            if counts[2, z] > largest:
-                largest, example = counts[2, z], _example(case, z, truth[z], predicted[z])
-        dice, dice_slice = _dice(*np.transpose(totals)).mean(), np.concatenate(slice_dice).mean()
-        return self._scores(float(dice), float(dice_slice), example)
+            ignored = labels == IGNORED
+            for roi in rois:
+                truth, predicted = roi_mask(labels, roi), prediction.region(roi) & ~ignored
+                counts = np.stack([x.sum((1, 2)) for x in (predicted & truth, predicted, truth)])
+                totals[roi].append(counts.sum(axis=1))
+                slice_dice[roi].append(_dice(*counts[:, chosen & ~ignored.all((1, 2))]))
+                z = int(counts[2].argmax())
+                if roi == rois[0] and counts[2, z] > largest:
+                    largest, example = counts[2, z], _example(case, z, truth[z], predicted[z])
+        by_volume = {roi: float(_dice(*np.transpose(totals[roi])).mean()) for roi in rois}
+        by_slice = {roi: float(np.concatenate(slice_dice[roi]).mean()) for roi in rois}
+        return self._scores(by_volume, by_slice, example)
 
     def choose_postprocess(self, states: States, weights: str, step: int) -> PostprocessChoice:
         """Chooses the post-processing of the prompt-free predictions of a model given as replicated states.
@@ -88,7 +99,7 @@ class Validator:
             step: the number of their steps.
         """
         options = self.session.options
-        roi = WHOLE if self.session.config.architecture is None else options.roi
+        roi = WHOLE if len(self.session.config.rois) > 1 else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
         free = GroundTruthPrompts("none")
         found = self._segment(states, free, planes=self.session.config.planes_asked(None, "")) if shown else ()
@@ -117,7 +128,7 @@ class Validator:
             self.graphdef,
             *trees,
             name=self.session.folder.name,
-            rois=(options.roi,) if config.architecture else tuple(ROIS),
+            rois=config.rois,
             channels=self.session.channels,
             depth=options.depth,
             image_size=options.image_size if config.architecture else None,
@@ -128,15 +139,20 @@ class Validator:
             modality_dropout=options.modality_dropout,
         )
 
-    def _scores(self, dice: float, dice_slice: float, example: Example) -> Scores:
+    def _scores(self, by_volume: dict[str, float], by_slice: dict[str, float], example: Example) -> Scores:
+        """The scores as the run's log and the terminal show them."""
         number = len(self.session.val)
+        dice, dice_slice = (sum(values.values()) / len(values) for values in (by_volume, by_slice))
+        each = by_volume if len(by_volume) > 1 else {}
+        regions = ", ".join(f"{roi} {value:.3f}" for roi, value in each.items())
+        of_each = f" ({regions})" if each else ""
         return Scores(
             values={
-                "dice": dice, "dice_slice": dice_slice, "cases": number, "prompt": self.kind,
-                "prompt_source": self.prompts.source,
+                "dice": dice, "dice_slice": dice_slice, **{f"dice_{roi}": value for roi, value in each.items()},
+                "cases": number, "prompt": self.kind, "prompt_source": self.prompts.source,
             },
             text=(
-                f"validation Dice {dice:.3f} by volume, {dice_slice:.3f} by slice (n = {number}, "
+                f"validation Dice {dice:.3f} by volume{of_each}, {dice_slice:.3f} by slice (n = {number}, "
                 f"prompt {self.kind} from {self.prompts.source})"
             ),
             best=dice,

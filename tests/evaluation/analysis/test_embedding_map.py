@@ -12,7 +12,7 @@ from flax import nnx
 from sklearn.metrics import silhouette_score
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.cases import Case
+from samjax.data.cases import MODALITIES, Case, Source
 from samjax.data.imaging.geometry import geometry_of
 from samjax.data.imaging.volumes import Box, Volume
 from samjax.data.on_device.channels import parse_channels
@@ -40,7 +40,8 @@ def scan(domain: str, patient: str, brightness: int, shape=(6, 32, 24), tumour=(
     # Source axes are columns, rows, slices, so that ours come out as they are.
     geometry = geometry_of(shape[::-1], np.diag([-1.0, -1.0, 1.0, 1.0]), "a test")
     assert geometry.shape == shape
-    case = Case(f"{patient}-{number}", patient, domain, {}, Path("label"), "brats", "test")
+    sources = dict.fromkeys(MODALITIES, Source(Path("scan")))
+    case = Case(f"{patient}-{number}", patient, domain, sources, Path("label"), "brats", "test")
     box = Box((0, 0, 0), shape)
     return CachedCase(case, counts, box, geometry, memory=Volume(images, labels, counts, box, geometry))
 

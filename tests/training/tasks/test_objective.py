@@ -18,8 +18,10 @@ class Played:
         self.fall = fall
         self.rounds: list[Prompts] = []
         self.masks: list[tuple[jax.Array, jax.Array] | None] = []
+        self.present: jax.Array | None = None
 
     def encode(self, images: jax.Array, slices: jax.Array, present: jax.Array | None) -> jax.Array:
+        self.present = present
         return jnp.zeros((*images.shape[:2], 4, 4, 16))
 
     def decode(
@@ -41,6 +43,27 @@ def played(
     model, batch = Played(fall), small.batch(samples)
     objective = small.objective(prompt, clicks=clicks, **options)
     return model, slice_results(model, batch, jax.random.key(0), objective), batch
+
+
+def test_each_sample_hides_modalities_for_all_its_slices_and_never_shows_missing_ones():
+    model, batch = Played(), small.batch(16)
+    batch["present"][:, 1] = False
+    objective = small.objective("box", modality_dropout=0.5)
+    slice_results(model, batch, jax.random.key(0), objective)
+    shown = np.asarray(model.present)
+    assert shown.shape == (16, 4)
+    assert not shown[:, 1].any()
+    assert shown.any(axis=1).all()
+    assert 0.3 < shown[:, [0, 2, 3]].mean() < 0.75
+    slice_results(model, batch, jax.random.key(1), objective)
+    assert (np.asarray(model.present) != shown).any(), "every step draws anew"
+
+
+def test_without_modality_dropout_the_model_is_told_nothing():
+    model, _, batch = played("box", clicks=1)
+    assert model.present is None
+    del batch["present"]
+    slice_results(model, batch, jax.random.key(0), small.objective("box"))
 
 
 def test_a_box_is_given_once_and_stays_the_tight_box_of_the_label():

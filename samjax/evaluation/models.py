@@ -78,7 +78,7 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
             f"--planes {options.planes}: the masks of prompts are axial; give --prompt none, or leave it out"
         )
     prompts = GroundTruthPrompts(kind, options.clicks, options.seed)
-    planes = None if model.planes == read_config(run).planes_asked(None, "") else model.planes
+    planes = None if model.planes == read_config(run).planes else model.planes
     return PromptedModel(model, prompts, _rule(model.name, options, kind, run), planes=planes)
 
 

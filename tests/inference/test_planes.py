@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from samjax import Predictor
 from samjax.data.formats.layouts import find_cases
@@ -51,7 +52,7 @@ def images(scan: Path) -> np.ndarray:
 
 
 def probability(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return expit(logits.astype(np.float64))
 
 
 class TestMeans:

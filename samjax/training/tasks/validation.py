@@ -102,7 +102,7 @@ class Validator:
         roi = WHOLE if len(self.session.config.rois) > 1 else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
         free = GroundTruthPrompts("none")
-        found = self._segment(states, free, planes=self.session.config.planes_asked(None, "")) if shown else ()
+        found = self._segment(states, free, planes=self.session.config.planes) if shown else ()
         predicted = ((_labelled(case), prediction.mask) for case, prediction in found)
         return choose(predicted, map(_labelled, self.session.train), roi, weights, step)
 

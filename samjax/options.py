@@ -112,6 +112,9 @@ class TrainOptions:
     spacing: Annotated[str | None, _default("that of the scans, or the median of their in-plane spacings")] = None
     """Voxel grid of the run in mm; scans on another one are resampled to it, and masks back. One number: square pixels
     of this size, slices as they are. Three numbers, such as 0.8,0.8,3: distances between rows, columns and slices."""
+    planes: str = "axial"
+    """Planes whose slices are trained on, such as axial,coronal,sagittal. Axial is always among them; prompts and the
+    validation scores stay axial. Several need voxels that are about cubic, see --spacing."""
     augment: bool = True
     """Rotate and deform training samples."""
     modality_dropout: float = 0.0
@@ -212,6 +215,9 @@ class EvalOptions:
     modalities: str | None = None
     """Show the models only these modalities of every case (t2,flair), as if the scans lacked the others; their names in
     tables and the default --output end with them. For runs that do without, see --modality-dropout of train."""
+    planes: Annotated[str | None, _default("all that the run was trained on")] = None
+    """Planes whose mean probability decides each voxel of prompt-free masks; any of those that the runs were trained
+    on. Where they are not the runs' own choice, the names of the models in tables end with them."""
     min_pixels: int = 1
     """The scope "slice" holds slices with at least this many pixels of the region."""
     average: bool = True
@@ -278,6 +284,9 @@ class PredictOptions:
     points: Path | None = None
     """JSON {"CASE": [[i, j, k, label], ...]}: voxels of the source array, label 1 inside, 0 outside. All clicks on an
     axial slice are one prompt; slices without any stay background."""
+    planes: Annotated[str | None, _default("all that the run was trained on")] = None
+    """Planes whose mean probability decides each voxel of prompt-free masks, such as axial or axial,coronal,sagittal;
+    any of those that the run was trained on. Of three planes, axial alone takes a third of the time."""
     propagate: bool = False
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the

@@ -139,11 +139,7 @@ def grid_for(cases: Sequence[Case]) -> tuple[RunGrid | None, str | None]:
     It depends on all cases and not on the training patients alone, so that the folds of a cross-validation share it.
     It is None if no header can be read.
     """
-    spacings = []
-    for case in cases:
-        with suppress(UserError):  # reported when the case is read
-            if case.label is not None:
-                spacings.append(header_geometry(case).spacing)
+    spacings = spacings_of(cases)
     if not spacings:
         return None, None
     grid, alike = common_grid(spacings)
@@ -154,6 +150,16 @@ def grid_for(cases: Sequence[Case]) -> tuple[RunGrid | None, str | None]:
         f"the scans' pixels are of {finest} to {coarsest}; all are resampled to {grid.words}, the median "
         "(--spacing takes another)"
     )
+
+
+def spacings_of(cases: Sequence[Case]) -> list[tuple[float, float, float]]:
+    """The spacing (slices, rows, columns) in mm of each case that has a label, from its header if that can be read."""
+    spacings = []
+    for case in cases:
+        with suppress(UserError):  # reported when the case is read
+            if case.label is not None:
+                spacings.append(header_geometry(case).spacing)
+    return spacings
 
 
 def prepare(

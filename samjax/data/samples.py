@@ -7,6 +7,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
+from samjax.data.cache.planes import SlicedCase
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.slices import empty_windows, enough_pixels, roi_pixels, windows
 from samjax.errors import UserError
@@ -16,7 +17,7 @@ Window = tuple[int, int]
 _OFFSETS = 1  # tells these draws from the shuffle's, which have the same seed
 
 
-def largest_square(cases: Sequence[CachedCase]) -> int:
+def largest_square(cases: Sequence[SlicedCase]) -> int:
     """The side in pixels of the square that holds every slice of every case."""
     return max(max(case.shape[1:]) for case in cases)
 
@@ -29,7 +30,7 @@ class TrainingWindows:
     epoch has a window.
     """
 
-    cases: tuple[CachedCase, ...]
+    cases: tuple[SlicedCase, ...]
     depth: int
     roi: str
     min_pixels: int
@@ -59,14 +60,14 @@ class TrainingWindows:
         """The slices of each case, int64 (n,), that any epoch can show; for windows of one slice."""
         return [np.flatnonzero(self._can_show(case)) for case in self.cases]
 
-    def _can_show(self, case: CachedCase) -> np.ndarray:
+    def _can_show(self, case: SlicedCase) -> np.ndarray:
         found = enough_pixels(case.counts, self.roi, self.min_pixels)
         if self.empty_share:
             first, last = case.box.start[0], case.box.stop[0]
             found[first:last] |= roi_pixels(case.counts, self.roi)[first:last] == 0
         return found
 
-    def _starts(self, case: CachedCase, rng: np.random.Generator) -> np.ndarray:
+    def _starts(self, case: SlicedCase, rng: np.random.Generator) -> np.ndarray:
         offset = int(rng.integers(self.depth))
         chosen = windows(case.counts, self.depth, self.roi, self.min_pixels, offset)
         if not self.empty_share:
@@ -84,7 +85,7 @@ class ReadWindow:
     Slices outside the volume are background and False in `slices`.
     """
 
-    cases: tuple[CachedCase, ...]
+    cases: tuple[SlicedCase, ...]
     depth: int
     size: int
 
@@ -101,7 +102,7 @@ class ReadWindow:
             "present": case.present,
             "case": np.int32(number),
             "start": np.int32(start),
-            "identity": np.int32(case.case.identity),
+            "identity": np.int32(case.identity),
         }
 
 

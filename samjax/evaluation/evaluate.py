@@ -75,7 +75,8 @@ def evaluate(options: EvalOptions) -> Evaluation:
 def result_suffix(options: EvalOptions) -> str:
     """The end of the default folder of results that are not of whole scans and single models as they are."""
     parts = ["-ensemble"] * options.ensemble + [f"-rotations{options.rotations}"] * (options.rotations > 1)
-    return "".join(parts) + shown_suffix(shown_modalities(options))
+    planes = parse_planes(options.planes) if options.planes else None
+    return "".join(parts) + shown_suffix(shown_modalities(options)) + shown_suffix(planes)
 
 
 def _choose_analyses(

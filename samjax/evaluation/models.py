@@ -20,6 +20,7 @@ from samjax.inference.postprocess import RAW, Postprocess
 from samjax.inference.postprocess_choice import AUTO, rule_for
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
+from samjax.runs.folder import read_config
 
 DEFAULT_ROI, DEFAULT_CHANNELS = "whole-tumor", "flair,t1gd,t2"
 
@@ -76,13 +77,18 @@ def _of_run(run: Path, options: EvalOptions) -> PromptedModel:
     Raises:
         UserError: the run cannot be used, or was not trained with such a prompt.
     """
-    model = model_of_run(run, options.weights, options.average, options.nested, options.rotations)
+    model = model_of_run(run, options.weights, options.average, options.nested, options.planes, options.rotations)
     # A U-Net takes no prompt, whatever the models beside it get.
     kind = model.prompts[0] if options.prompt is None or model.is_unet else options.prompt
     model.require(kind, "--prompt")
+    if options.planes is not None and kind != "none":
+        raise UserError(
+            f"--planes {options.planes}: the masks of prompts are axial; give --prompt none, or leave it out"
+        )
     prompts = GroundTruthPrompts(kind, options.clicks, options.seed)
+    planes = None if model.planes == read_config(run).planes else model.planes
     rule = RAW if options.ensemble else _rule(model.name, options, kind, run)
-    return PromptedModel(model, prompts, rule)
+    return PromptedModel(model, prompts, rule, planes=planes)
 
 
 def _rule(name: str, options: EvalOptions, kind: str, run: Path | None = None) -> Postprocess:

@@ -14,7 +14,7 @@ from samjax.inference.volumes import segment_cases
 
 
 def shown_suffix(shown: Sequence[str] | None) -> str:
-    """The end of the names of models that are shown some modalities only, "-t2+flair"; empty for None."""
+    """The end of the names of models that are shown some modalities or planes only, "-t2+flair"; empty for None."""
     return "" if shown is None else "-" + "+".join(shown)
 
 
@@ -30,6 +30,8 @@ class PromptedModel:
     """The modalities that it is shown; None: all that a case has."""
     others: tuple[SegmentationModel, ...] = ()
     """The other members of an ensemble, of the same regions, with whose probabilities its own are averaged."""
+    planes: tuple[str, ...] | None = None
+    """The planes of its prompt-free masks, where they are not the run's own; None: these."""
 
     @property
     def members(self) -> tuple[SegmentationModel, ...]:
@@ -54,11 +56,11 @@ class PromptedModel:
 
     @property
     def name(self) -> str:
-        """The model's name; modalities, rotations and the rule stand beside it, so that results never pass for others.
+        """The model's name; an ensemble is called by its members.
 
-        An ensemble is called by its members.
+        Modalities, planes, rotations and the rule stand beside it, so that results never pass for others.
         """
-        name = self.members_text + shown_suffix(self.shown)
+        name = self.members_text + shown_suffix(self.shown) + shown_suffix(self.planes)
         if self.rotations > 1:
             name += f"+rotations={self.rotations}"
         return name if self.postprocess == RAW else f"{name}+{self.postprocess}"

@@ -15,6 +15,7 @@ from samjax.data.cases import MODALITIES, Case
 from samjax.data.fingerprint import scan_digest
 from samjax.data.imaging.doubts import case_doubts, read_ranges
 from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import COMPARTMENTS, from_canonical, roi_value
 from samjax.data.needs import divide
@@ -160,8 +161,8 @@ def predict(options: PredictOptions) -> Outcome:
     else:
         prompts, cases, more = _prompted(cases, kind, file)
         left_out += more
-    nested = options.nested
-    models = [model_of_run(run, options.weights, nested=nested, rotations=options.rotations) for run in runs]
+    nested, planes, rotations = options.nested, options.planes, options.rotations
+    models = [model_of_run(run, options.weights, nested=nested, planes=planes, rotations=rotations) for run in runs]
     predictors = tuple(Predictor(model, options.batch_size) for model in models)
     if nested:
         require_inner([roi for predictor in predictors if not predictor.is_unet for roi in predictor.rois])
@@ -186,9 +187,10 @@ def predict(options: PredictOptions) -> Outcome:
             postprocess=str(rule),
             grid=grids.get(case.id, ""),
             nested=nested,
+            planes=planes_of(predictors) if kind == "none" else AXIAL,
             probabilities=options.probabilities or "",
             uncertainty=options.uncertainty,
-            rotations=options.rotations,
+            rotations=rotations,
         )
         for case in cases
     }
@@ -221,12 +223,19 @@ def grids_of(predictors: Sequence[Predictor], cases: Sequence[Case]) -> dict[str
     return found
 
 
+def planes_of(predictors: Sequence[Predictor]) -> str:
+    """The planes of prompt-free masks, as of --planes; of each run, joined by " and ", if they differ."""
+    return " and ".join(dict.fromkeys(",".join(predictor.model.planes) for predictor in predictors))
+
+
 def _kind_of(options: PredictOptions) -> tuple[str, Path | None]:
     """The kind of prompt that the options name, and its file."""
     given = {"--boxes": options.boxes, "--points": options.points, "--prompt none": options.prompt}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise UserError(f"{' and '.join(names)}: give one of them")
+    if options.planes is not None and names not in ([], ["--prompt none"]):
+        raise UserError(f"--planes {options.planes}: the masks of prompts are axial; leave it out")
     if options.propagate and names not in (["--boxes"], ["--points"]):
         raise UserError("--propagate: takes prompts from slice to slice; give --boxes or --points")
     if options.propagate:

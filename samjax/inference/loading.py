@@ -24,7 +24,12 @@ BASE_PROMPTS = ("box", "point", "mask")
 
 
 def model_of_run(
-    folder: Path | str, weights: str | None = None, average: bool = True, nested: bool = False, rotations: int = 1
+    folder: Path | str,
+    weights: str | None = None,
+    average: bool = True,
+    nested: bool = False,
+    planes: str | None = None,
+    rotations: int = 1,
 ) -> SegmentationModel:
     """The model of a finished run.
 
@@ -32,11 +37,12 @@ def model_of_run(
         weights: new place of the base weights; None: the place that the run recorded.
         average: take the average of the weights, if the run has one, instead of the last ones.
         nested: clip the inner of several regions to the outer ones.
+        planes: the planes in which prompt-free masks are made, see `RunConfig.planes_asked`.
         rotations: the odd number of rotations whose mean is the prediction, up to the run's largest in training.
 
     Raises:
-        UserError: the run is not finished, was trained on pictures or without rotations that are asked for, or its base
-            weights are missing or not the run's.
+        UserError: the run is not finished, was trained on pictures, on other planes or without rotations, several
+            planes and rotations are asked for at once, or its base weights are missing or not the run's.
     """
     folder = find_run(Path(folder))
     if find_strategy(read_config(folder).options.strategy).family == "pictures":
@@ -46,20 +52,27 @@ def model_of_run(
     from_flat(network, trained.trained)
     options = config.options
     largest = options.rotation if options.augment and options.overfit is None else 0.0
+    name, chosen = folder.resolve().name, config.planes_asked(planes, folder.resolve().name)
+    if rotations > 1 and len(chosen) > 1:
+        raise UserError(
+            f"--rotations {rotations}: {name} fuses the planes {', '.join(chosen)}; take one kind of mean, with "
+            "--planes axial or without --rotations"
+        )
     return SegmentationModel.on_local_devices(
         *nnx.split(network),
-        name=folder.resolve().name,
+        name=name,
         rois=config.rois,
         channels=channels_of(folder, config),
         depth=options.depth,
         image_size=options.image_size if config.architecture else None,
         native=config.native,
         grid=grid_of(folder, config),
+        planes=chosen,
         compute=config.compute,
         prompts=trained.prompts,
         modality_dropout=options.modality_dropout,
         nested=nested,
-        angles=evenly_spaced(rotations, largest, folder.resolve().name),
+        angles=evenly_spaced(rotations, largest, name),
     )
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from samjax.data.cases import MODALITIES
 from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.labels import from_canonical, roi_value
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import Channels
@@ -40,6 +41,8 @@ class SegmentationModel:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     prompts: tuple[str, ...] = ("none",)
     """Kinds of prompts (box, point, none, mask) that it was trained with."""
+    planes: tuple[str, ...] = (AXIAL,)
+    """The planes whose mean probability decides prompt-free masks; prompts are axial."""
     modality_dropout: float = 0.0
     """Probability with which each modality was hidden in training; above 0, a scan may lack some."""
     angles: tuple[float, ...] = (0.0,)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from samjax.data.cases import Case
+from samjax.data.imaging.planes import AXIAL
 from samjax.errors import UserError
 from samjax.inference.maps import Maps, remove_maps
 from samjax.inference.postprocess import NONE
@@ -35,6 +36,8 @@ class PredictionRecipe:
     """The grid that the images were resampled to; empty where they were not, and in records of versions without it."""
     nested: bool = False
     """Whether inner regions were clipped to outer ones."""
+    planes: str = AXIAL
+    """The planes in which the mask was made: of each run, if they differ."""
     probabilities: str = ""
     """The type of the probabilities that were written; see `Maps`."""
     uncertainty: bool = False
@@ -113,7 +116,7 @@ def _other(
         return f"is not in {output / RECORDS}"
     same = replace(found.recipe, scan="", probabilities=recipe.probabilities, uncertainty=recipe.uncertainty)
     if same != recipe:
-        for name in ("postprocess", "rotations"):
+        for name in ("postprocess", "rotations", "planes"):
             if replace(same, **{name: getattr(recipe, name)}) == recipe:
                 return f"was made with --{name} {getattr(same, name)}, not {getattr(recipe, name)}"
         return "was made by another run or prompt"

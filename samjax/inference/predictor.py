@@ -56,7 +56,12 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls, folder: Path | str, weights: str | None = None, slices: int = SLICES, nested: bool = False
+        cls,
+        folder: Path | str,
+        weights: str | None = None,
+        slices: int = SLICES,
+        nested: bool = False,
+        planes: str | None = None,
     ) -> "Predictor":
         """The model of a finished run, with averaged weights if the run has them.
 
@@ -64,13 +69,16 @@ class Predictor:
             weights: new place of the base weights, if they have moved.
             nested: for a run of several regions: whether what an inner region has outside an outer one is left out,
                 instead of making the outer one larger.
+            planes: planes whose mean probability decides prompt-free masks, such as "axial"; None: all that the run
+                was trained on. Prompts are axial in any case.
 
         Raises:
-            UserError: the run is not finished, was trained on pictures, or its base weights are missing or changed.
+            UserError: the run is not finished, was trained on pictures or on other planes, or its base weights are
+                missing or changed.
         """
         from samjax.inference.loading import model_of_run
 
-        return cls(model_of_run(folder, weights, nested=nested), slices)
+        return cls(model_of_run(folder, weights, nested=nested, planes=planes), slices)
 
     @classmethod
     def from_weights(

@@ -9,10 +9,11 @@ from samjax.data.cases import MODALITIES
 from samjax.data.imaging.grids import Shape
 from samjax.data.imaging.resampling import nearest_slices, resample_images, resample_region, steps_between
 from samjax.data.labels import IGNORED, roi_mask
-from samjax.inference.encoded import SLICES, EncodedVolume, ReadEmbedding
+from samjax.inference.encoded import SLICES, ReadEmbedding
 from samjax.inference.grids import logits_to_source, prediction_to_source, prompt_to_run, region_to_run
 from samjax.inference.ground_truth import GroundTruthPrompts, segment_by_truth
 from samjax.inference.model import SegmentationModel
+from samjax.inference.planes import encoded_volume
 from samjax.inference.predictions import (
     SlicePrediction,
     VolumePrediction,
@@ -62,7 +63,7 @@ class SourceVolume:
         if model.turns:
             self.encoded = TurnedVolume(model, images, slices, modalities=modalities)
         else:
-            self.encoded = EncodedVolume(model, images, slices, modalities=modalities, stored=stored)
+            self.encoded = encoded_volume(model, images, slices, modalities=modalities, stored=stored)
 
     @property
     def shape(self) -> Shape:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.planes import parse_planes
 from samjax.data.labels import ROIS, rois_of
 from samjax.data.needs import Needs
 from samjax.data.on_device.channels import parse_channels
@@ -93,6 +94,31 @@ class RunConfig:
     def grid(self) -> RunGrid | None:
         """The voxel grid that the run's scans are resampled to; None in runs of versions that did not resample."""
         return None if self.options.spacing is None else RunGrid.parse(self.options.spacing)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The planes whose slices the run was trained on; axial alone in runs of versions without the option."""
+        return parse_planes(self.options.planes)
+
+    def planes_asked(self, asked: str | None, name: str) -> tuple[str, ...]:
+        """The planes in which prompt-free masks are made: those of `--planes`, or all that the run was trained on.
+
+        Args:
+            asked: the value of `--planes`; None: the default.
+            name: the run, for messages.
+
+        Raises:
+            UserError: the run was not trained on a plane that is asked for.
+        """
+        if asked is None:
+            return self.planes
+        planes = parse_planes(asked)
+        if lacking := [plane for plane in planes if plane not in self.planes]:
+            raise UserError(
+                f"--planes {asked}: {name} was not trained on {' and '.join(lacking)} slices, only on "
+                f"{', '.join(self.planes)}"
+            )
+        return planes
 
     @property
     def rois(self) -> tuple[str, ...]:

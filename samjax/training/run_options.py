@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.planes import AXIAL, parse_planes, require_cubic
 from samjax.data.labels import ALL, rois_of
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.data.on_device.prompts import PromptMix
@@ -36,6 +37,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
     _check_family(options, strategy)
     check_embeddings(options, strategy)
     check_modality_dropout(options, strategy)
+    check_planes(options, strategy)
     return options
 
 
@@ -48,6 +50,7 @@ def _with_defaults(options: TrainOptions, strategy: Strategy, architecture: SamC
     return replace(
         options,
         prompt=str(PromptMix.parse(options.prompt)),
+        planes=",".join(parse_planes(options.planes)),
         max_steps=options.max_steps if limited else PHANTOM_STEPS,
         augment=options.augment and options.overfit is None,
     )
@@ -131,6 +134,24 @@ def check_modality_dropout(options: TrainOptions, strategy: Strategy) -> None:
         raise UserError(f"{asked}: cached embeddings are of all modalities; leave out --cache-embeddings")
 
 
+def check_planes(options: TrainOptions, strategy: Strategy) -> None:
+    """Raises a `UserError` if the run cannot be trained on these --planes."""
+    planes = parse_planes(options.planes)
+    if planes == (AXIAL,):
+        return
+    asked = f"--planes {options.planes}"
+    if strategy.family == "pictures":
+        raise UserError(f"{asked}: --strategy {strategy.name} trains on pictures, which have no planes; leave it out")
+    if AXIAL not in planes:
+        raise UserError(f"{asked}: expected {AXIAL} among them, since prompts and the validation scores are {AXIAL}")
+    if options.channels == PCA2D:
+        raise UserError(f"{asked}: --channels {PCA2D} is fitted to the pixels of axial slices; name modalities")
+    if options.cache_embeddings is not None:
+        raise UserError(f"{asked}: cached embeddings are of axial slices; leave out --cache-embeddings")
+    if options.spacing is not None:
+        require_cubic(RunGrid.parse(options.spacing), options.planes)
+
+
 FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size")
 """Options that change how a run is computed but not its result; a resumed run takes the given values.
 
@@ -142,7 +163,7 @@ MOVED = ("data", "weights")
 BOUND = (
     "strategy", "overfit", "roi", "channels", "depth", "image_size", "lora_rank", "lora_alpha", "lora_targets",
     "patch_embedding", "seed", "limit", "fold", "layout", "labels", "optimizer", "accumulate", "clip_norm",
-    "patients", "split_file", "modality_dropout", "spacing",
+    "patients", "split_file", "modality_dropout", "spacing", "planes",
 )  # fmt: skip
 """Options that a run cannot change: the model, the data and the optimiser's state depend on them."""
 _OF_THE_COMMAND = ("run", "resume", "allow_changes", "coordinator", "processes", "process_index")
@@ -153,6 +174,7 @@ _MEANINGS: dict[str, Callable[[Any], object]] = {
     "lora_targets": lambda text: sorted(_parts(text)),
     "fold": lambda text: [int(part) for part in text.split("/")],
     "spacing": RunGrid.parse,
+    "planes": parse_planes,
     "patients": lambda path: path.absolute(),
     "split_file": lambda path: path.absolute(),
 }

@@ -4,16 +4,27 @@ import json
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.cache.planes import SlicedCase, in_planes
 from samjax.data.cases import Case
-from samjax.data.cohort import grid_for, list_cases, named_folders, phantom_cohort, prepare, require_labels
+from samjax.data.cohort import (
+    grid_for,
+    list_cases,
+    named_folders,
+    phantom_cohort,
+    prepare,
+    require_labels,
+    spacings_of,
+)
 from samjax.data.imaging.doubts import RANGES, Ranges, ranges_of
 from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.planes import AXIAL, cubic_grid, parse_planes
 from samjax.data.on_device.channels import PCA2D, Channels, Pca2d, fit_pca2d, parse_channels
 from samjax.data.samples import RegionSlices, TrainingWindows, largest_square
 from samjax.data.shared import overlapping_domains
@@ -64,6 +75,11 @@ class Session:
     @property
     def strategy(self) -> Strategy:
         return find_strategy(self.config.options.strategy)
+
+    @cached_property
+    def views(self) -> tuple[SlicedCase, ...]:
+        """The training cases in every plane that the run is trained on."""
+        return in_planes(self.train, self.config.planes)
 
     @property
     def division(self) -> Division:
@@ -123,12 +139,12 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         _absolute(options.weights) if base else "",
         base.sha256 if base else "",
         base.config if base else None,
-        largest_square(cases) if cases else options.image_size,
+        largest_square(in_planes(cases, parse_planes(options.planes))) if cases else options.image_size,
         options.batch_size * jax.device_count() * options.accumulate,
     )
     train = of_part(cases, splits, "train")
     if cases:
-        windows_of(config, train).check()
+        windows_of(config, in_planes(train, config.planes)).check()
     pca = None
     if options.channels == PCA2D:
         pca = fit_pca2d(RegionSlices(train, config.prompted_roi, options.min_pixels, config.native))
@@ -256,6 +272,8 @@ def _with_spacing(options: TrainOptions, cases: list[Case]) -> TrainOptions:
     grid, note = grid_for(cases)
     if note and is_writer():
         print(f"note: {note}", file=sys.stderr)
+    if grid and parse_planes(options.planes) != (AXIAL,):
+        grid = cubic_grid(grid, [spacing[0] for spacing in spacings_of(cases)], options.planes)
     return replace(options, spacing=grid and str(grid))
 
 
@@ -281,10 +299,10 @@ def _session(
     return Session(folder, config, base.flat if base else {}, train, val, channels, test)
 
 
-def windows_of(config: RunConfig, train: tuple[CachedCase, ...]) -> TrainingWindows:
-    """The windows of the training cases that a run shows."""
+def windows_of(config: RunConfig, views: tuple[SlicedCase, ...]) -> TrainingWindows:
+    """The windows that a run shows of the training cases in its planes."""
     options, roi = config.options, config.prompted_roi
-    return TrainingWindows(train, options.depth, roi, options.min_pixels, options.empty_share, options.seed)
+    return TrainingWindows(views, options.depth, roi, options.min_pixels, options.empty_share, options.seed)
 
 
 def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:

@@ -139,6 +139,13 @@ class TestResolve:
             ("lora", {"modality_dropout": 0.3, "channels": "pca2d"}, ["--modality-dropout 0.3", "pca2d"]),
             ("pretrain", {"modality_dropout": 0.3}, ["--modality-dropout 0.3", "--strategy pretrain"]),
             ("decoder", {"modality_dropout": 0.3, "cache_embeddings": 2}, ["leave out --cache-embeddings"]),
+            ("unet", {"planes": "axial,frontal"}, ["--planes axial,frontal", "coronal, sagittal"]),
+            ("unet", {"planes": "coronal"}, ["--planes coronal", "expected axial among them"]),
+            ("unet", {"planes": "axial,coronal", "spacing": "1"}, ["--planes axial,coronal", "--spacing 1,1,1"]),
+            ("unet", {"planes": "axial,coronal", "spacing": "1,1,3"}, ["3 x 1 x 1 mm", "--spacing 1,1,1"]),
+            ("lora", {"planes": "axial,coronal", "channels": "pca2d"}, ["--planes axial,coronal", "pca2d"]),
+            ("decoder", {"planes": "axial,coronal", "cache_embeddings": 2}, ["leave out --cache-embeddings"]),
+            ("pretrain", {"planes": "axial,coronal"}, ["--planes axial,coronal", "--strategy pretrain"]),
             ("pretrain", {"data": ("scans",)}, ["--strategy pretrain", "--data"]),
             ("pretrain", {"channels": "all"}, ["--strategy pretrain", "--channels"]),
             ("pretrain", {"depth": 4}, ["--strategy pretrain", "--depth"]),
@@ -210,7 +217,7 @@ CHANGED: dict[str, Any] = {
     "patch_embedding": "inflate", "seed": 4, "limit": 2, "fold": "1/5", "layout": "msd", "labels": "ped2024",
     "optimizer": "adamw", "accumulate": 2, "clip_norm": 1.0, "epochs": 20, "max_steps": 50, "lr": 1e-5,
     "schedule": "cosine", "swa_start": 0.5, "augment": False, "batch_size": 4, "prompt": "box", "dtype": "bfloat16",
-    "modality_dropout": 0.3, "lr_finder_every": 5, "remat": True,
+    "modality_dropout": 0.3, "lr_finder_every": 5, "planes": "axial,coronal", "remat": True,
     "patients": Path("who.csv"), "split_file": Path("split.json"), "spacing": "0.8,0.8,3",
 }  # fmt: skip
 REST = sorted(CHANGED.keys() - {*FREE, *BOUND, *MOVED})
@@ -279,6 +286,7 @@ class TestContinuedOptions:
             ("lr", 0.001),
             ("batch_size", 2),
             ("spacing", "1.0, 1"),
+            ("planes", " axial"),
         ],
     )
     def test_another_spelling_of_what_the_run_has_is_no_change(self, option, spelling):

@@ -15,6 +15,7 @@ from samjax.errors import UserError
 from samjax.options import TrainOptions
 from samjax.runs.folder import new_run_folder, read_splits
 from samjax.training.session import Session, new_session, resumed_session
+from samjax.training.tasks.segmentation import window_data, window_names
 from tests.training.test_run_options import one_line
 
 
@@ -186,3 +187,30 @@ class TestFolder:
         with pytest.raises(UserError, match="no room"):
             new_session(options, check=check)
         assert not (tmp_path / "run").exists()
+
+
+class TestPlanes:
+    def test_every_training_case_is_seen_in_every_plane_on_a_cubic_grid(self, tmp_path, monkeypatch):
+        """Voxels of 6 mm, of which the grid says so too: scans with thicker slices are then resampled."""
+        monkeypatch.chdir(tmp_path)
+        write_cohort(tmp_path / "cubes-2023", "adult", 3, options=PhantomOptions((32, 32, 24)))
+        options = TrainOptions(
+            strategy="unet", data=(f"demo={tmp_path / 'cubes-2023'}",), cache=False, planes="sagittal,axial"
+        )
+        session = new_session(options)
+        assert (session.options.planes, session.options.spacing) == ("axial,sagittal", "6,6,6")
+        assert [view.shape for view in session.views] == [(24, 32, 32), (32, 24, 32)]
+        data = window_data(session)
+        batches = [data.get(0, number) for number in range(data.length(0))]
+        assert {tuple(x) for batch in batches for x in batch["extent"].tolist()} == {(32, 32), (24, 32)}
+        names = [name for batch in batches for name in window_names(session.views, batch)]
+        assert {" (sagittal) from slice" in name for name in names} == {True, False}
+        assert all(case.origin is None for case in session.train)
+
+    def test_voxels_that_are_not_cubic_are_refused_with_what_to_do(self, start, tmp_path):
+        with pytest.raises(UserError) as caught:
+            start(planes="axial,coronal")
+        one_line(caught, "--planes axial,coronal", "18 x 6 x 6 mm", "--spacing 6,6,6")
+        assert not (tmp_path / "run").exists()
+        session = start(planes="axial,coronal", spacing="6,6,6")
+        assert {case.shape for case in session.train} == {(24, 32, 32)}

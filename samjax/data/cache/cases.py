@@ -27,7 +27,7 @@ from samjax.data.cases import MODALITIES, Case
 from samjax.data.fingerprint import fingerprint_of
 from samjax.data.formats.nifti import header_bytes
 from samjax.data.imaging.geometry import Geometry
-from samjax.data.imaging.grids import RunGrid
+from samjax.data.imaging.grids import RunGrid, Shape
 from samjax.data.imaging.resampling import RESAMPLING_VERSION
 from samjax.data.imaging.volumes import (
     PREPROCESSING_VERSION,
@@ -95,6 +95,16 @@ class CachedCase:
         return tuple(modality for modality in self.case.modalities if modality not in self.hidden)
 
     @property
+    def title(self) -> str:
+        """The case, for messages."""
+        return self.case.id
+
+    @property
+    def identity(self) -> int:
+        """The case's identity, on which the random draws for its slices depend."""
+        return self.case.identity
+
+    @property
     def present(self) -> np.ndarray:
         """Whether each of `MODALITIES` is one of `modalities`, (4,) bool."""
         return np.isin(MODALITIES, self.modalities)
@@ -154,20 +164,8 @@ class CachedCase:
         Returns:
           images (n, H, W, 4) uint8 (t1, t1gd, t2, flair) and labels (n, H, W) uint8 canonical codes.
         """
-        rows, columns = (size, size) if size is not None else self.shape[1:]
-        if rows < self.shape[1] or columns < self.shape[2]:
-            raise ValueError(f"size {size} does not hold slices of {self.shape[1:]}")
-        images = np.zeros((stop - start, rows, columns, len(MODALITIES)), np.uint8)
-        labels = np.zeros((stop - start, rows, columns), np.uint8)
-        first, last = max(start, self.box.start[0]), min(stop, self.box.stop[0])
-        if first < last:
-            inside = slice(first - self.box.start[0], last - self.box.start[0])
-            where = (slice(first - start, last - start), *self.box.index[1:])
-            images[where] = self.images[inside]
-            labels[where] = self.labels[inside]
-        if self.hidden:
-            images[..., ~self.present] = 0
-        return images, labels
+        present = self.present if self.hidden else None
+        return read_slices(self.images, self.labels, self.box, self.shape, present, start, stop, size)
 
     def whole_labels(self) -> np.ndarray:
         """The labels of the whole volume, (Z, H, W) uint8 canonical codes, without reading any image."""
@@ -178,6 +176,37 @@ class CachedCase:
     def _mapped(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
         assert self.path is not None
         return np.memmap(self.path, np.uint8, "r", offset, shape)
+
+
+def read_slices(
+    stored_images: np.ndarray,
+    stored_labels: np.ndarray,
+    box: Box,
+    shape: Shape,
+    present: np.ndarray | None,
+    start: int,
+    stop: int,
+    size: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slices of a volume of `shape` of which the part inside `box` is stored; see `CachedCase.read`.
+
+    Args:
+      present: the modalities (4,) bool that are shown, the others are 0; None: all that is stored.
+    """
+    rows, columns = (size, size) if size is not None else shape[1:]
+    if rows < shape[1] or columns < shape[2]:
+        raise ValueError(f"size {size} does not hold slices of {shape[1:]}")
+    images = np.zeros((stop - start, rows, columns, len(MODALITIES)), np.uint8)
+    labels = np.zeros((stop - start, rows, columns), np.uint8)
+    first, last = max(start, box.start[0]), min(stop, box.stop[0])
+    if first < last:
+        inside = slice(first - box.start[0], last - box.start[0])
+        where = (slice(first - start, last - start), *box.index[1:])
+        images[where] = stored_images[inside]
+        labels[where] = stored_labels[inside]
+    if present is not None:
+        images[..., ~present] = 0
+    return images, labels
 
 
 def build_cache(

@@ -109,7 +109,7 @@ def read_case(case: Case) -> Volume:
             pixels[..., MODALITIES.index(modality)] = prepared
     labels = canonical_label(label, case, box) if label else np.zeros(box.shape, np.uint8)
     geometry = images[0].geometry
-    return Volume(pixels, labels, count_codes(labels, box, geometry), box, geometry)
+    return Volume(pixels, labels, count_codes(labels, box, geometry.shape), box, geometry)
 
 
 def _read_together(paths: Sequence[Path]) -> dict[Path, Nifti]:
@@ -200,7 +200,7 @@ def resample_volume(volume: Volume, shape: Shape) -> Volume:
     steps, start, stop = cropped_steps(steps_between(shape, volume.geometry.shape), volume.box.start, volume.box.stop)
     box, geometry = Box(start, stop), regridded(volume.geometry, shape)
     labels = resample_labels(volume.labels, steps)
-    counts = count_codes(labels, box, geometry)
+    counts = count_codes(labels, box, geometry.shape)
     return Volume(resample_images(volume.images, steps), labels, counts, box, geometry)
 
 
@@ -220,9 +220,9 @@ def write_labels(path: Path, values: np.ndarray, case: Case, geometry: Geometry)
     write_like(path, to_source(values, geometry), case.reference.path, dtype)
 
 
-def count_codes(labels: np.ndarray, box: Box, geometry: Geometry) -> np.ndarray:
-    """The `counts` of a `Volume` from its labels inside `box`."""
-    slices, rows, columns = geometry.shape
+def count_codes(labels: np.ndarray, box: Box, shape: Shape) -> np.ndarray:
+    """The `counts` of a `Volume` of this shape (slices, rows, columns) from its labels inside `box`."""
+    slices, rows, columns = shape
     counts = np.zeros((slices, 4), np.int32)
     for code in (1, 2, 3):
         counts[box.index[0], code] = np.count_nonzero(labels == code, axis=(1, 2))

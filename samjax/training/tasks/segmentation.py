@@ -6,8 +6,9 @@ from functools import partial
 import jax
 from flax import nnx
 
-from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import FOLDER, EmbeddingRecipe, EmbeddingStore
+from samjax.data.cache.planes import SlicedCase
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.on_device.augment import Augmentation
 from samjax.data.on_device.prompts import PromptMix
@@ -37,7 +38,7 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
             f"{options.depth} slices a sample, prompt {prompts}, "
             f"input {options.image_size} x {options.image_size}{_cached_text(options)}{dropout_text(options)}"
         ),
-        names=partial(window_names, session.train),
+        names=partial(window_names, session.views),
         choose_postprocess=validator.choose_postprocess if "none" in prompts.kinds else None,
     )
 
@@ -68,7 +69,7 @@ def window_data(session: Session) -> MapDataset:
 
 def training_windows(session: Session) -> TrainingWindows:
     """The windows that the run trains on."""
-    return windows_of(session.config, session.train)
+    return windows_of(session.config, session.views)
 
 
 def training_store(session: Session) -> EmbeddingStore | None:
@@ -122,7 +123,11 @@ def cases_text(session: Session) -> str:
     grid = f", {resampled} resampled to {session.config.grid.words} and scored there" if resampled else ""
     if session.options.overfit is not None:
         return f"overfitting {session.options.overfit}, scored on itself{grid}"
-    return f"{len(session.train)} training and {len(session.val)} validation cases{grid}"
+    planes = session.config.planes
+    several = (
+        f", in {len(planes)} planes ({', '.join(planes)}; validated in the {AXIAL} one)" if len(planes) > 1 else ""
+    )
+    return f"{len(session.train)} training and {len(session.val)} validation cases{grid}{several}"
 
 
 def regions_text(rois: tuple[str, ...]) -> str:
@@ -132,10 +137,10 @@ def regions_text(rois: tuple[str, ...]) -> str:
     return f"{', '.join(rois[:-1])} and {rois[-1]} together, prompted by {rois[0]}"
 
 
-def window_names(cases: tuple[CachedCase, ...], batch: HostBatch) -> list[str]:
-    """The case and first slice of each sample."""
+def window_names(views: tuple[SlicedCase, ...], batch: HostBatch) -> list[str]:
+    """The case, the plane if it is not axial, and the first slice of each sample."""
     return [
-        f"{cases[number].case.id} from slice {start}"
+        f"{views[number].title} from slice {start}"
         for number, start, valid in zip(batch["case"], batch["start"], batch["valid"], strict=True)
         if valid
     ]

@@ -59,6 +59,6 @@ def unet_task(session: Session, graphdef: nnx.GraphDef) -> Task:
             f"{cases_text(session)}; all regions at once, channels {options.channels}, no prompt, "
             f"slices of {session.config.native} x {session.config.native}{dropout_text(options)}"
         ),
-        names=partial(window_names, session.train),
+        names=partial(window_names, session.views),
         choose_postprocess=validator.choose_postprocess,
     )

@@ -1,7 +1,7 @@
 """Dice on the validation patients after each epoch, and a picture of input, label and prediction."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from flax import nnx
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.labels import IGNORED, roi_mask, rois_of
 from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
@@ -101,15 +102,20 @@ class Validator:
         roi = WHOLE if len(self.session.config.rois) > 1 else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
         free = GroundTruthPrompts("none")
-        predicted = ((_labelled(case), found.mask) for case, found in self._segment(states, free)) if shown else ()
+        found = self._segment(states, free, planes=self.session.config.planes) if shown else ()
+        predicted = ((_labelled(case), prediction.mask) for case, prediction in found)
         return choose(predicted, map(_labelled, self.session.train), roi, weights, step)
 
     def _segment(
-        self, states: States, prompts: GroundTruthPrompts, embeddings: EmbeddingStore | None = None
+        self,
+        states: States,
+        prompts: GroundTruthPrompts,
+        embeddings: EmbeddingStore | None = None,
+        planes: tuple[str, ...] = (AXIAL,),
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
-        options = self.session.options
+        options, model = self.session.options, replace(self._model(states), planes=planes)
         return segment_cases(
-            self._model(states), self.session.val, prompts, slices=options.batch_size * options.depth,
+            model, self.session.val, prompts, slices=options.batch_size * options.depth,
             workers=min(1, options.workers), embeddings=embeddings,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.imaging.planes import parse_planes
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ALL, roi_codes
 from samjax.data.loading.pools import Pool

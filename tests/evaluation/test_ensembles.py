@@ -15,8 +15,12 @@ from samjax.data.labels import roi_mask
 from samjax.data.splits import Split, Splits
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
-from samjax.evaluation.evaluate import evaluate
+from samjax.evaluation.collected import Collected
+from samjax.evaluation.evaluate import result_suffix
 from samjax.evaluation.models import choose_models
+from samjax.evaluation.reporting.summary_json import summary_of
+from samjax.evaluation.selection import select_cases
+from samjax.evaluation.slice_rule import SliceRule
 from samjax.inference.averaged_cases import segment_averaged
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import model_of_run
@@ -47,20 +51,31 @@ def models_of(*runs: Path, **more: object) -> list:
     return choose_models(EvalOptions(run=runs, **more), runs, [read_config(run) for run in runs])
 
 
-def test_an_ensemble_is_scored_as_one_model(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
-    options = EvalOptions(run=runs, ensemble=True, workers=0, cache=False, prompt="none")
-    found = evaluate(options)
-    assert found.folder == runs[0] / "eval-ensemble"
-    ((name, about),) = json.loads((found.folder / "summary.json").read_text())["runs"].items()
-    assert name == "ensemble of 2: a, b"
-    assert (about["members"], about["rotations"]) == (["a", "b"], 1)
+def test_an_ensemble_is_scored_as_one_model(place: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture):
+    options = EvalOptions(run=runs, ensemble=True, prompt="none")
+    (model,) = models_of(*runs, ensemble=True, prompt="none")
+    assert model.name == "ensemble of 2: a, b"
     assert "ensemble of 2: a, b: mean probability; post-processing none" in capsys.readouterr().out
+    about = summary_of([Collected(model)], SliceRule(1, False), [])["runs"][model.name]
+    assert (about["members"], about["rotations"]) == (["a", "b"], 1)
+    assert result_suffix(options) == "-ensemble"
+    assert result_suffix(replace(options, ensemble=False, rotations=3)) == "-rotations3"
 
+    case = open_case(find_cases(place / "cohort-2023")[0], None)
+    ((_, found),) = model.predict([case], 8, 0)
+    alone = [next(segment_cases(member, [case], model.prompts, logits=True))[1] for member in model.members]
+    np.testing.assert_array_equal(found.mask, np.mean([one.probabilities[0] for one in alone], axis=0) > 0.5)
+    assert all((found.mask != one.mask).any() for one in alone)
+
+
+def test_no_member_may_have_learnt_from_what_is_scored(runs: tuple[Path, Path], tmp_path: Path):
     other = shutil.copytree(runs[1], tmp_path / "other")
     split = Splits(0, None, {"demo": Split(("BraTS-GLI-90000",), (), ())})
     (other / SPLIT).write_text(json.dumps(split.to_json()))
+    options = EvalOptions(ensemble=True, workers=0, cache=False)
+    assert len(select_cases(options, list(runs)).cases) == 1
     with pytest.raises(UserError, match="another split of demo"):
-        evaluate(replace(options, run=(runs[0], other)))
+        select_cases(options, [runs[0], other])
 
 
 def test_all_members_get_the_prompts_of_the_labels(place: Path, runs: tuple[Path, Path]):

@@ -144,7 +144,7 @@ def merge_order(runs: Sequence[Path]) -> list[Path]:
     of_run = {run: read_config(run).rois for run in runs}
     alone = [run for run in runs if len(of_run[run]) > 1]
     if alone and len(runs) > 1:
-        raise UserError(f"--run {alone[0]}: predicts all regions at once; give it alone")
+        raise UserError(f"--run {alone[0]}: predicts several regions at once; give it alone")
     rois = [of_run[run][0] for run in runs]
     if len(set(rois)) < len(rois):
         raise UserError(f"--run: several are of {max(rois, key=rois.count)}; give one for each region")

@@ -97,9 +97,9 @@ def test_the_loss_is_the_mean_of_the_regions_losses_empty_ones_too():
 
     @jax.jit
     def of_each(targets: jax.Array) -> jax.Array:
-        level = np.float32(levels)[:, None, None]
+        level, pixels = np.float32(levels)[:, None, None], np.ones(data["labels"].shape, bool)
         logits = np.broadcast_to(level[..., None, None], targets.shape)
-        return slice_loss(logits, np.broadcast_to(level / 10, targets.shape[:3]), targets, np.ones_like(targets[0]))
+        return slice_loss(logits, np.broadcast_to(level / 10, targets.shape[:3]), targets, pixels)
 
     losses = np.asarray(of_each(targets))
     np.testing.assert_allclose(found.loss, losses.mean(axis=0), rtol=1e-5)

@@ -373,7 +373,7 @@ class ToTorchOptions(_Conversion):
     """Convert samjax's weights, or a finished run, for Meta's code or for transformers; needs no PyTorch.
 
     LoRA is merged into the base weights, and averaged weights are taken where a run has them. A run with a depth
-    above 1 cannot be written.
+    above 1 cannot be written; of a run of several regions, whole-tumor alone is.
     """
 
     format: Annotated[Literal["meta", "transformers"] | None, _default("meta")] = None

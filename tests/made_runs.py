@@ -56,10 +56,12 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
     return folder
 
 
-def merged_run(place: Path, strategy: str, size: int) -> tuple[Sam, dict[str, np.ndarray], SamConfig]:
+def merged_run(
+    place: Path, strategy: str, size: int, roi: str = "whole-tumor"
+) -> tuple[Sam, dict[str, np.ndarray], SamConfig]:
     """A run of single slices at `size`: its model, and the same as a plain SAM's weights and architecture."""
     base = write_base(place / "base.safetensors")
-    run = write_run(place / "run", base, place, strategy=strategy, depth=1, image_size=size)
+    run = write_run(place / "run", base, place, strategy=strategy, depth=1, image_size=size, roi=roi)
     config, trained = load_trained(run)
     fine_tuned = build_model(config, trained.base)
     from_flat(fine_tuned, trained.trained)

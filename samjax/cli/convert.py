@@ -46,7 +46,7 @@ def to_flax(options: ToFlaxOptions) -> None:
 def to_torch(options: ToTorchOptions) -> None:
     """Writes weights for Meta's code or for `transformers`."""
     src, dst, names = options.src, options.dst, options.format or "meta"
-    found, notes = _read(src, options.weights, names)
+    found, notes = _read(src, options.weights)
     written = save_meta(dst, found.flat) if names == "meta" else save_transformers(dst, found.flat, found.config)
     print(describe(found.config, found.flat))
     print(f"source  {src}  sha256 {found.sha256}")
@@ -86,11 +86,8 @@ def _fetch(model: str, path: Path, url: str) -> Path:
         )
 
 
-def _read(src: Path, base: str | None, names: str) -> tuple[Weights, list[str]]:
-    """The weights of a file or a run, with the sha256 of the file read, and notes on the weights of a run.
-
-    `names` is the kind of names that are written, one of `USERS`.
-    """
+def _read(src: Path, base: str | None) -> tuple[Weights, list[str]]:
+    """The weights of a file or a run, with the sha256 of the file read, and notes on the weights of a run."""
     folder = _run_folder(src)
     if folder is None:
         return load_weights(src)._replace(sha256=file_sha256(weights_file(src))), []
@@ -103,7 +100,7 @@ def _read(src: Path, base: str | None, names: str) -> tuple[Weights, list[str]]:
     if len(config.rois) > 1:
         others = " and ".join(config.rois[1:])
         notes.append(
-            f"region  {config.rois[0]} alone, since {USERS[names]} has one single mask; `{command('export')}` writes "
+            f"region  {config.rois[0]} alone, since PyTorch's SAM has one single mask; `{command('export')}` writes "
             f"{others} too, or train a run of its own (--roi {config.rois[1]})"
         )
     if architecture.in_channels != 3:

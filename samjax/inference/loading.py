@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flax import nnx
 
+from samjax.data.imaging.planes import AXIAL
 from samjax.data.on_device.channels import PCA2D, parse_channels
 from samjax.errors import UserError
 from samjax.inference.model import SegmentationModel
@@ -53,10 +54,10 @@ def model_of_run(
     options = config.options
     largest = options.rotation if options.augment and options.overfit is None else 0.0
     name, chosen = folder.resolve().name, config.planes_asked(planes, folder.resolve().name)
-    if rotations > 1 and len(chosen) > 1:
+    if rotations > 1 and chosen != (AXIAL,):
         raise UserError(
-            f"--rotations {rotations}: {name} fuses the planes {', '.join(chosen)}; take one kind of mean, with "
-            "--planes axial or without --rotations"
+            f"--rotations {rotations}: turns axial slices, but {name} is asked for {', '.join(chosen)} ones; give "
+            "--planes axial, or leave --rotations out"
         )
     return SegmentationModel.on_local_devices(
         *nnx.split(network),

@@ -114,6 +114,20 @@ def test_a_run_is_converted_for_pytorch(tmp_path):
         assert load_weights(tmp_path / f"merged{number}.safetensors").config.in_channels == 4
 
 
+def test_of_several_regions_one_is_written_and_named(tmp_path, capsys):
+    joint = write_run(tmp_path / "joint", write_base(tmp_path / "base.safetensors"), tmp_path, depth=1, roi="all")
+    convert(joint, tmp_path / "whole.safetensors")
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("region ")]
+    assert said == (
+        "region  whole-tumor alone, since PyTorch's SAM has one single mask; `samjax export` writes tumor-core and "
+        "enhancing too, or train a run of its own (--roi tumor-core)"
+    )
+    names = read_safetensors(tmp_path / "whole.safetensors")[0]
+    assert not any("inner_regions" in name for name in names)
+    assert names["mask_decoder.mask_tokens.weight"].shape[0] == 4
+    load_weights(tmp_path / "whole.safetensors")
+
+
 def test_options_of_both_ways_are_refused_together(tmp_path):
     with pytest.raises(UserError, match="--download fetches a checkpoint for samjax; leave out --format"):
         convert(tmp_path, tmp_path / "a.safetensors", "--download", "vit_b", "--format", "meta")

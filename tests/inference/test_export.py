@@ -64,9 +64,21 @@ def test_loaded_programs_give_what_the_model_gives(model, folder):
     assert found[0].shape == (2, 1, 4, SIZE // 4, SIZE // 4)
 
 
+def test_all_regions_are_exported(tmp_path):
+    joint = model_of_run(write_run(tmp_path / "joint", write_base(tmp_path / "base.safetensors"), tmp_path, roi="all"))
+    description = deploy(joint, tmp_path / "out", ("cpu",))
+    assert description["regions"] == ["whole-tumor", "tumor-core", "enhancing"]
+    logits, iou = description["programs"]["decoder"]["outputs"]
+    assert logits["shape"] == ["b", "p", "6", "16", "16"]
+    assert iou["shape"] == ["b", "p", "6"]
+    assert "the masks of whole-tumor, tumor-core, enhancing, then the alternatives" in logits["meaning"]
+    assert description["difference"]["decoder"] <= 1e-5
+
+
 def test_the_description_says_what_goes_in_and_out(folder):
     description = json.loads((folder / "deployment.json").read_text())
     assert description["platforms"] == ["cpu", "cuda", "tpu"]
+    assert description["regions"] == [description["region"]] == ["whole-tumor"]
     assert description["channels"] == "t1,t1gd,t2,flair"
     assert description["normalisation"]["mean"] == pytest.approx([np.mean([123.675, 116.28, 103.53])] * 4)
     encoder, decoder = description["programs"]["encoder"], description["programs"]["decoder"]

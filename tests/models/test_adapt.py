@@ -35,13 +35,14 @@ def trainable(config, adaptation, *patterns: str) -> int:
         (VIT_B, replace(RANK_4, lora_targets=("q", "v", "mlp")), (LORA,), 516_096),
         (FOUR_CHANNELS, Adaptation(), (PATCH_EMBEDDING,), 787_200),
         (VIT_B, Adaptation(), (MASK_DECODER,), 4_058_340),
+        (VIT_B, Adaptation(inner_regions=2), (MASK_DECODER,), 4_058_340 + 2 * 141_092),
         (VIT_B, Adaptation(slices=4), (CROSS_SLICE,), 3_551_472),
         (FOUR_CHANNELS, replace(RANK_4, slices=4), STRATEGIES["lora4ch"].stages[0], 8_986_836),
         (VIT_B, Adaptation(), (".*",), 93_735_472),
         (VIT_B, Adaptation(), STRATEGIES["decoder"].stages[0], 4_058_340),
         (VIT_B, replace(RANK_4, slices=4), STRATEGIES["lora"].stages[0], 589_824 + 3_551_472 + 4_058_340),
     ],
-    ids=["lora", "lora q,v,mlp", "patches", "decoder", "cross-slice", "lora4ch", "all", "A", "B"],
+    ids=["lora", "lora q,v,mlp", "patches", "decoder", "regions", "cross-slice", "lora4ch", "all", "A", "B"],
 )
 def test_trainable_parameters_of_vit_b(config, adaptation, patterns, count):
     assert trainable(config, adaptation, *patterns) == count

@@ -1,5 +1,6 @@
 """Validation: the engine's masks of the live state, scored; compiled once; from stored embeddings alike."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -44,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def session_of(place: Path, strategy: str, **changes: object) -> Session:
     weights = {} if strategy == "unet" else {"weights": str(place / "small.safetensors"), "image_size": 64}
     data = (f"demo={place / 'small-2023'}",)
-    run, cache = place / f"{strategy}-{len(changes)}", place / "cache"
+    run, cache = place / f"{strategy}-{len(list(place.iterdir()))}", place / "cache"
     return new_session(
         TrainOptions(strategy=strategy, data=data, run=run, cache_dir=cache, workers=1, **weights, **changes)
     )
@@ -96,6 +97,23 @@ def test_the_score_is_that_of_the_engine_s_masks(place: Path, strategy: str, kin
     assert scores.values["prompt_source"] == ("none" if kind == "none" else "ground truth")
     scores.draw(place / f"{strategy}-{kind}.png")
     assert (place / f"{strategy}-{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_post_processing_is_chosen_on_the_engine_s_prompt_free_masks(place: Path):
+    session = session_of(place, "lora4ch", depth=2)
+    graphdef, states = live(session)
+    choice = Validator(session, graphdef, "point").choose_postprocess(states, "last", 5)
+    (raw, *_) = choice.candidates
+    expected = [dice(found.mask, case.whole_labels() > 0) for case, found in segmented(session, "none")]
+    assert (raw.rule, choice.weights, choice.step) == ("none", "last", 5)
+    assert raw.dice == pytest.approx(np.mean(expected), abs=1e-4)
+    assert (choice.cases, choice.labels) == (len(session.val), len(session.val) + len(session.train))
+
+
+def test_no_validation_case_with_the_region_chooses_nothing(place: Path):
+    session = replace(session_of(place, "lora4ch", depth=2, seed=0), val=())
+    graphdef, states = live(session)
+    assert Validator(session, graphdef, "none").choose_postprocess(states, "last", 5).chosen == "none"
 
 
 def test_stored_embeddings_take_the_encoder_s_place_and_nothing_is_compiled_again(

@@ -1,8 +1,8 @@
 """Rigid registration of one modality of a case to another, by mutual information (Mattes et al. 2003).
 
-The movement is found from coarse to fine. At the coarsest level many starts are tried, so that a head may lie far from
-the other. One thread computes each registration and the points that are compared are drawn with a fixed seed: the
-same files give the same transform.
+The movement is found from coarse to fine. At the coarsest level many starts are tried, so that the heads may lie far
+apart. Each registration runs in one thread and draws the points that it compares with a fixed seed: the same files give
+the same transform on any number of cores.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from samjax.prepare.itk import RAS_TO_LPS, affine_of, coarser, simple_itk, to_array
+from samjax.prepare.grid import voxels_to_points
+from samjax.prepare.itk import RAS_TO_LPS, coarser, grid_of, simple_itk, to_array
 
 SEED = 20240607
 BINS = 32
 """Bins of each intensity in the joint histogram."""
 START_DEGREES = 12.0
 """Turns about each axis that are tried as starts."""
+BEST_STARTS = 4
+"""Starts that are refined."""
 SHORTER = 0.85
 """Factor by which a step is shortened when the direction turns back."""
 AROUND = 16.0
 """Millimetres of air around the head that are compared too: the skin's outline leads far-off heads together."""
-BEST_STARTS = 4
-"""Starts that are refined."""
+UPPER_HEAD = 130.0
+"""Millimetres below the top of the head that count for its middle; a neck is seen in one scan and not in another."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Level:
 
 
 START = Level(spacing=8.0, step=4.0, smallest=0.1, points=0, steps=100)
-"""The coarsest level, at which all points are compared."""
+"""The coarsest level, at which the starts are compared."""
 LEVELS = (
     Level(spacing=4.0, step=1.0, smallest=0.05, points=20_000, steps=60),
     Level(spacing=2.0, step=0.3, smallest=0.02, points=50_000, steps=40),
@@ -50,24 +53,25 @@ LEVELS = (
 )
 
 
-def register(fixed: Any, moving: Any) -> Any:
+def register(fixed: Any, moving: Any, within: Any = None) -> Any:
     """The rigid transform from points of `fixed` to points of `moving`.
 
     Args:
       fixed, moving: SimpleITK images of one head.
+      within: mask (uint8) of the part of `fixed` that is compared; None: the head and some air around.
 
     Returns:
       a SimpleITK `Euler3DTransform`, with its centre in the middle of the head in `fixed`.
     """
-    around = _with_air(head_mask(coarser(fixed, START.spacing)))
-    transform = _best_start(coarser(fixed, START.spacing), coarser(moving, START.spacing), around)
+    within = _with_air(head_mask(coarser(fixed, START.spacing))) if within is None else within
+    transform = _best_start(coarser(fixed, START.spacing), coarser(moving, START.spacing), within)
     for level in LEVELS:
-        transform = _refined(coarser(fixed, level.spacing), coarser(moving, level.spacing), around, transform, level)
+        transform = _refined(coarser(fixed, level.spacing), coarser(moving, level.spacing), within, transform, level)
     return transform
 
 
 def head_mask(image: Any) -> Any:
-    """The voxels of a SimpleITK image that are brighter than the air around the head, without gaps; uint8."""
+    """The voxels of a SimpleITK image that are brighter than the air around the head; uint8."""
     sitk = simple_itk()
     mask = sitk.OtsuThreshold(sitk.Sqrt(sitk.Clamp(image, lowerBound=0)), 0, 1, 128)
     return sitk.BinaryMorphologicalClosing(mask, [1, 1, 1])
@@ -78,10 +82,11 @@ def _with_air(mask: Any) -> Any:
     return simple_itk().BinaryDilate(mask, reach, simple_itk().sitkBox)
 
 
-def _best_start(fixed: Any, moving: Any, around: Any) -> Any:
+def _best_start(fixed: Any, moving: Any, within: Any) -> Any:
+    """The best of several starts, each refined on these coarse images."""
     sitk = simple_itk()
     centre = _middle(fixed)
-    shifts = [np.zeros(3), _geometric_centre(moving) - _geometric_centre(fixed), _middle(moving) - centre]
+    shifts = [np.zeros(3), _centre_of_grid(moving) - _centre_of_grid(fixed), _middle(moving) - centre]
     turns = [turn for turn in product((-1, 0, 1), repeat=3) if np.abs(turn).sum() <= 1]
     starts = []
     for shift, turn in product(shifts, turns):
@@ -90,16 +95,16 @@ def _best_start(fixed: Any, moving: Any, around: Any) -> Any:
         start.SetTranslation(shift.tolist())
         start.SetRotation(*np.radians(START_DEGREES * np.asarray(turn)).tolist())
         starts.append(start)
-    method = _method(fixed, around, START)
+    method = _method(fixed, within, START)
     values = [_value(method, fixed, moving, start) for start in starts]
     best = [starts[index] for index in np.argsort(values, kind="stable")[:BEST_STARTS]]
-    refined = [_refined(fixed, moving, around, start, START) for start in best]
+    refined = [_refined(fixed, moving, within, start, START) for start in best]
     return min(refined, key=lambda transform: _value(method, fixed, moving, transform))
 
 
-def _refined(fixed: Any, moving: Any, around: Any, start: Any, level: Level) -> Any:
+def _refined(fixed: Any, moving: Any, within: Any, start: Any, level: Level) -> Any:
     sitk = simple_itk()
-    method = _method(fixed, around, level)
+    method = _method(fixed, within, level)
     method.SetOptimizerAsRegularStepGradientDescent(level.step, level.smallest, level.steps, SHORTER, 1e-8)
     method.SetOptimizerScalesFromPhysicalShift()
     transform = sitk.Euler3DTransform(start)
@@ -111,12 +116,12 @@ def _refined(fixed: Any, moving: Any, around: Any, start: Any, level: Level) -> 
     return transform
 
 
-def _method(fixed: Any, around: Any, level: Level) -> Any:
+def _method(fixed: Any, within: Any, level: Level) -> Any:
     sitk = simple_itk()
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricFixedMask(around)
+    method.SetMetricFixedMask(within)
     method.SetMetricUseFixedImageGradientFilter(False)
     method.SetMetricUseMovingImageGradientFilter(False)
     method.SetInterpolator(sitk.sitkLinear)
@@ -127,6 +132,7 @@ def _method(fixed: Any, around: Any, level: Level) -> Any:
 
 
 def _value(method: Any, fixed: Any, moving: Any, transform: Any) -> float:
+    """The negative mutual information under a transform; infinite where the images hardly overlap."""
     method.SetInitialTransform(transform, inPlace=False)
     try:
         return method.MetricEvaluate(fixed, moving)
@@ -134,14 +140,15 @@ def _value(method: Any, fixed: Any, moving: Any, transform: Any) -> float:
         return np.inf
 
 
-def _geometric_centre(image: Any) -> np.ndarray:
+def _centre_of_grid(image: Any) -> np.ndarray:
+    """The middle of the field of view, in LPS millimetres."""
     return np.array(image.TransformContinuousIndexToPhysicalPoint([(side - 1) / 2 for side in image.GetSize()]))
 
 
 def _middle(image: Any) -> np.ndarray:
-    """The centre of mass of the upper head, in LPS millimetres: the neck below is seen in one scan and not in another."""
+    """The centre of mass of the upper head, in LPS millimetres."""
     places = np.argwhere(to_array(head_mask(image)) > 0)
-    matrix = RAS_TO_LPS @ affine_of(image)
-    points = places @ matrix[:3, :3].T + matrix[:3, 3]
-    upper = points[points[:, 2] > np.percentile(points[:, 2], 99.5) - 130]
-    return upper.mean(axis=0)
+    if not len(places):
+        return _centre_of_grid(image)
+    points = voxels_to_points(places, RAS_TO_LPS @ grid_of(image).affine)
+    return points[points[:, 2] > np.percentile(points[:, 2], 99.5) - UPPER_HEAD].mean(axis=0)

@@ -97,7 +97,7 @@ def middle_of_head(images: Mapping[str, np.ndarray], spacing: float) -> np.ndarr
     lowest = max(0, top + 1 - round(_UPPER_HEAD / spacing))
     places = np.argwhere(head[lowest : top + 1])
     middle = places.mean(axis=0) if len(places) else np.array(head.shape) / 2
-    return (middle + [lowest, 0, 0]) * spacing
+    return (middle + np.array([lowest, 0, 0])) * spacing
 
 
 def bright_body(images: Mapping[str, np.ndarray], spacing: float, middle: np.ndarray) -> np.ndarray:
@@ -121,7 +121,7 @@ def bright_body(images: Mapping[str, np.ndarray], spacing: float, middle: np.nda
 
 
 def symmetry(surface: Surface) -> float:
-    """Dice of the inside of a surface and its mirror image about the best plane near to the grid's own left and right."""
+    """Dice of the inside of a surface and its mirror image, about the best plane near to the grid's own."""
     step = 4.0
     low = surface.vertices.min(axis=0) - 2 * step
     shape = tuple(np.ceil((surface.vertices.max(axis=0) + 2 * step - low) / step).astype(int).tolist())

@@ -58,7 +58,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head lies in the scanner: turned about the origin by `degrees` about x, y and z, then moved by `shift`."""
+    """Where a head lies in the scanner: turned by `degrees` about x, y and z in turn, then moved by `shift` mm."""
 
     degrees: tuple[float, float, float] = (0.0, 0.0, 0.0)
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -25,7 +25,7 @@ from samjax.prepare.surface import Surface, fill
 REFERENCES = ("t1gd", "t1", "t2", "flair")
 """Modalities in the order in which they are taken for the reference: the first is mostly the finest."""
 WORKING = 1.5
-"""Millimetres between the voxels on which the brain is searched and scans are compared."""
+"""Millimetres between the voxels on which the brain is searched and scans compared; more if the scans are coarser."""
 UNMOVED = 0.3
 """A scan that registration would move by less than so many millimetres anywhere in the brain stays where it is."""
 _INT16 = np.iinfo(np.int16)
@@ -106,7 +106,8 @@ def prepare_case(scans: CaseScans, reference: str | None, spacing: tuple[float, 
     with ThreadPoolExecutor(max(1, min(len(others), os.cpu_count() or 1))) as pool:
         moves = dict(zip(others, pool.map(lambda name: _register(fixed, read[name]), others), strict=True))
 
-    working = grid_of(fixed.image).resized((WORKING,) * 3)
+    step = max(WORKING, min(fixed.scan.geometry.spacing))
+    working = grid_of(fixed.image).resized((step,) * 3)
     before = {name: _on_working(read[name].image, working, None) for name in read}
     after = {
         name: _on_working(read[name].image, working, moves[name]) if name in moves else before[name] for name in read
@@ -117,12 +118,12 @@ def prepare_case(scans: CaseScans, reference: str | None, spacing: tuple[float, 
         brain = _union(read, moves, stripped, working)
         points = voxels_to_points(np.argwhere(brain), working.affine)
     else:
-        found = find_brain({name: np.nan_to_num(image) for name, image in after.items()}, WORKING, scans.id)
+        found = find_brain({name: np.nan_to_num(image) for name, image in after.items()}, step, scans.id)
         brain = fill(found.surface, working.spacing, working.shape)
-        points = voxels_to_points(found.surface.vertices / WORKING, working.affine)
+        points = voxels_to_points(found.surface.vertices / step, working.affine)
     moves = {name: move if _farthest(move, points) > UNMOVED else None for name, move in moves.items()}
     movements = {
-        name: _movement(move, points, agreement(after[reference], before[name], after[name], brain, WORKING))
+        name: _movement(move, points, agreement(after[reference], before[name], after[name], brain, step))
         for name, move in moves.items()
     }
 
@@ -173,7 +174,7 @@ def _register(fixed: _Read, moving: _Read) -> Any:
 
 
 def _on_working(image: Any, working: Grid, transform: Any) -> np.ndarray:
-    return resampled(coarser(image, WORKING), working, transform, outside=np.nan)
+    return resampled(coarser(image, working.spacing[0]), working, transform, outside=np.nan)
 
 
 def _union(read: Mapping[str, _Read], moves: Mapping[str, Any], stripped: tuple[str, ...], grid: Grid) -> np.ndarray:
@@ -184,7 +185,7 @@ def _union(read: Mapping[str, _Read], moves: Mapping[str, Any], stripped: tuple[
 
 def _inside(surface: Surface, working: Grid, grid: Grid) -> np.ndarray:
     """The voxels of a grid inside a surface of the working grid; the two grids have the same axes."""
-    places = points_to_voxels(voxels_to_points(surface.vertices / WORKING, working.affine), grid.affine)
+    places = points_to_voxels(voxels_to_points(surface.vertices / working.spacing, working.affine), grid.affine)
     return fill(Surface(places * grid.spacing, surface.faces), grid.spacing, grid.shape)
 
 

@@ -148,7 +148,7 @@ def scan_head(
     fine = (*shape[:2], shape[2] * parts)
     thin = affine @ np.diag([1, 1, 1 / parts, 1])
     thin[2, 3] -= sequence.spacing[2] * (1 - 1 / parts) / 2
-    values = _resampled(head.images[modality], head.affine, fine, thin, pose)
+    values = in_pose(head.images[modality], head.affine, fine, thin, pose)
     values = values.reshape(*shape, parts).mean(axis=-1)
     points = _voxel_centres(shape, affine)
     values *= scan.bias_field(rng, points, sequence.bias).reshape(shape)
@@ -160,7 +160,7 @@ def scan_head(
 
 def true_brain(head: Head, affine: np.ndarray, shape: tuple[int, int, int], pose: Pose | None = None) -> np.ndarray:
     """The brain of a head in a pose, on the grid of a scan: bool of `shape`."""
-    return _resampled(head.brain.astype(np.float32), head.affine, shape, affine, pose or Pose()) >= 0.5
+    return in_pose(head.brain.astype(np.float32), head.affine, shape, affine, pose or Pose()) >= 0.5
 
 
 def _draw_subject(rng: np.random.Generator) -> brain.Subject:
@@ -195,9 +195,7 @@ def _field_of_view(sequence: Sequence) -> tuple[tuple[int, int, int], np.ndarray
     return tuple(shape.tolist()), affine
 
 
-def _resampled(
-    volume: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], onto: np.ndarray, pose: Pose
-) -> np.ndarray:
+def in_pose(volume: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], onto: np.ndarray, pose: Pose) -> np.ndarray:
     """A volume of the head, moved by `pose`, at the voxels of another grid, linearly interpolated; float32."""
     from scipy import ndimage
 

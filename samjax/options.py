@@ -348,6 +348,29 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
+class PrepareOptions:
+    """Register, skull-strip and resample scans as a scanner wrote them, so that check and predict take them.
+
+    Needs SimpleITK: pip install 'samjax[prepare]'. Look at the picture of each case before you use it.
+    """
+
+    input: Path
+    """A folder of cases or a case's folder. The scans of a case may have different grids, and may lie apart."""
+    output: Path
+    """Folder for a folder of each case: images in BraTS naming, mask of the brain, transforms, record and picture.
+    Cases that are already there are skipped."""
+    reference: Annotated[
+        Literal["t1", "t1gd", "t2", "flair"] | None, _default("t1gd, else t1, t2 or flair; a stripped one if any is")
+    ] = None
+    """Modality that the others are registered to and whose space the result has."""
+    spacing: str = "1"
+    """Voxel grid of the result in mm. One number: cubes. Three numbers, such as 0.8,0.8,3: distances between rows,
+    columns and slices."""
+    overwrite: bool = False
+    """Replace cases that are already in --output."""
+
+
+@dataclass(frozen=True)
 class _Conversion:
     src: Annotated[Positional[Path], arg(metavar="SRC")]
     """Weights to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the

@@ -38,11 +38,12 @@ ROOMS: dict[str, set[str]] = {
     "data": FOUNDATION,
     "runs": {*FOUNDATION, "data"},
     "figures": {"files", "metrics", "data.labels", "data.cases"},
+    "prepare": {*FOUNDATION, "data", "figures"},
     "inference": {*FOUNDATION, "data", "runs"},
     "": {"version", "inference"},
     "training": {*FOUNDATION, "data", "runs", "figures", "inference"},
     "evaluation": {*FOUNDATION, "data", "runs", "figures", "inference"},
-    "cli": {*FOUNDATION, "data", "runs", "figures", "inference", "training", "evaluation", ""},
+    "cli": {*FOUNDATION, "data", "runs", "figures", "inference", "training", "evaluation", "prepare", ""},
     "__main__": {"cli"},
 }
 """What each room may import besides itself: whole rooms, or single modules of one.

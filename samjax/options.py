@@ -262,7 +262,8 @@ class EvalOptions:
 class PredictOptions:
     """Segment scans that have no labels.
 
-    A label that lies beside a scan is not opened.
+    A label that lies beside a scan is not opened. Scans on another voxel grid than the run's are resampled to it, and
+    the masks back.
     """
 
     input: tuple[Path, ...]

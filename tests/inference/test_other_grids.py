@@ -29,6 +29,7 @@ from samjax.inference.prompts import SlicePrompt
 from samjax.inference.source import SourceVolume
 from samjax.inference.volumes import segment_cases
 from samjax.options import EvalOptions, PredictOptions
+from samjax.runs.folder import grid_of, read_config
 from tests.data.trees import example, save_brats
 from tests.made_runs import write_base, write_run
 
@@ -84,10 +85,20 @@ def same_on_the_scan(found: VolumePrediction, own: VolumePrediction, times: tupl
     assert 0.03 < found.mask.mean() < 0.97
 
 
-@pytest.mark.parametrize("times", FINER.values(), ids=FINER)
-@pytest.mark.parametrize("kind", ["none", "boxes", "points", "propagated"])
-def test_a_scan_of_finer_voxels(run: Path, images: np.ndarray, times: tuple[int, int, int], kind: str):
+@pytest.mark.parametrize(
+    ("kind", "finer_by"),
+    [
+        ("none", "pixels"),
+        ("none", "both"),
+        ("boxes", "slices"),
+        ("boxes", "both"),
+        ("points", "pixels"),
+        ("propagated", "both"),
+    ],
+)
+def test_a_scan_of_finer_voxels(run: Path, images: np.ndarray, kind: str, finer_by: str):
     """Boxes and clicks of the same places: cut voxels have the same edges and, cut into three, the same centres."""
+    times = FINER[finer_by]
     boxes = np.array([[1, 4, 3, 2, 20, 25]])
     clicks = np.array([[2, 9, 11, 1], [2, 20, 25, 0], [4, 15, 8, 1]])
     prompts, cut = {}, {}
@@ -96,21 +107,16 @@ def test_a_scan_of_finer_voxels(run: Path, images: np.ndarray, times: tuple[int,
         cut["boxes"] = np.concatenate([boxes[:, :3] * times, (boxes[:, 3:] + 1) * times - 1], axis=1)
     if kind == "points":
         prompts["points"] = clicks
-        places = clicks[:, :3] * times + np.array(times) // 2
-        if times[0] == 2:  # every slice has its own clicks
-            places = np.concatenate([places, places - (1, 0, 0)])
-        cut["points"] = np.column_stack([places, np.tile(clicks[:, 3], len(places) // len(clicks))])
+        cut["points"] = np.column_stack([clicks[:, :3] * times + np.array(times) // 2, clicks[:, 3]])
+    asked = {"propagate": kind == "propagated"}
     predictor = Predictor.from_run(run)
     predictor.set_volume(images, (3.0, 1.0, 1.0))
-    own = predictor.segment(**prompts, propagate=kind == "propagated", logits=True)
+    own = predictor.segment(**prompts, **asked, logits=True)
     predictor.set_volume(finer(images, times), spacing_of(times))
-    found = predictor.segment(**cut, propagate=kind == "propagated", logits=True)
+    found = predictor.segment(**cut, **asked, logits=True)
     assert found.mask.shape == tuple(np.multiply(SHAPE, times))
-    if kind == "points" and times[0] == 2:  # two slices' clicks are one prompt: twice as many
-        assert np.isnan(found.iou).tolist() == np.repeat(np.isnan(own.iou), 2).tolist()
-    else:
-        same_on_the_scan(found, own, times)
-    again = predictor.segment(**cut, propagate=kind == "propagated")
+    same_on_the_scan(found, own, times)
+    again = predictor.segment(**cut, **asked)
     assert again.logits is None
     np.testing.assert_array_equal(again.mask, found.mask)
 
@@ -123,17 +129,18 @@ def test_only_the_slices_that_were_prompted_have_a_mask(run: Path, images: np.nd
     assert np.flatnonzero((found.logits[0] != NOT_RUN).all((1, 2))).tolist() == [3, 4, 5]
     (one,) = predictor.predict_slices([SlicePrompt(7, box=(3, 4, 25, 20))])
     assert (one.slice, one.mask.shape) == (7, SHAPE[1:])
+    whole = predictor.segment(boxes=[[6, 4, 3, 7, 20, 25]], logits=True)  # both on slice 3 of the run's grid
+    np.testing.assert_array_equal(one.mask, whole.mask[7])
     with pytest.raises(UserError, match=r"in a volume of \(10, 28, 32\)"):
         predictor.segment(boxes=[[3, 4, 3, 10, 20, 25]])
 
 
-@pytest.mark.parametrize("times", FINER.values(), ids=FINER)
-def test_a_unet_s_class_logits_go_back_and_the_largest_wins(
-    unet: Path, images: np.ndarray, times: tuple[int, int, int]
-):
+def test_a_unet_s_class_logits_go_back_and_the_largest_wins(unet: Path, images: np.ndarray):
+    times = FINER["both"]
     model = model_of_run(unet)
     own = SourceVolume(model, images, (3.0, 1.0, 1.0))
     scan = SourceVolume(model, finer(images, times), spacing_of(times))
+    assert scan.run_slices(range(scan.shape[0])) == np.repeat(np.arange(SHAPE[0]), times[0]).tolist()
     classes = logits_to_source(own.encoded.class_logits(), scan.shape)
     found, plain = scan.segment(logits=True), scan.segment()
     best, second = np.sort(classes, axis=0)[[-1, -2]]
@@ -162,11 +169,9 @@ def labelled_case(images: np.ndarray, times: tuple[int, int, int]) -> CachedCase
     return CachedCase(case, counts, volume.box, geometry, memory=volume)
 
 
-@pytest.mark.parametrize("times", FINER.values(), ids=FINER)
-@pytest.mark.parametrize("kind", ["box", "point"])
-def test_prompts_from_the_label_are_drawn_on_the_run_s_grid(
-    run: Path, images: np.ndarray, times: tuple[int, int, int], kind: str
-):
+@pytest.mark.parametrize(("kind", "finer_by"), [("box", "pixels"), ("point", "both")])
+def test_prompts_from_the_label_are_drawn_on_the_run_s_grid(run: Path, images: np.ndarray, kind: str, finer_by: str):
+    times = FINER[finer_by]
     model, prompts = model_of_run(run), GroundTruthPrompts(kind, clicks=2)
     cases = [labelled_case(images, (1, 1, 1)), labelled_case(images, times)]
     (_, own), (_, found) = segment_cases(model, cases, prompts, logits=True)
@@ -277,13 +282,14 @@ def test_a_prediction_of_before_resampling_is_not_taken_for_one_of_now(place: Pa
         predict(options)
 
 
-def test_a_run_of_before_has_the_grid_of_its_training_data_if_they_have_one(place: Path):
-    base = place / "base.safetensors"
-    old = write_run(place / "old", base, place, seed=2)
-    assert model_of_run(old).grid is None
+def test_a_run_of_before_has_the_grid_of_its_training_data_if_they_have_one(run: Path, tmp_path: Path):
+    config = read_config(run)
+    assert grid_of(tmp_path, config) == GRID
+    old = replace(config, options=replace(config.options, spacing=None))
+    assert grid_of(tmp_path, old) is None
     alike = [geometry_of((9, 9, 9), np.diag([0.8, 0.8, z, 1]), "here") for z in (1, 5)]
-    (old / RANGES).write_text(ranges_of(alike).to_json())
-    assert model_of_run(old).grid == RunGrid(0.8, 0.8)
+    (tmp_path / RANGES).write_text(ranges_of(alike).to_json())
+    assert grid_of(tmp_path, old) == RunGrid(0.8, 0.8)
     mixed = [*alike, geometry_of((9, 9, 9), np.eye(4), "here")]
-    (old / RANGES).write_text(ranges_of(mixed).to_json())
-    assert model_of_run(old).grid is None
+    (tmp_path / RANGES).write_text(ranges_of(mixed).to_json())
+    assert grid_of(tmp_path, old) is None

@@ -1,7 +1,7 @@
 """Scores runs with every subset of their modalities and prints a table: python docs/make_modalities_table.py --run RUN
 
 Takes the options of eval.py. Each subset has a folder of its own in --output (default: subsets/ in the run's folder),
-where the table is written as table.md. The runs must have been trained with --modality-dropout.
+where the table is written as table.md, .tex and .csv. The runs must have been trained with --modality-dropout.
 """
 
 import json
@@ -14,11 +14,12 @@ import tyro
 
 from samjax.data.cases import MODALITIES
 from samjax.evaluation.evaluate import evaluate
+from samjax.evaluation.reporting.tables import Table, number, write_tables
 from samjax.options import EvalOptions
 from samjax.runs.config import needs_of
 from samjax.runs.folder import find_run, read_config
 
-HEADER = ("shown", "run", "domain", "ROI", "prompt", "Dice 3-D", "HD95 mm", "n")
+HEADER = ("shown", "run", "domain", "ROI", "prompt", "Dice", "SD", "HD95 mm", "n")
 
 
 def subsets(modalities: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -35,7 +36,7 @@ def rows(summary: Path, shown: Sequence[str]) -> Iterator[tuple[str, ...]]:
                 found = scopes["volume"]
                 yield (
                     ", ".join(shown), name.removesuffix("-" + "+".join(shown)), domain, roi, run["prompt"],
-                    f"{found['dice']:.3f} ± {found['dice_sd']:.3f}", f"{found['hd95']:.1f}", str(found["n"]),
+                    number(found["dice"]), number(found["dice_sd"]), number(found["hd95"], 1), str(found["n"]),
                 )  # fmt: skip
 
 
@@ -44,13 +45,14 @@ def main() -> None:
     runs = [find_run(run) for run in options.run or (None,)]
     looked_at = {name for run in runs for name in needs_of(read_config(run).options, run.name).modalities}
     output = options.output or runs[0] / "subsets"
-    lines = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    found: list[tuple[str, ...]] = []
     for shown in subsets([name for name in MODALITIES if name in looked_at]):
         folder = output / "+".join(shown)
         evaluate(replace(options, modalities=",".join(shown), output=folder))
-        lines += ["| " + " | ".join(row) + " |" for row in rows(folder / "summary.json", shown)]
-    (output / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+        found += rows(folder / "summary.json", shown)
+    table = Table("Dice and HD95 by volume (3-D) for every subset of the modalities", HEADER, tuple(found))
+    write_tables(output / "table", [table])
+    table.show()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from samjax.figures.first_validation import draw_first_validation
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess_choice import PostprocessChoice
-from samjax.inference.postprocess_search import LabelledCase, choose
+from samjax.inference.postprocess_search import FEW, LabelledCase, Predicted, choose
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 from samjax.training.parameter_vector import ParameterVector
@@ -65,7 +65,7 @@ class Validator:
         scored = scored_slices(session.val, roi, self.kind)
         totals, slice_dice = [], []
         largest, example = -1, None
-        predictions = self._segment(states, self.prompts, self.embeddings)
+        predictions = self._segment(states, self.prompts, session.val, self.embeddings)
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
             labels = case.whole_labels()
             truth, ignored = roi_mask(labels, roi), labels == IGNORED
@@ -89,16 +89,25 @@ class Validator:
         options = self.session.options
         roi = WHOLE if self.session.config.architecture is None else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
-        free = GroundTruthPrompts("none")
-        predicted = ((_labelled(case), found.mask) for case, found in self._segment(states, free)) if shown else ()
-        return choose(predicted, map(_labelled, self.session.train), roi, weights, step)
+        train = self.session.train
+
+        def predicted(cases: Sequence[CachedCase]) -> Iterator[Predicted]:
+            for case, found in self._segment(states, GroundTruthPrompts("none"), cases):
+                yield _labelled(case), found.mask
+
+        seen = predicted(train[: max(0, FEW - len(shown))])
+        return choose(predicted(shown), map(_labelled, train), roi, weights, step, seen)
 
     def _segment(
-        self, states: States, prompts: GroundTruthPrompts, embeddings: EmbeddingStore | None = None
+        self,
+        states: States,
+        prompts: GroundTruthPrompts,
+        cases: Sequence[CachedCase],
+        embeddings: EmbeddingStore | None = None,
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
         options = self.session.options
         return segment_cases(
-            self._model(states), self.session.val, prompts, slices=options.batch_size * options.depth,
+            self._model(states), cases, prompts, slices=options.batch_size * options.depth,
             workers=min(1, options.workers), embeddings=embeddings,
         )  # fmt: skip
 

@@ -192,9 +192,9 @@ def _leading(places: Sequence[int], found: _Scores) -> list[int]:
 def _reason(best: Candidate, raw: Candidate, patients: int, few: bool, asked: int) -> str:
     """The reason of a choice in words."""
     on = f"on {patients} validation patient{'s' * (patients > 1)}"
-    more = "; with so few patients only gentle rules are compared" if few else ""
+    more = f"; gentle rules only, as for fewer than {FEW} patients" if few else ""
     if asked:
-        more += f"; {asked} training case{'s' * (asked > 1)} decided between rules that are equal there"
+        more += f"; ties decided by {asked} training case{'s' * (asked > 1)}"
     if best is raw:
         return f"no rule was better {on}: Dice {raw.dice:.3f}, HD95 {raw.hd95:.1f} mm{more}"
     return f"{on} Dice {raw.dice:.3f} -> {best.dice:.3f}, HD95 {raw.hd95:.1f} -> {best.hd95:.1f} mm{more}"

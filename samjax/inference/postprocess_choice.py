@@ -48,6 +48,8 @@ class PostprocessChoice:
     """Number of validation cases."""
     labels: int
     """Number of cases whose labels were looked at."""
+    seen: int = 0
+    """Number of training cases whose predictions decided between rules that validation left equal."""
     candidates: tuple[Candidate, ...] = ()
 
     @property

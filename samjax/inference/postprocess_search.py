@@ -9,9 +9,12 @@ prompt-free predictions, and a rule is allowed only if
     cavity of a real tumour falls to it. This needs no prediction, so training patients can speak too.
 
 One case in `PER_CASE` may break each of the last two, so in fewer than that none may. Of the allowed rules the one with
-the highest Dice is chosen, then that with the lowest HD95, then the mildest; nothing is done unless a rule is better
-than none. With fewer than `FEW` validation patients only gentle rules are compared: these leave a component alone that
-has a millilitre and a twentieth of the largest one's volume, whatever the few patients look like.
+the highest Dice is chosen, then that with the lowest HD95; nothing is done unless a rule is better than none. Few
+patients often leave several rules equal. Between these, predictions of training cases decide in the same way, and then
+the mildest is taken. The model has seen these cases, so if anything it leaves less on them to be removed.
+
+With fewer than `FEW` validation patients only gentle rules are compared: these leave a component alone that has a
+millilitre and a twentieth of the largest one's volume, whatever the few patients look like.
 
 Test patients have no part in it.
 """
@@ -19,6 +22,7 @@ Test patients have no part in it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,8 +66,25 @@ Predicted = tuple[LabelledCase, np.ndarray]
 """A case with its prediction (Z, rows, columns): a region as bool, or canonical codes as uint8."""
 
 
+class _Scores(NamedTuple):
+    """Scores of predictions after each rule, one row for each case."""
+
+    patients: list[str]
+    overlaps: np.ndarray
+    """Dice, (cases, rules) float64."""
+    distances: np.ndarray
+    """HD95 in mm, (cases, rules) float64."""
+    changed: np.ndarray
+    """Whether the rule changes the case's label, (cases, rules) bool."""
+
+
 def choose(
-    predicted: Iterable[Predicted], labelled: Iterable[LabelledCase], roi: str, weights: str, step: int
+    predicted: Iterable[Predicted],
+    labelled: Iterable[LabelledCase],
+    roi: str,
+    weights: str,
+    step: int,
+    seen: Iterable[Predicted] = (),
 ) -> PostprocessChoice:
     """Chooses a rule for one region of the predictions, see the module.
 
@@ -73,28 +94,42 @@ def choose(
         roi: the region that is scored.
         weights: the weights that predicted: average or last.
         step: the number of steps of these weights.
+        seen: training cases with their prompt-free predictions, which are asked for only where they have to decide.
     """
     rules = (*GENTLE, *STRONG)
-    patients, overlaps, distances, spoilt = [], [], [], []
+    found = _scored(predicted, roi, rules)
+    number, about = len(set(found.patients)), {"roi": roi, "weights": weights, "step": step}
+    if not number:
+        return PostprocessChoice(
+            str(RAW), "no validation patient shows the region", **about, patients=0, cases=0, labels=0
+        )
+    few = number < FEW
+    changed = np.array([*found.changed, *(_changes(case, roi, rules) for case in islice(labelled, MOST_LABELS))])
+    candidates = _candidates(rules[: len(GENTLE)] if few else rules, found, changed)
+    allowed = [place for place, candidate in enumerate(candidates) if candidate.allowed]
+    leading = _leading(allowed, found)
+    asked = 0
+    if leading[0] > 0 and len(leading) > 1:
+        second = _scored(seen, roi, rules)
+        if asked := len(second.patients):
+            leading = _leading(leading, second)
+    best = candidates[leading[0]]
+    return PostprocessChoice(
+        best.rule, _reason(best, candidates[0], number, few, asked), **about, patients=number,
+        cases=len(found.patients), labels=len(changed), seen=asked, candidates=tuple(candidates),
+    )  # fmt: skip
+
+
+def _scored(predicted: Iterable[Predicted], roi: str, rules: Sequence[Postprocess]) -> _Scores:
+    """Scores predictions one after the other."""
+    patients, overlaps, distances, changed = [], [], [], []
     for case, mask in predicted:
         scores = _scores(case, mask, roi, rules)
         patients.append(case.patient)
         overlaps.append([one for one, _ in scores])
         distances.append([one for _, one in scores])
-        spoilt.append(_changes(case, roi, rules))
-    about = {"roi": roi, "weights": weights, "step": step}
-    if not patients:
-        return PostprocessChoice(
-            str(RAW), "no validation patient shows the region", **about, patients=0, cases=0, labels=0
-        )
-    spoilt += [_changes(case, roi, rules) for case in islice(labelled, MOST_LABELS)]
-    few = len(set(patients)) < FEW
-    candidates = _candidates(rules[: len(GENTLE)] if few else rules, *map(np.array, (overlaps, distances, spoilt)))
-    best = _best(candidates)
-    return PostprocessChoice(
-        best.rule, _reason(best, candidates, len(set(patients)), few), **about,
-        patients=len(set(patients)), cases=len(patients), labels=len(spoilt), candidates=tuple(candidates),
-    )  # fmt: skip
+        changed.append(_changes(case, roi, rules))
+    return _Scores(patients, np.array(overlaps), np.array(distances), np.array(changed))
 
 
 def _scores(case: LabelledCase, mask: np.ndarray, roi: str, rules: Sequence[Postprocess]) -> list[tuple[float, float]]:
@@ -123,44 +158,43 @@ def _changes(case: LabelledCase, roi: str, rules: Sequence[Postprocess]) -> list
     return [bool(volume > SPOILT * total) for volume in changed]
 
 
-def _candidates(
-    rules: Sequence[Postprocess], overlaps: np.ndarray, distances: np.ndarray, spoilt: np.ndarray
-) -> list[Candidate]:
+def _candidates(rules: Sequence[Postprocess], found: _Scores, changed: np.ndarray) -> list[Candidate]:
     """The rules with their scores.
 
     Args:
         rules: the first rules of the columns below; the first one is to do nothing.
-        overlaps, distances: (cases, rules) float64.
-        spoilt: (labels, rules) bool.
+        found: the scores of the validation cases.
+        changed: (labels, rules) bool, whether a rule changes a label.
     """
-    found = []
-    for number, rule in enumerate(rules):
-        lost = int((overlaps[:, number] < overlaps[:, 0] - SPOILT).sum())
-        changed = int(spoilt[:, number].sum())
-        means = float(overlaps[:, number].mean()), float(distances[:, number].mean())
+    listed = []
+    for place, rule in enumerate(rules):
+        lost = int((found.overlaps[:, place] < found.overlaps[:, 0] - SPOILT).sum())
+        spoilt = int(changed[:, place].sum())
+        means = float(found.overlaps[:, place].mean()), float(found.distances[:, place].mean())
         allowed = (
-            means[0] >= overlaps[:, 0].mean() - DICE_EQUAL
-            and lost <= len(overlaps) // PER_CASE
-            and changed <= len(spoilt) // PER_CASE
+            means[0] >= found.overlaps[:, 0].mean() - DICE_EQUAL
+            and lost <= len(found.patients) // PER_CASE
+            and spoilt <= len(changed) // PER_CASE
         )
-        found.append(Candidate(str(rule), *means, lost, changed, bool(number == 0 or allowed)))
-    return found
+        listed.append(Candidate(str(rule), *means, lost, spoilt, bool(place == 0 or allowed)))
+    return listed
 
 
-def _best(candidates: Sequence[Candidate]) -> Candidate:
-    """The first of the allowed candidates with the highest Dice and, of these, the lowest HD95."""
-    allowed = [candidate for candidate in candidates if candidate.allowed]
-    highest = max(candidate.dice for candidate in allowed)
-    allowed = [candidate for candidate in allowed if candidate.dice >= highest - DICE_EQUAL]
-    lowest = min(candidate.hd95 for candidate in allowed)
-    return next(candidate for candidate in allowed if candidate.hd95 <= lowest + HD95_EQUAL)
+def _leading(places: Sequence[int], found: _Scores) -> list[int]:
+    """The places, among those given, of the rules with the highest Dice and, of these, the lowest HD95."""
+    overlaps, distances = found.overlaps.mean(0), found.distances.mean(0)
+    highest = max(overlaps[place] for place in places)
+    places = [place for place in places if overlaps[place] >= highest - DICE_EQUAL]
+    lowest = min(distances[place] for place in places)
+    return [place for place in places if distances[place] <= lowest + HD95_EQUAL]
 
 
-def _reason(best: Candidate, candidates: Sequence[Candidate], patients: int, few: bool) -> str:
+def _reason(best: Candidate, raw: Candidate, patients: int, few: bool, asked: int) -> str:
     """The reason of a choice in words."""
-    raw = candidates[0]
     on = f"on {patients} validation patient{'s' * (patients > 1)}"
-    only = "; with so few patients only gentle rules are compared" if few else ""
+    more = f"; gentle rules only, as for fewer than {FEW} patients" if few else ""
+    if asked:
+        more += f"; ties decided by {asked} training case{'s' * (asked > 1)}"
     if best is raw:
-        return f"no rule was better {on}: Dice {raw.dice:.3f}, HD95 {raw.hd95:.1f} mm{only}"
-    return f"{on} Dice {raw.dice:.3f} -> {best.dice:.3f}, HD95 {raw.hd95:.1f} -> {best.hd95:.1f} mm{only}"
+        return f"no rule was better {on}: Dice {raw.dice:.3f}, HD95 {raw.hd95:.1f} mm{more}"
+    return f"{on} Dice {raw.dice:.3f} -> {best.dice:.3f}, HD95 {raw.hd95:.1f} -> {best.hd95:.1f} mm{more}"

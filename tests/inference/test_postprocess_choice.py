@@ -12,7 +12,7 @@ from samjax.inference.postprocess import RAW, Postprocess
 from samjax.inference.postprocess_choice import Candidate, PostprocessChoice, load_choice, rule_for
 
 CHOICE = PostprocessChoice(
-    "share=0.05,fill", "on 3 validation patients", "whole-tumor", "average", 12, 3, 4, 9,
+    "share=0.05,fill", "on 3 validation patients", "whole-tumor", "average", 12, 3, 4, 9, 2,
     (Candidate("none", 0.7, 40.0, 0, 0, True), Candidate("share=0.05,fill", 0.8, 9.5, 0, 0, True)),
 )  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_islands_are_removed_by_the_mildest_rule_that_does_it():
     assert (best.dice, best.hd95) == (dice(after, truth), hd95(after, truth, SPACING))
     assert best.dice > raw.dice
     assert f"HD95 {raw.hd95:.1f} -> {best.hd95:.1f} mm" in str(found)
-    assert "only gentle rules" in found.reason
+    assert "gentle rules only" in found.reason
     # Larger islands need a stronger rule: 512 mm3, then 4 % of the tumour.
     found = chosen([predicted(labelled("a"), 4)])
     assert found.chosen == "min=1000"
@@ -148,3 +148,28 @@ def test_only_the_first_labels_are_looked_at():
     cases = (labelled(str(n)) for n in range(MOST_LABELS + 5))
     assert chosen([predicted(labelled("v"))], cases).labels == MOST_LABELS + 1
     assert next(cases).patient == str(MOST_LABELS)
+
+
+def test_training_cases_decide_between_rules_that_validation_leaves_equal():
+    """The validation patient's island has 1 % of the tumour, one of a training patient 4 %."""
+    big = [replace(labelled(name), spacing=(4.0, 4.0, 4.0)) for name in ("v", "t")]
+    small, large = predicted(big[0], 2), predicted(big[1], 4)
+    asked = []
+
+    def seen(*predictions):
+        for prediction in predictions:
+            asked.append(prediction)
+            yield prediction
+
+    def with_seen(validation, *predictions) -> PostprocessChoice:
+        return choose(iter([validation]), iter(big[1:]), "whole-tumor", "average", 7, seen(*predictions))
+
+    assert with_seen(small).chosen == "min=1000"
+    found = with_seen(small, large)
+    assert (found.chosen, found.seen) == ("share=0.05", 1)
+    assert "ties decided by 1 training case" in found.reason
+    clean = with_seen(small, predicted(big[1]))
+    assert (clean.chosen, clean.seen) == ("min=1000", 1), "they leave the rules equal too"
+    asked.clear()
+    assert with_seen(predicted(big[0]), large).chosen == "none", "nothing is better on the validation patient"
+    assert not asked

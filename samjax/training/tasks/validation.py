@@ -19,7 +19,7 @@ from samjax.figures.first_validation import draw_first_validation
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess_choice import PostprocessChoice
-from samjax.inference.postprocess_search import LabelledCase, choose
+from samjax.inference.postprocess_search import FEW, LabelledCase, Predicted, choose
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 from samjax.training.parameter_vector import ParameterVector
@@ -75,7 +75,7 @@ class Validator:
         totals: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
         slice_dice: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
         largest, example = -1, None
-        predictions = self._segment(states, self.prompts, self.embeddings)
+        predictions = self._segment(states, self.prompts, session.val, self.embeddings)
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
             labels = case.whole_labels()
             ignored = labels == IGNORED
@@ -101,21 +101,26 @@ class Validator:
         options = self.session.options
         roi = WHOLE if len(self.session.config.rois) > 1 else options.roi
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
-        free = GroundTruthPrompts("none")
-        found = self._segment(states, free, planes=self.session.config.planes) if shown else ()
-        predicted = ((_labelled(case), prediction.mask) for case, prediction in found)
-        return choose(predicted, map(_labelled, self.session.train), roi, weights, step)
+        train, planes = self.session.train, self.session.config.planes
+
+        def predicted(cases: Sequence[CachedCase]) -> Iterator[Predicted]:
+            for case, found in self._segment(states, GroundTruthPrompts("none"), cases, planes=planes):
+                yield _labelled(case), found.mask
+
+        seen = predicted(train[: max(0, FEW - len(shown))])
+        return choose(predicted(shown), map(_labelled, train), roi, weights, step, seen)
 
     def _segment(
         self,
         states: States,
         prompts: GroundTruthPrompts,
+        cases: Sequence[CachedCase],
         embeddings: EmbeddingStore | None = None,
         planes: tuple[str, ...] = (AXIAL,),
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
         options, model = self.session.options, replace(self._model(states), planes=planes)
         return segment_cases(
-            model, self.session.val, prompts, slices=options.batch_size * options.depth,
+            model, cases, prompts, slices=options.batch_size * options.depth,
             workers=min(1, options.workers), embeddings=embeddings,
         )  # fmt: skip
 

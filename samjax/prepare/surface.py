@@ -100,7 +100,7 @@ def fill(surface: Surface, spacing: tuple[float, float, float], shape: tuple[int
     fine = np.array(spacing) / parts
     start = -(np.array(spacing) - fine) / 2  # the centre of the first fine voxel
     places = (surface.vertices - start) / fine
-    # Every voxel that the surface touches is drawn; moved inwards so far, it touches only those with their centre inside.
+    # Every voxel that the surface touches is drawn; moved inwards so far, it touches those with their centre inside.
     normals = Surface(places, surface.faces).normals
     places = places - normals * np.abs(normals).sum(axis=1, keepdims=True) / 2
     drawn = np.zeros([side * part for side, part in zip(shape, parts, strict=True)], bool)

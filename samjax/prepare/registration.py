@@ -65,12 +65,8 @@ def register(fixed: Any, moving: Any, within: Any = None) -> Any:
     """
     within = _with_air(head_mask(coarser(fixed, START.spacing))) if within is None else within
     transform = _best_start(coarser(fixed, START.spacing), coarser(moving, START.spacing), within)
-    sizes = None
     for level in LEVELS:
-        fine = coarser(fixed, level.spacing), coarser(moving, level.spacing)
-        if (now := [image.GetSize() for image in fine]) != sizes:  # coarse scans have no finer level
-            transform = _refined(*fine, within, transform, level)
-        sizes = now
+        transform = _refined(coarser(fixed, level.spacing), coarser(moving, level.spacing), within, transform, level)
     return transform
 
 
@@ -124,6 +120,7 @@ def _method(fixed: Any, within: Any, level: Level) -> Any:
     sitk = simple_itk()
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
+    method.SetNumberOfWorkUnits(1)  # several add up in an order that changes from run to run
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(within)
     method.SetMetricUseFixedImageGradientFilter(False)

@@ -20,8 +20,10 @@ VOLUME = (800.0, 2200.0)
 """Millilitres that a brain with its fluid has at least and at most."""
 LEAST_SYMMETRY = 0.90
 """Dice of the brain's mask and its mirror image below which the mask is doubtful."""
-LEAST_CLOSED = 0.85
+LEAST_CLOSED = 0.90
 """Share of the surface that must have a dark layer just outside it."""
+OUTWARD = 0.5
+"""Millimetres by which the mask reaches beyond the surface found, so as not to cut into the brain."""
 _START_RADIUS = 50.0
 _UPPER_HEAD = 130.0
 """Millimetres from the top of the head that hold the brain; the neck lies below."""
@@ -83,6 +85,7 @@ def find_brain(images: Mapping[str, np.ndarray], spacing: float, case: str) -> B
             f"case {case}: the brain was not found, what was taken for it has {surface.volume:.0f} ml (expected "
             f"{lowest:.0f} to {highest:.0f}); strip the skull with another program and give prepare its stripped scans"
         )
+    surface = surface.larger(OUTWARD)
     return Brain(surface, surface.volume, symmetry(surface), _closed(body, spacing, surface, LEVELS["t2" in images]))
 
 

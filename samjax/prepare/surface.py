@@ -49,6 +49,10 @@ class Surface:
                 total[:, axis] += np.bincount(corner, across[:, axis], len(total))
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
+    def larger(self, distance: float) -> "Surface":
+        """The surface moved outwards by so many millimetres."""
+        return Surface(self.vertices + distance * self.normals, self.faces)
+
     @property
     def volume(self) -> float:
         """The volume inside in millilitres."""
@@ -96,6 +100,9 @@ def fill(surface: Surface, spacing: tuple[float, float, float], shape: tuple[int
     fine = np.array(spacing) / parts
     start = -(np.array(spacing) - fine) / 2  # the centre of the first fine voxel
     places = (surface.vertices - start) / fine
+    # Every voxel that the surface touches is drawn; moved inwards so far, it touches those with their centre inside.
+    normals = Surface(places, surface.faces).normals
+    places = places - normals * np.abs(normals).sum(axis=1, keepdims=True) / 2
     drawn = np.zeros([side * part for side, part in zip(shape, parts, strict=True)], bool)
     corners = np.moveaxis(places[surface.faces], 1, 0)
     longest = max(np.abs(corners[n] - corners[n - 1]).max() for n in range(3))

@@ -287,7 +287,7 @@ class PredictOptions:
     axial slice are one prompt; slices without any stay background."""
     planes: Annotated[str | None, _default("all that the run was trained on")] = None
     """Planes whose mean probability decides each voxel of prompt-free masks, such as axial or axial,coronal,sagittal;
-    any of those that the run was trained on. Of three planes, axial alone takes a third of the time."""
+    any of those that the run was trained on. Of three planes, axial alone takes less than a third of the time."""
     propagate: bool = False
     """Carry the mask of a prompted slice up and down, each slice prompted by the mask before it: by its box, grown by
     5 % and at least a pixel on each side, or by a click where it is deepest if the run never saw boxes. Ends where the

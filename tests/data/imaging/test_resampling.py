@@ -60,7 +60,8 @@ def test_a_volume_cropped_to_its_box_gives_the_same_bytes():
     box, geometry = Box((1, 3, 5), (5, 15, 20)), geometry_of((24, 20, 6), np.diag([-0.5, -0.5, 5, 1]), "here")
     images, labels = np.zeros((6, 20, 24, 4), np.uint8), np.zeros((6, 20, 24), np.uint8)
     images[box.index], labels[box.index] = rng.integers(0, 256, (4, 12, 15, 4)), rng.integers(0, 5, (4, 12, 15))
-    own = Volume(images[box.index], labels[box.index], count_codes(labels[box.index], box, geometry), box, geometry)
+    counts = count_codes(labels[box.index], box, geometry.shape)
+    own = Volume(images[box.index], labels[box.index], counts, box, geometry)
     for shape in ((6, 10, 12), (9, 25, 33), (3, 20, 24)):
         steps = steps_between(shape, geometry.shape)
         whole, codes = resample_images(images, steps), resample_labels(labels, steps)

@@ -29,7 +29,7 @@ def in_merge_order(runs: Sequence[Path]) -> list[Path]:
     several = [run for run in runs if len(rois[run]) > 1]
     if several and len(set(rois.values())) > 1:
         raise UserError(
-            f"--run {several[0]}: predicts {', '.join(rois[several[0]])} at once; give it alone, or with others that do"
+            f"--run {several[0]}: predicts several regions at once; give it alone, or with others that predict the same"
         )
     return sorted(runs, key=lambda run: MERGE_ORDER.index(rois[run][0]))
 

@@ -80,7 +80,7 @@ def test_what_cannot_be_averaged_is_refused(place: Path, runs: tuple[Path, ...],
     assert in_merge_order([runs[2], runs[0], runs[1]]) == list(runs)
     with pytest.raises(UserError, match="a: given twice"):
         in_merge_order([runs[0], runs[0]])
-    with pytest.raises(UserError, match="unet: predicts all regions at once; give it alone, or with others that do"):
+    with pytest.raises(UserError, match="unet: predicts several regions at once; give it alone"):
         in_merge_order([runs[0], unet])
     options = PredictOptions((place / "cohort-2023",), tmp_path / "out", run=(runs[0],), rotations=3)
     with pytest.raises(UserError, match="--boxes: not with --rotations 3"):

@@ -94,7 +94,7 @@ def test_runs_of_several_regions_fill_no_table_of_the_papers_and_say_nothing_of_
 
 
 def models(place: Path, *runs: Path, **changes: object) -> dict[str, tuple[str, ...]]:
-    configs = {run.name: read_config(run) for run in runs}
+    configs = [read_config(run) for run in runs]
     given = {"strategy": "zeroshot", "weights": str(place / "base.safetensors"), "prompt": "box"} | changes
     found = choose_models(options_of(place, *runs, **given), runs, configs)
     return {model.name: model.rois for model in found}

@@ -37,7 +37,7 @@ class Encoded:
             for x, y, _ in prompt.clicks:
                 rows, columns = np.indices(plane.shape)
                 plane = np.maximum(plane, 8 - (rows - y) ** 2 - (columns - x) ** 2)
-            found.append(SlicePrediction(prompt.slice, plane > 0, 0.5, plane))
+            found.append(SlicePrediction(prompt.slice, plane[None] > 0, np.float32([0.5]), plane[None]))
         return found
 
     def class_logits(self) -> np.ndarray:
@@ -57,7 +57,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def model(unet: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(is_unet=unet, angles=(-20.0, 0.0, 20.0), rois=("whole-tumor",))
+    return SimpleNamespace(is_unet=unet, angles=(-20.0, 0.0, 20.0), rois=("whole-tumor",), nested=False)
 
 
 def test_the_angles_are_evenly_spaced_and_hold_the_scan_as_it_is():

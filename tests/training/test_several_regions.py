@@ -68,7 +68,7 @@ class Levels:
         self.rounds: list[Prompts] = []
         self.masks: list[jax.Array] = []
 
-    def encode(self, images: jax.Array, slices: jax.Array) -> jax.Array:
+    def encode(self, images: jax.Array, slices: jax.Array, present: jax.Array | None) -> jax.Array:
         return np.zeros((*images.shape[:2], 4, 4, 16), np.float32)
 
     def decode(
@@ -207,9 +207,7 @@ def test_a_run_on_stored_embeddings_that_is_stopped_ends_as_one_that_is_not(
         with pytest.raises(Stopped, match="after step 2 of 4"):
             train(options_of(place, "stopped"))
     resumed = train(TrainOptions(resume=True, run=place / "stopped", cache_dir=place / "cache", workers=0))
-    one, other = ((folder / "final.safetensors").read_bytes() for folder in (whole, resumed))
     trained, again = (load_trained(folder)[1].trained for folder in (whole, resumed))
-    assert len(one) == len(other)
     assert any("/inner_regions/1/" in path for path in trained)
     for path, value in trained.items():
         np.testing.assert_array_equal(again[path], value, err_msg=path)

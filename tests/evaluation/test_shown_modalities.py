@@ -33,7 +33,7 @@ def cohort(place: Path) -> Path:
 def runs(place: Path, cohort: Path) -> tuple[Path, Path]:
     """One trained with modality dropout, and one without."""
     base = write_base(place / "base.safetensors")
-    options = {"strategy": "unet"}
+    options = {"depth": 1, "prompt": "none"}
     return (
         write_run(place / "able", base, cohort, modality_dropout=0.3, **options),
         write_run(place / "needy", base, cohort, **options),

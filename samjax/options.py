@@ -350,7 +350,9 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Register, skull-strip and resample scans as a scanner wrote them, so that check and predict take them.
+    """Register and skull-strip scans as a scanner wrote them.
+
+    The result is what check and predict take: cases in BraTS naming, on one grid, without skull.
 
     Needs SimpleITK: pip install 'samjax[prepare]'. Look at the picture of each case before you use it.
     """

@@ -27,7 +27,8 @@ REFERENCES = ("t1gd", "t1", "t2", "flair")
 WORKING = 1.5
 """Millimetres between the voxels on which the brain is searched and scans compared; more if the scans are coarser."""
 UNMOVED = 0.3
-"""A scan that registration would move by less than so many millimetres anywhere in the brain stays where it is."""
+"""A scan that registration would move by less than so many millimetres anywhere in the brain stays where it is, or by
+less than a tenth of the voxels that are compared, where these are coarse."""
 _INT16 = np.iinfo(np.int16)
 
 
@@ -121,7 +122,8 @@ def prepare_case(scans: CaseScans, reference: str | None, spacing: tuple[float, 
         found = find_brain({name: np.nan_to_num(image) for name, image in after.items()}, step, scans.id)
         brain = fill(found.surface, working.spacing, working.shape)
         points = voxels_to_points(found.surface.vertices / step, working.affine)
-    moves = {name: move if _farthest(move, points) > UNMOVED else None for name, move in moves.items()}
+    least = max(UNMOVED, step / 10)
+    moves = {name: move if _farthest(move, points) > least else None for name, move in moves.items()}
     movements = {
         name: _movement(move, points, agreement(after[reference], before[name], after[name], brain, step))
         for name, move in moves.items()

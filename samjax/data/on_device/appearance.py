@@ -80,8 +80,6 @@ def appear(
     return jnp.moveaxis(image, 0, -1)
 
 
-
-
 def _painted(key: jax.Array, head: jax.Array, tumour: jax.Array, contrast: Contrast) -> jax.Array:
     """The signal (4, S, N, N) of the tissues, with the tumour laid over and the patterns within them."""
     columns = jax.lax.optimization_barrier(jnp.concatenate([contrast.mean, contrast.texture]).T)  # (materials, 8)

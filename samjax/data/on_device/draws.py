@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 
 SIZE = 2048
 

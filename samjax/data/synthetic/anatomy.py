@@ -142,7 +142,8 @@ def _around(points: Points, outside: Field, subject: Subject, shell: Shell) -> F
     _lay(fractions, "fat", edge(np.maximum(orbit, -outside)))
     _lay(fractions, "eye", edge(np.maximum(ellipsoid(mirrored, (32.0, 64.0, -30.0), (12.0, 12.0, 12.0)), -outside)))
     sinus = np.minimum(
-        ellipsoid(mirrored, (24.0, 52.0, -58.0), (14.0, 16.0, 16.0)), ellipsoid(points, (0.0, 50.0, -42.0), (12, 30, 20))
+        ellipsoid(mirrored, (24.0, 52.0, -58.0), (14.0, 16.0, 16.0)),
+        ellipsoid(points, (0.0, 50.0, -42.0), (12, 30, 20)),
     )
     _lay(fractions, "air", edge(np.maximum(sinus, -outside + 2)))
     return fractions

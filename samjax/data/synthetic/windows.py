@@ -15,6 +15,8 @@ from samjax.data.synthetic.head_bank import Head, read_head
 from samjax.data.synthetic.lattice import Lattice, smooth_field
 from samjax.data.synthetic.lesions import KINDS, LABELS, PARTS, Lesion, Opacities, displaced, draw_lesion, grow
 
+SIZE = 240
+"""Side of a window in pixels of 1 mm, as BraTS has it."""
 MARGIN = 2
 """Slices above and below those of the sample, from which thick ones are averaged."""
 _TRIES = 12
@@ -25,7 +27,7 @@ _MIDDLE = (np.asarray(SHAPE) - 1) / 2
 
 @dataclass(frozen=True)
 class Pose:
-    """How a window lies in its head: bank voxel = matrix @ (slice, row, column of the window from its middle) + origin."""
+    """The place of a window in its head: voxel = matrix @ (slice, row, column from the window's middle) + origin."""
 
     matrix: np.ndarray
     origin: np.ndarray
@@ -49,7 +51,8 @@ class DrawWindow:
     A sample of Z = `depth` slices of N = `size` pixels has S = Z + 2 * MARGIN slices of tissue:
 
     - `head` (S, N, N, 2) uint8: voxels as in `anatomy.py`; the bit of byte 1 says that the scan shows the voxel.
-    - `tumour` (S, N, N, 3) uint8: two of PARTS (first + 16 x second), share of the second and opacity of both in 255ths.
+    - `tumour` (S, N, N, 3) uint8: two of PARTS (first + 16 x second), share of the second and opacity of both, in
+      255ths.
     - `labels` (Z, N, N) uint8: canonical codes.
     - `volumes` (tissues + parts,) float32: what the whole scan shows of each, in voxels.
     - `stripped` bool: whether the skull was removed; `step` float32: millimetres between slices.
@@ -94,13 +97,12 @@ class DrawWindow:
         scale = rng.normal(1, 0.04) * rng.normal(1, 0.05, 3)
         flip = np.diag([1.0, 1.0, rng.choice((-1.0, 1.0))])
         matrix = _rotation(angles) @ flip @ np.diag(scale * (step, 1.0, 1.0))
-        aim = _MIDDLE + (rng.uniform(-70, 72), 0.0, 0.0)
+        height = _MIDDLE[0] + rng.uniform(-70, 72)
         if lesions and not empty:
             lesion = lesions[int(rng.integers(len(lesions)))]
-            aim = lesion.centre + (rng.normal(0, 0.45) * (lesion.radius + 0.6 * lesion.edema), 0, 0)
+            height = lesion.centre[0] + rng.normal(0, 0.45) * (lesion.radius + 0.6 * lesion.edema)
         # In the slice the head keeps its middle, give or take a shift.
-        height = (aim - _MIDDLE)[0]
-        origin = _MIDDLE + np.array([height, rng.normal(0, 6), rng.normal(0, 6)])
+        origin = np.array([height, _MIDDLE[1] + rng.normal(0, 6), _MIDDLE[2] + rng.normal(0, 6)])
         return Pose(matrix, origin), step
 
     def _drawn(self, rng: np.random.Generator, head: Head, lesions: list[Lesion], pose: Pose) -> dict[str, np.ndarray]:

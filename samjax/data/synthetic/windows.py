@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from samjax.data.loading.pipeline import MapDataset
-from samjax.data.synthetic.anatomy import HEAD_TISSUES, INSIDE, SHAPE, SHARE_STEPS
+from samjax.data.synthetic.anatomy import HEAD_TISSUES, INSIDE, SHARE_STEPS
 from samjax.data.synthetic.head_bank import Head, read_head
 from samjax.data.synthetic.lattice import Lattice, smooth_field
 from samjax.data.synthetic.lesions import KINDS, LABELS, PARTS, Lesion, Opacities, displaced, draw_lesion, grow
@@ -22,7 +22,6 @@ MARGIN = 2
 _TRIES = 12
 _GREY = np.array([tissue in ("grey", "thalamus", "pallidum") for tissue in HEAD_TISSUES], np.float32)
 _FLUID = np.array([tissue in ("csf", "vessel", "dura", "choroid") for tissue in HEAD_TISSUES], np.float32)
-_MIDDLE = (np.asarray(SHAPE) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,13 @@ class DrawWindow:
         scale = rng.normal(1, 0.04) * rng.normal(1, 0.05, 3)
         flip = np.diag([1.0, 1.0, rng.choice((-1.0, 1.0))])
         matrix = _rotation(angles) @ flip @ np.diag(scale * (step, 1.0, 1.0))
-        height = _MIDDLE[0] + rng.uniform(-70, 72)
+        middle = _middle(head)
+        height = middle[0] + rng.uniform(-0.78, 0.8) * middle[0]
         if lesions and not empty:
             lesion = lesions[int(rng.integers(len(lesions)))]
             height = lesion.centre[0] + rng.normal(0, 0.45) * (lesion.radius + 0.6 * lesion.edema)
         # In the slice the head keeps its middle, give or take a shift.
-        origin = np.array([height, _MIDDLE[1] + rng.normal(0, 6), _MIDDLE[2] + rng.normal(0, 6)])
+        origin = np.array([height, middle[1] + rng.normal(0, 6), middle[2] + rng.normal(0, 6)])
         return Pose(matrix, origin), step
 
     def _drawn(self, rng: np.random.Generator, head: Head, lesions: list[Lesion], pose: Pose) -> dict[str, np.ndarray]:
@@ -149,6 +149,11 @@ def held_out_windows(draw: DrawWindow, count: int, batch: int) -> MapDataset:
 @lru_cache(maxsize=256)
 def _head(folder: Path, number: int) -> Head:
     return read_head(folder, number)
+
+
+def _middle(head: Head) -> np.ndarray:
+    """The middle voxel of a head, (3,)."""
+    return (np.asarray(head.voxels.shape[:3]) - 1) / 2
 
 
 def _draw_lesions(rng: np.random.Generator, head: Head, healthy: bool) -> list[Lesion]:
@@ -237,7 +242,7 @@ def _shown(
     if rng.random() < 0.5:
         return voxels[..., 1] >= INSIDE
     # A bad stripping follows a surface that lies further out in some places and further in in others.
-    middle = _MIDDLE.astype(np.float32)[:, None, None, None]
+    middle = _middle(head).astype(np.float32)[:, None, None, None]
     wander = rng.normal(0, 0.012) + np.float32(rng.uniform(0, 0.025)) * smooth_field(rng, lattice, 45.0, 8)
     return _gather(head.voxels, middle + (places - middle) * (1 + wander))[..., 1] >= INSIDE
 

@@ -89,7 +89,8 @@ def test_every_kind_grows_within_its_extent_with_shares_of_one(kind):
         lesion = draw_lesion(rng, kind, np.zeros(3), 10.0)
         grown = grow(lesion, lattice, nothing, nothing, nothing + 1)
         for name, field in vars(grown).items():
-            assert field.min() >= 0 and field.max() <= 1 + 1e-6, name
+            assert field.min() >= 0, name
+            assert field.max() <= 1 + 1e-6, name
         assert (grown.core + grown.halo).max() <= 1 + 1e-6
         far = np.abs(lattice.points()).max(axis=0) > lesion.extent
         assert grown.core[far].max(initial=0) < 0.5

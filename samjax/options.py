@@ -73,7 +73,8 @@ class TrainOptions:
     """A training window is used if one of its slices holds at least this many pixels of the ROI."""
 
     empty_share: Annotated[float | None, _by_strategy("empty_share")] = None
-    """Share of the training windows that show none of the ROI; only prompt-free samples learn from them."""
+    """Share of the training windows that show none of the ROI (of generated patients: no tumour); only prompt-free
+    samples learn from them."""
 
     epochs: Annotated[int | None, _by_strategy("epochs")] = None
     """Passes over the training data; lora4ch-2step takes them in each of its stages."""
@@ -117,7 +118,7 @@ class TrainOptions:
     validation scores stay axial. Several need voxels that are about cubic, see --spacing."""
     augment: bool = True
     """Rotate and deform training samples."""
-    modality_dropout: float = 0.0
+    modality_dropout: Annotated[float | None, _by_strategy("modality_dropout")] = None
     """Hide each modality of a training sample with this probability, never all of them; the run then also takes scans
     that lack modalities."""
     rotation: float = 20.0
@@ -139,7 +140,7 @@ class TrainOptions:
     seed: int = 0
     """Seed of the patients' split and of all random draws of a run."""
     limit: int | None = None
-    """Use only this many cases of each domain, the first ones."""
+    """Use only this many cases of each domain, the first ones; of generated patients, only this many heads."""
     fold: str | None = None
     """K/N: cross-validation fold instead of the 80/20 split. With --split-file the number of its fold, from 0."""
     patients: Path | None = None
@@ -156,7 +157,7 @@ class TrainOptions:
     cache: bool = True
     """Keep normalised slices in --cache-dir; --no-cache holds them in memory."""
     cache_dir: Path = DEFAULT_CACHE
-    """Folder of prepared slices, embeddings and compiled programs, and of the phantom cohort."""
+    """Folder of prepared slices, embeddings and compiled programs, of the phantom cohort and of generated heads."""
     cache_embeddings: int | None = None
     """Run the frozen encoder once: keep the embeddings of this many augmented variants of each slice in --cache-dir;
     epochs show them in turn. 1 with --no-augment. Only for --strategy decoder."""

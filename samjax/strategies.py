@@ -37,6 +37,7 @@ COMMON: Mapping[str, Any] = MappingProxyType(
         "clicks": 1,
         "box_jitter": 0.0,
         "empty_share": 0.0,
+        "modality_dropout": 0.0,
     }
 )
 """Defaults of options that a strategy may override."""
@@ -59,6 +60,8 @@ class Strategy:
     """Whether LoRA is added to the encoder's blocks."""
     new_patch_embedding: bool = False
     """Whether the RGB patch embedding is replaced by one for the run's channels."""
+    generated: bool = False
+    """Whether a SAM trains on generated patients instead of scans."""
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -68,6 +71,11 @@ class Strategy:
     def new_patch(self, channels: int) -> bool:
         """Whether a model of this many channels gets a new patch embedding; not for three where everything trains."""
         return self.new_patch_embedding and not (channels == 3 and self.stages == ((EVERYTHING,),))
+
+    @property
+    def reads_scans(self) -> bool:
+        """Whether it trains on the scans of --data."""
+        return self.family != "pictures" and not self.generated
 
     @property
     def encoder_frozen(self) -> bool:
@@ -127,6 +135,25 @@ STRATEGIES: dict[str, Strategy] = {
                 "schedule": "cosine",
             },
             family="unet",
+        ),
+        Strategy(
+            name="generated",
+            source="generated patients alone, after SynthSeg (Billot et al. 2023)",
+            stages=((EVERYTHING,),),
+            options={
+                "channels": ALL_FOUR,
+                "depth": 4,
+                "prompt": "none:0.5,point:0.25,box:0.25",
+                "box_jitter": 0.1,
+                "clicks": 2,
+                "empty_share": 0.25,
+                "modality_dropout": 0.1,
+                "lr": 3e-4,
+                "schedule": "cosine",
+                "clip_norm": 1.0,
+            },
+            new_patch_embedding=True,
+            generated=True,
         ),
         Strategy(
             name="pretrain",

@@ -53,8 +53,12 @@ def schemes_of(cases: Sequence[Case], run: Path) -> dict[str, str]:
     return {case.id: case.scheme or fallback for case in cases}
 
 
+GENERATED_SCHEME = "brats2023"
+"""The scheme in which a run that was trained on no scans writes its labels, where nothing else names one."""
+
+
 def training_scheme(run: Path) -> str:
-    """The label scheme of the first domain that a run was trained on.
+    """The label scheme of the first domain that a run was trained on; that of BraTS 2023 where it was trained on none.
 
     Raises:
         UserError: neither its options nor the names of its data, if these still exist, give the scheme.
@@ -62,6 +66,8 @@ def training_scheme(run: Path) -> str:
     config = read_config(run)
     if config.options.labels is not None:
         return config.options.labels
+    if not config.data:
+        return GENERATED_SCHEME
     folder = Path(next(iter(config.data.values())))
     if folder.exists():
         cases = survey(folder, "", config.options.layout, None, read_labels=False).cases

@@ -152,7 +152,7 @@ class RunConfig:
 def _options(content: dict[str, Any]) -> TrainOptions:
     paths = {"run", "cache_dir", "patients", "split_file"}
     known = {option.name for option in fields(TrainOptions)}
-    values = {}
+    values = {"modality_dropout": 0.0}  # what runs did before the option
     for name, value in content.items():
         if name not in known:
             raise ValueError(f"unknown option {name}")

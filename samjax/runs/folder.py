@@ -138,6 +138,8 @@ def what_next(folder: Path) -> str:
     """The commands to type after a run has ended."""
     if (folder / WEIGHTS).exists():
         return f"fine-tune from it: {command('train', '--strategy', 'lora4ch', '--weights', folder / WEIGHTS)}"
+    if (folder / CONFIG).exists() and not read_config(folder).data:
+        return f"score it on labelled scans: {command('eval', '--run', folder, '--data', 'DIR')}"
     return f"score it on its test patients: {command('eval', '--run', folder)}"
 
 

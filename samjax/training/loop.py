@@ -352,7 +352,9 @@ def stage_title(session: Session, stage: Stage) -> str:
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     if session.division.micro_batches > 1:
         devices += f", {session.config.samples} samples a step in {session.division}"
-    data = ", ".join(session.config.data) or "generated pictures"
+    data = ", ".join(session.config.data) or (
+        "generated patients" if session.strategy.generated else "generated pictures"
+    )
     return f"{session.folder}: {session.options.strategy}{of} on {data}, {devices}"
 
 

@@ -44,7 +44,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
 def _with_defaults(options: TrainOptions, strategy: Strategy, architecture: SamConfig | None) -> TrainOptions:
     missing = {name: value for name, value in strategy.defaults.items() if getattr(options, name) is None}
     options = replace(options, **missing)
-    limited = options.max_steps is not None or options.data or strategy.family == "pictures"
+    limited = options.max_steps is not None or options.data or not strategy.reads_scans
     if options.image_size is None and architecture is not None:
         options = replace(options, image_size=architecture.image_size)
     return replace(
@@ -52,7 +52,7 @@ def _with_defaults(options: TrainOptions, strategy: Strategy, architecture: SamC
         prompt=str(PromptMix.parse(options.prompt)),
         planes=",".join(parse_planes(options.planes)),
         max_steps=options.max_steps if limited else PHANTOM_STEPS,
-        augment=options.augment and options.overfit is None,
+        augment=options.augment and options.overfit is None and not strategy.generated,
     )
 
 
@@ -70,6 +70,8 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
         if "none" in PromptMix.parse(options.prompt).kinds:
             raise UserError(f"--prompt {options.prompt}: --strategy {name} needs points or boxes to say which shape")
         return
+    if strategy.generated and (options.data or options.overfit or options.channels == PCA2D):
+        raise UserError(f"--strategy {name}: trains on generated patients; no --data, --overfit or --channels {PCA2D}")
     count = parse_channels(options.channels).count
     if strategy.family == "unet":
         if options.depth != 1 or options.image_size is not None or options.prompt != "none":
@@ -81,12 +83,22 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
         )
 
 
+_OF_SCANS = (
+    "augment", "rotation", "elastic_alpha", "elastic_sigma", "min_pixels", "fold", "patients", "split_file", "layout",
+    "labels", "cache", "spacing", "planes",
+)  # fmt: skip
+"""Options that say how scans are read, split and augmented."""
+
+
 def check_given(given: Collection[str], options: TrainOptions, strategy: Strategy) -> None:
     """Raises a `UserError` for options that the user gave and the strategy does not use; `options` are resolved."""
     name = strategy.name
     lora = [option for option in ("lora_rank", "lora_alpha", "lora_targets") if option in given]
     if lora and not strategy.lora:
         raise UserError(f"{flag(lora[0])}: --strategy {name} has no LoRA; leave it out")
+    unused = [option for option in _OF_SCANS if option in given]
+    if unused and strategy.generated:
+        raise UserError(f"{flag(unused[0])}: --strategy {name} draws its own patients; leave it out")
     pictures = strategy.family == "pictures"
     if "spacing" in given:
         if pictures:

@@ -30,6 +30,8 @@ from samjax.data.samples import RegionSlices, TrainingWindows, largest_square
 from samjax.data.shared import overlapping_domains
 from samjax.data.split_files import read_split_file
 from samjax.data.splits import PARTS, Splits, only_patient, split_cases, with_members
+from samjax.data.synthetic.windows import SIZE as GENERATED_SIZE
+from samjax.data.synthetic.windows import SPACING as GENERATED_SPACING
 from samjax.errors import UserError
 from samjax.options import TrainOptions
 from samjax.runs.config import RunConfig, needs_of
@@ -57,7 +59,7 @@ from samjax.weights.base import Weights, load_base
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to train. Without scans (pretraining) `train` and `val` are empty and `channels` None."""
+    """A run that is ready to train. Without scans `train` and `val` are empty; pretraining has no `channels` either."""
 
     folder: Path
     config: RunConfig
@@ -127,11 +129,13 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     options = resolve(options, strategy, base.config if base else None)
     check_given(given, options, strategy)
     cases, folders = [], {}
-    if strategy.family != "pictures":
+    if strategy.reads_scans:
         folders = named_folders(options.data) or phantom_cohort(options.cache_dir)
         listed = _listed_cases(folders, options, options.patients)
         options = _with_spacing(options, listed)
         cases = _labelled_cases(listed, options)
+    elif strategy.generated:
+        options = replace(options, spacing=str(RunGrid.parse(GENERATED_SPACING)))
     splits = _splits(cases, options)
     config = RunConfig(
         options,
@@ -139,7 +143,7 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         _absolute(options.weights) if base else "",
         base.sha256 if base else "",
         base.config if base else None,
-        largest_square(in_planes(cases, parse_planes(options.planes))) if cases else options.image_size,
+        _native(strategy, options, cases),
         options.batch_size * jax.device_count() * options.accumulate,
     )
     train = of_part(cases, splits, "train")
@@ -150,6 +154,13 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         pca = fit_pca2d(RegionSlices(train, config.prompted_roi, options.min_pixels, config.native))
     ranges = ranges_of(case.source_geometry for case in train) if cases else None
     return Plan(config, base, tuple(cases), splits, pca, ranges)
+
+
+def _native(strategy: Strategy, options: TrainOptions, cases: Sequence[CachedCase]) -> int:
+    """Side in pixels of the square of a run's samples."""
+    if strategy.generated:
+        return GENERATED_SIZE
+    return largest_square(in_planes(cases, parse_planes(options.planes))) if cases else options.image_size
 
 
 def _written_run(plan: Plan) -> Path:
@@ -294,7 +305,7 @@ def _session(
     """Makes the session of a run; `pca` is the fit of a run that is not on the disk yet."""
     train, val, test = (of_part(cases, splits, part) for part in PARTS)
     channels = None
-    if cases:
+    if find_strategy(config.options.strategy).family != "pictures":
         channels = parse_channels(config.options.channels, pca) if pca else channels_of(folder, config)
     return Session(folder, config, base.flat if base else {}, train, val, channels, test)
 

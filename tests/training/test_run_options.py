@@ -191,6 +191,7 @@ def test_every_number_has_a_limit():
         ("pretrain", {"lora_rank": 8}, ["--lora-rank", "pretrain"]),
         ("unet", {"spacing": "1,1,100"}, ["--spacing 1,1,100", "from 0.1 to 20"]),
         ("pretrain", {"spacing": "1"}, ["--spacing 1", "pretrain", "pictures"]),
+        ("generated", {"rotation": 5.0}, ["--rotation", "generated"]),
         ("lora", {"patch_embedding": "inflate"}, ["--patch-embedding", "lora"]),
         ("full", {"patch_embedding": "random", "channels": "t1,t2,flair"}, ["--patch-embedding", "t1,t2,flair"]),
     ],
@@ -199,6 +200,13 @@ def test_options_that_a_strategy_has_no_use_for_are_refused(strategy, given, wor
     with pytest.raises(UserError) as caught:
         check_given(given.keys(), resolved(strategy, **given), STRATEGIES[strategy])
     one_line(caught, *words)
+
+
+@pytest.mark.parametrize("given", [{"data": ("scans",)}, {"overfit": "case"}, {"channels": "pca2d"}])
+def test_training_on_generated_patients_takes_no_scans(given):
+    with pytest.raises(UserError) as caught:
+        resolved("generated", **given)
+    one_line(caught, "generated", "no --data")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

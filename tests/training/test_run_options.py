@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "clicks": 9,
     "box_jitter": 0.25,
     "empty_share": 0.4,
+    "modality_dropout": 0.2,
     "channels": "t2,t1gd,t1",
     "prompt": "box:0.25,point:0.75",
     "clip_norm": 3.5,
@@ -66,7 +67,7 @@ class TestResolve:
         fixed = {
             "decoder": ("clicks",),
             "unet": ("weights", "depth", "prompt", "clicks"),
-            "pretrain": ("channels", "depth"),
+            "pretrain": ("channels", "depth", "modality_dropout"),
         }
         for name in STRATEGIES[strategy].defaults:
             if name not in fixed.get(strategy, ()):

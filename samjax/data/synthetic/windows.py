@@ -15,23 +15,30 @@ from samjax.data.synthetic.head_bank import Head, read_head
 from samjax.data.synthetic.lattice import Lattice, smooth_field
 from samjax.data.synthetic.lesions import KINDS, LABELS, PARTS, Lesion, Opacities, displaced, draw_lesion, grow
 
-SIZE = 240
-"""Side of a window in pixels, as BraTS has it."""
+SIZE = 192
+"""Side of a window in pixels: a brain fits in. Scans are cropped to what they show before a model sees them, and so are
+windows: the brain, or the head, fills `extent` from the first row and column on."""
 SPACING = "1"
 """Millimetres between the pixels, as --spacing has them; the distance between slices varies."""
 MARGIN = 2
 """Slices above and below those of the sample, from which thick ones are averaged."""
 _TRIES = 12
+_COARSE = 6
+_HEAD_VOXELS = (1.08, 1.04, 0.98)
+"""Voxels of a head in a millimetre along each axis: brains become 141 mm wide, 169 mm long and 142 mm high on average,
+which is what stripped scans of adults show."""
 _GREY = np.array([tissue in ("grey", "thalamus", "pallidum") for tissue in HEAD_TISSUES], np.float32)
 _FLUID = np.array([tissue in ("csf", "vessel", "dura", "choroid") for tissue in HEAD_TISSUES], np.float32)
 
 
 @dataclass(frozen=True)
 class Pose:
-    """The place of a window in its head: voxel = matrix @ (slice, row, column from the window's middle) + origin."""
+    """The place of a window in its head: voxel = matrix @ (slice from the window's middle, row, column) + origin."""
 
     matrix: np.ndarray
     origin: np.ndarray
+    extent: tuple[int, int]
+    """Rows and columns that the scan fills."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +80,32 @@ class DrawWindow:
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, self.stream, number))
-        head = _head(self.folder, int(rng.integers(self.heads[0], self.heads[1] + 1)))
+        head, outlines = _head(self.folder, int(rng.integers(self.heads[0], self.heads[1] + 1)))
         empty = rng.random() < self.empty_share
         for _ in range(_TRIES):
             lesions = _draw_lesions(rng, head, healthy=empty and rng.random() < 0.5)
-            pose, step = self._pose(rng, head, lesions, empty)
-            sample = self._drawn(rng, head, lesions, pose)
+            stripped = bool(rng.random() < self.stripped_share)
+            pose, step = self._pose(rng, head, outlines[int(stripped)], lesions, empty)
+            sample = self._drawn(rng, head, lesions, pose, stripped)
             if sample["labels"].any() != empty:
                 break
         return {
             **sample,
             "step": np.float32(step),
-            "extent": np.int32([self.size, self.size]),
+            "extent": np.int32(pose.extent),
             "slices": np.ones(self.depth, bool),
             "identity": np.int32(number),
             "start": np.int32(0),
         }
 
-    def _pose(self, rng: np.random.Generator, head: Head, lesions: list[Lesion], empty: bool) -> tuple[Pose, float]:
+    def _pose(
+        self, rng: np.random.Generator, head: Head, outline: np.ndarray, lesions: list[Lesion], empty: bool
+    ) -> tuple[Pose, float]:
         """A random pose whose slices meet a lesion, or the brain anywhere if the window is to be empty."""
         step = 1.0 if rng.random() < 0.6 else float(rng.uniform(1, 5))
         wide = rng.random() < 0.2
         angles = np.deg2rad(rng.normal(0, 12 if wide else 4, 3))
-        scale = rng.normal(1, 0.04) * rng.normal(1, 0.05, 3)
+        scale = rng.normal(1, 0.05) * rng.normal(_HEAD_VOXELS, 0.04)
         flip = np.diag([1.0, 1.0, rng.choice((-1.0, 1.0))])
         matrix = _rotation(angles) @ flip @ np.diag(scale * (step, 1.0, 1.0))
         middle = _middle(head)
@@ -103,14 +113,14 @@ class DrawWindow:
         if lesions and not empty:
             lesion = lesions[int(rng.integers(len(lesions)))]
             height = lesion.centre[0] + rng.normal(0, 0.45) * (lesion.radius + 0.6 * lesion.edema)
-        # In the slice the head keeps its middle, give or take a shift.
-        origin = np.array([height, middle[1] + rng.normal(0, 6), middle[2] + rng.normal(0, 6)])
-        return Pose(matrix, origin), step
+        return _cropped(rng, matrix, np.array([height, *middle[1:]]), outline, self.size), step
 
-    def _drawn(self, rng: np.random.Generator, head: Head, lesions: list[Lesion], pose: Pose) -> dict[str, np.ndarray]:
+    def _drawn(
+        self, rng: np.random.Generator, head: Head, lesions: list[Lesion], pose: Pose, stripped: bool
+    ) -> dict[str, np.ndarray]:
         shape = (self.depth + 2 * MARGIN, self.size, self.size)
-        middle = (np.asarray(shape) - 1) / 2
-        lattice = Lattice(pose.origin - pose.matrix @ middle, pose.matrix.T, shape)
+        first = np.array([(shape[0] - 1) / 2, 0, 0])
+        lattice = Lattice(pose.origin - pose.matrix @ first, pose.matrix.T, shape)
         places = lattice.points()
         for lesion in lesions:
             window = _near(lesion, lattice, 2.2 * (1.5 * lesion.radius + 0.5 * lesion.edema))
@@ -124,7 +134,6 @@ class DrawWindow:
         labels = np.zeros(shape, np.uint8)
         for lesion in lesions:
             _lay(lesion, lattice, voxels, parts, labels)
-        stripped = rng.random() < self.stripped_share
         shown = _shown(rng, lattice, head, places, voxels, stripped)
         voxels[..., 1] = voxels[..., 1] % INSIDE + INSIDE * shown.astype(np.uint8)
         labels[~shown] = 0
@@ -149,8 +158,34 @@ def held_out_windows(draw: DrawWindow, count: int, batch: int) -> MapDataset:
 
 
 @lru_cache(maxsize=256)
-def _head(folder: Path, number: int) -> Head:
-    return read_head(folder, number)
+def _head(folder: Path, number: int) -> tuple[Head, tuple[np.ndarray, np.ndarray]]:
+    """A head, and voxels (n, 3) between which all of it lies, and all inside the skull."""
+    head = read_head(folder, number)
+    coarse = np.asarray(head.voxels[::_COARSE, ::_COARSE, ::_COARSE])
+    return head, tuple(_hull(mask) for mask in (coarse[..., 0] > 0, coarse[..., 1] >= INSIDE))
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    """The corners of the convex hull of the voxels of a coarse mask, as voxels of the head."""
+    from scipy.spatial import ConvexHull
+
+    places = np.argwhere(mask).astype(np.float64) * _COARSE
+    return places[ConvexHull(places).vertices]
+
+
+def _cropped(
+    rng: np.random.Generator, matrix: np.ndarray, origin: np.ndarray, outline: np.ndarray, size: int
+) -> Pose:
+    """The pose whose window begins where the outline does; pixels grow where the outline is larger than `size`."""
+    if rng.random() < 0.1:  # a scan that was not cropped, since its background is not of one value
+        edges = rng.uniform(5, 45, (2, 2))
+    else:
+        edges = np.abs(rng.normal(0, 2.0, (2, 2))) + (_COARSE - 1) / 2
+    inside = np.linalg.solve(matrix, (outline - origin).T)[1:]  # rows and columns from the origin
+    low, high = inside.min(axis=1) - edges[0], inside.max(axis=1) + edges[1]
+    zoom = max(1.0, float((high - low).max()) / size)
+    extent = np.minimum(np.ceil((high - low) / zoom), size).astype(int)
+    return Pose(matrix @ np.diag([1.0, zoom, zoom]), origin + matrix @ np.array([0.0, *low]), tuple(extent.tolist()))
 
 
 def _middle(head: Head) -> np.ndarray:

@@ -21,6 +21,8 @@ CROSS_SLICE = r"image_encoder/.*/cross_slice/.*"
 MASK_DECODER = r"mask_decoder/.*"
 EVERYTHING = r".*"
 
+RGB = 3
+"""Channels of a SAM for pictures."""
 ALL_FOUR = "t1,t1gd,t2,flair"
 POINT_OR_NONE = "point:0.75,none:0.25"
 """A quarter of the samples is prompt-free, so that the run can also predict unlabelled scans."""
@@ -68,9 +70,13 @@ class Strategy:
         """The defaults of all options that depend on the strategy."""
         return {**COMMON, **self.options}
 
-    def new_patch(self, channels: int) -> bool:
-        """Whether a model of this many channels gets a new patch embedding; not for three where everything trains."""
-        return self.new_patch_embedding and not (channels == 3 and self.stages == ((EVERYTHING,),))
+    def new_patch(self, channels: int, base: int = RGB) -> bool:
+        """Whether a model of this many channels gets a new patch embedding in place of one for `base` channels.
+
+        Not for three where everything trains, nor where the base was fine-tuned on as many other channels.
+        """
+        kept = channels == base and (base != RGB or self.stages == ((EVERYTHING,),))
+        return self.new_patch_embedding and not kept
 
     @property
     def reads_scans(self) -> bool:

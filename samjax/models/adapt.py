@@ -28,7 +28,9 @@ def adapt(
 
     Args:
         config: the architecture of `base`.
-        base: all parameters of a SAM by stored path; the arrays are not changed.
+        base: all parameters of a SAM by stored path; the arrays are not changed. Those that attend across slices and
+            those of inner regions may be among them: they are kept where the new model has such, biases by slice
+            distance as far as both reach.
         adaptation: what is added to the blocks.
         compute: how the model is computed.
         patch_channels: number of channels of a new patch embedding (paper B, section 3.1); None keeps the base's.
@@ -46,8 +48,9 @@ def adapt(
         if patch_init == "inflate":
             mean = np.asarray(rgb).mean(axis=2, keepdims=True) * (rgb.shape[2] / patch_channels)
             known[PATCH_KERNEL] = np.repeat(mean, patch_channels, axis=2)
-    known |= inner_region_values(base, config, adaptation.inner_regions)
+    known = inner_region_values(base, config, adaptation.inner_regions) | known
     model = Sam(config, adaptation, compute)
+    known = _fitting(known, flat_shapes(model))
     from_flat(model, known)
     _draw_missing(model, known, seed)
     return model
@@ -69,6 +72,25 @@ def inner_region_values(base: Mapping[str, np.ndarray], config: SamConfig, count
         if path.startswith(network):
             one[f"hypernetwork/{path.removeprefix(network)}"] = base[path]
     return {f"{INNER_REGIONS}/{index}/{path}": value for index in range(count) for path, value in one.items()}
+
+
+def _fitting(known: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Without the additions of a fine-tuned SAM that the model lacks, and with biases of its number of slices."""
+    chosen = {}
+    for path, value in known.items():
+        if path.endswith("/cross_slice/bias") and path in shapes:
+            chosen[path] = _by_distance(value, shapes[path][1])
+        elif path in shapes or not ("/cross_slice/" in path or path.startswith(INNER_REGIONS)):
+            chosen[path] = value
+    return chosen
+
+
+def _by_distance(bias: np.ndarray, length: int) -> np.ndarray:
+    """Biases (heads, 2 * slices - 1) of another number of slices; 0 for distances that were never seen."""
+    middle, reach = bias.shape[1] // 2, min(bias.shape[1], length) // 2
+    found = np.zeros((bias.shape[0], length), bias.dtype)
+    found[:, length // 2 - reach : length // 2 + reach + 1] = bias[:, middle - reach : middle + reach + 1]
+    return found
 
 
 def random_sam(config: SamConfig, compute: ComputeConfig | None = None, seed: int = 0) -> Sam:

@@ -1,19 +1,16 @@
-"""The model of a run before its first step, its trainable parameters, and the base weights that it starts from."""
+"""The model of a run before its first step, and its trainable parameters."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from samjax.data.on_device.channels import parse_channels
-from samjax.errors import UserError
 from samjax.models.adapt import adapt
 from samjax.models.flat import flat_shapes
 from samjax.models.sam import Sam
 from samjax.models.unet import UNet, UNetConfig, random_unet
 from samjax.runs.config import RunConfig
 from samjax.strategies import find_strategy, trainable_filter
-from samjax.weights.base import Weights, load_base
 
 Shapes = dict[str, tuple[int, ...]]
 """Shapes of parameters by their stored path."""
@@ -58,27 +55,8 @@ def _patch_channels(config: RunConfig) -> int | None:
     if strategy.family == "pictures":
         return None
     count = parse_channels(config.options.channels).count
-    return count if strategy.new_patch(count) else None
+    return count if strategy.new_patch(count, config.architecture.in_channels) else None
 
 
 def _unet_config(config: RunConfig) -> UNetConfig:
     return UNetConfig(parse_channels(config.options.channels).count)
-
-
-def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) -> Weights:
-    """The base weights that the run in `folder` was trained on.
-
-    Args:
-        weights: their new place; None: the place that the run recorded.
-
-    Raises:
-        UserError: they are missing, or are not those that the run was trained on.
-    """
-    source = weights or config.base_path
-    base = load_base(source)
-    if base.sha256 != config.base_sha256:
-        raise UserError(
-            f"{source}: sha256 {base.sha256[:12]}..., but {folder} was trained on {config.base_sha256[:12]}...; "
-            "name the right base weights with --weights"
-        )
-    return base

@@ -1,21 +1,23 @@
-"""The trained parameters of a run: writing them, and reading them together with the base weights."""
+"""The trained parameters of a run: writing them, reading them with the base weights, and starting from them."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from samjax.command_lines import command
+from samjax.data.on_device.channels import parse_channels
 from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
+from samjax.models.lora import merge_lora
 from samjax.runs.config import FORMAT_VERSION, RunConfig
-from samjax.runs.folder import FINAL, WEIGHTS, read_config
-from samjax.runs.model import Shapes, abstract_model, load_base_of, trained_shapes
+from samjax.runs.folder import FINAL, SHIPPED_RUNS, WEIGHTS, read_config
+from samjax.runs.model import Shapes, abstract_model, trained_shapes
 from samjax.strategies import find_strategy
-from samjax.weights.base import digest, save_weights
+from samjax.weights.base import Weights, digest, load_base, save_weights
 from samjax.weights.matching import finite_float32, first_names, match, plainly_named
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
@@ -36,11 +38,11 @@ def final_of(trained: Trained) -> dict[str, np.ndarray]:
     return trained.get(AVERAGE) or trained.get(LAST) or {}
 
 
-def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None) -> None:
+def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None, half: bool = False) -> None:
     """Writes final.safetensors: the trained parameters, by stored path, under `last/` and, if averaged, `average/`.
 
-    `step` is the number of steps of the run. Pretraining also writes weights.safetensors, mostly in float16, which
-    `--weights` takes.
+    `step` is the number of steps of the run; with `half`, parameters are rounded to float16 where that can hold them.
+    Pretraining also writes weights.safetensors, mostly in float16, which `--weights` takes.
     """
     metadata = {
         "format": "samjax-run",
@@ -54,6 +56,8 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
     }
     if step is not None:
         metadata[STEP] = str(step)
+    if half:
+        trained = {group: {path: _halved(path, x) for path, x in flat.items()} for group, flat in trained.items()}
     _write_trained(folder / FINAL, trained, metadata)
     if find_strategy(config.options.strategy).family == "pictures":
         flat = load_base_of(config, folder).flat | final_of(trained)
@@ -107,6 +111,49 @@ class TrainedWeights:
     trained: dict[str, np.ndarray]
     prompts: tuple[str, ...]
     """Kinds of prompt that the run was trained with."""
+
+
+def load_start(weights: str) -> Weights:
+    """The weights that a run starts from: base weights by name or path, or what another run ended with.
+
+    Args:
+        weights: the folder of a finished run, the name of a model that comes with samjax, or what `load_base` takes.
+
+    Returns:
+        Of a run, the parameters by which it predicts, LoRA merged into the kernels; those that attend across slices
+        and those of inner regions are among them.
+
+    Raises:
+        UserError: the weights cannot be read, or the run has no SAM.
+    """
+    folder = SHIPPED_RUNS.get(weights, Path(weights).expanduser())
+    if not (folder / FINAL).is_file():
+        return load_base(weights)
+    config, found = load_trained(folder)
+    if config.architecture is None:
+        raise UserError(f"--weights {weights}: a U-Net's run; give one of a SAM, or weights of a SAM")
+    flat = merge_lora(found.base | found.trained, config.adaptation)
+    channels = parse_channels(config.options.channels)
+    return Weights(flat, replace(config.architecture, in_channels=channels.count), digest(flat), channels.text)
+
+
+def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) -> Weights:
+    """The weights that the run in `folder` started from.
+
+    Args:
+        weights: their new place; None: the place that the run recorded.
+
+    Raises:
+        UserError: they are missing, or are not those that the run was trained on.
+    """
+    source = weights or config.base_path
+    base = load_start(source)
+    if base.sha256 != config.base_sha256:
+        raise UserError(
+            f"{source}: sha256 {base.sha256[:12]}..., but {folder} was trained on {config.base_sha256[:12]}...; "
+            "name the right base weights with --weights"
+        )
+    return base
 
 
 def load_trained(folder: Path, weights: str | None = None, average: bool = True) -> tuple[RunConfig, TrainedWeights]:
@@ -207,8 +254,8 @@ def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunC
 
 
 def _checksum(name: str, x: np.ndarray) -> str:
-    """The first 16 digits of a tensor's sha256 with its name, type and shape."""
-    return digest({name: x})[:16]
+    """The first 16 digits of the sha256 of a tensor in float32, with its name and shape."""
+    return digest({name: x.astype(np.float32, copy=False)})[:16]
 
 
 def _metadata_checksum(metadata: Mapping[str, str]) -> str:

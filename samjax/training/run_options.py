@@ -15,6 +15,7 @@ from samjax.limits import check_numbers
 from samjax.models.config import SamConfig
 from samjax.options import PHANTOM_STEPS, TrainOptions
 from samjax.strategies import Strategy
+from samjax.weights.base import Weights
 
 
 def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig | None) -> TrainOptions:
@@ -72,14 +73,28 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
         return
     if strategy.generated and (options.data or options.overfit or options.channels == PCA2D):
         raise UserError(f"--strategy {name}: trains on generated patients; no --data, --overfit or --channels {PCA2D}")
-    count = parse_channels(options.channels).count
-    if strategy.family == "unet":
-        if options.depth != 1 or options.image_size is not None or options.prompt != "none":
-            raise UserError(f"--strategy {name}: takes whole slices one by one; no --depth, --image-size or --prompt")
-    elif count != 3 and not strategy.new_patch_embedding:
+    parse_channels(options.channels)
+    changed = options.depth != 1 or options.image_size is not None or options.prompt != "none"
+    if strategy.family == "unet" and changed:
+        raise UserError(f"--strategy {name}: takes whole slices one by one; no --depth, --image-size or --prompt")
+
+
+def check_channels(options: TrainOptions, strategy: Strategy, base: Weights | None) -> None:
+    """Raises a `UserError` where a run keeps a patch embedding that takes other channels than its own."""
+    if base is None or strategy.family == "pictures":
+        return
+    count, takes = parse_channels(options.channels).count, base.config.in_channels
+    if strategy.new_patch(count, takes):
+        return
+    if count != takes:
         raise UserError(
-            f"--channels {options.channels}: {count} channels, but --strategy {name} keeps the "
-            "pretrained patch embedding, which takes 3"
+            f"--channels {options.channels}: {count} channels, but --strategy {strategy.name} keeps the "
+            f"pretrained patch embedding, which takes {base.channels or takes}"
+        )
+    if base.channels not in (None, options.channels):
+        raise UserError(
+            f"--channels {options.channels}: --weights {options.weights} look at {base.channels}; give --channels "
+            f"{base.channels}"
         )
 
 

@@ -48,13 +48,13 @@ from samjax.runs.folder import (
     read_splits,
     write_text,
 )
-from samjax.runs.model import load_base_of
+from samjax.runs.trained import load_base_of, load_start
 from samjax.strategies import Strategy, find_strategy
 from samjax.training.distributed import errors_shared, from_writer, is_writer
 from samjax.training.division import Division, check_batch_size, divide
 from samjax.training.moved import check_scans, existing_folders, moved_folders
-from samjax.training.run_options import check_given, continued_options, given_options, resolve
-from samjax.weights.base import Weights, load_base
+from samjax.training.run_options import check_channels, check_given, continued_options, given_options, resolve
+from samjax.weights.base import Weights
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     base = base_weights(options, strategy)
     given = given_options(options) if given is None else given
     options = resolve(options, strategy, base.config if base else None)
+    check_channels(options, strategy, base)
     check_given(given, options, strategy)
     cases, folders = [], {}
     if strategy.reads_scans:
@@ -239,7 +240,7 @@ def base_weights(options: TrainOptions, strategy: Strategy) -> Weights | None:
         if options.weights is not None:
             raise UserError(f"--weights {options.weights}: the U-Net starts from random weights; leave it out")
         return None
-    return load_base(options.weights or strategy.defaults["weights"])
+    return load_start(options.weights or strategy.defaults["weights"])
 
 
 def _absolute(weights: str) -> str:

@@ -33,6 +33,8 @@ class Weights(NamedTuple):
     flat: dict[str, np.ndarray]
     config: SamConfig
     sha256: str
+    channels: str | None = None
+    """The modalities of its channels, where it was fine-tuned on scans; None for pictures."""
 
 
 def load_base(weights: str) -> Weights:

@@ -173,14 +173,11 @@ def _hull(mask: np.ndarray) -> np.ndarray:
     return places[ConvexHull(places).vertices]
 
 
-def _cropped(
-    rng: np.random.Generator, matrix: np.ndarray, origin: np.ndarray, outline: np.ndarray, size: int
-) -> Pose:
+def _cropped(rng: np.random.Generator, matrix: np.ndarray, origin: np.ndarray, outline: np.ndarray, size: int) -> Pose:
     """The pose whose window begins where the outline does; pixels grow where the outline is larger than `size`."""
+    edges = np.abs(rng.normal(0, 2.0, (2, 2))) + (_COARSE - 1) / 2
     if rng.random() < 0.1:  # a scan that was not cropped, since its background is not of one value
         edges = rng.uniform(5, 45, (2, 2))
-    else:
-        edges = np.abs(rng.normal(0, 2.0, (2, 2))) + (_COARSE - 1) / 2
     inside = np.linalg.solve(matrix, (outline - origin).T)[1:]  # rows and columns from the origin
     low, high = inside.min(axis=1) - edges[0], inside.max(axis=1) + edges[1]
     zoom = max(1.0, float((high - low).max()) / size)

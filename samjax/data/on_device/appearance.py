@@ -26,15 +26,15 @@ _CODES = 16
 class Appearance:
     """Strength of what is drawn; ranges are uniform unless said otherwise."""
 
-    random_share: float = 0.2
+    random_share: float = 0.08
     """Share of the modalities with any contrast of the healthy tissues."""
-    noise: tuple[float, float] = (0.005, 0.12)
+    noise: tuple[float, float] = (0.005, 0.07)
     """Standard deviation of the noise as a share of white matter's brightness; its logarithm is uniform."""
     bias: float = 0.25
     """Largest standard deviation of the logarithm of the coils' shading."""
     blur: tuple[float, float] = (0.3, 1.3)
     """Standard deviation of the point spread in pixels."""
-    coarse_share: float = 0.2
+    coarse_share: float = 0.12
     """Share of the modalities with twice that blur."""
     thick_share: float = 0.4
     """Share of the modalities with slices of 2 to 5 mm."""

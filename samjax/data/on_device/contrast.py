@@ -77,7 +77,7 @@ class Contrast(NamedTuple):
     texture: jax.Array
 
 
-def draw_contrast(draws: Draws, random_share: float = 0.2) -> Contrast:
+def draw_contrast(draws: Draws, random_share: float = 0.08) -> Contrast:
     """The contrast of one sample.
 
     Args:
@@ -129,7 +129,7 @@ def _any_healthy(draws: Draws, mean: jax.Array) -> jax.Array:
 
 def _with_direction(draws: Draws, mean: jax.Array) -> jax.Array:
     """Moves disease that differs from white matter the wrong way, or too little, to the least difference."""
-    least = draws.uniform((len(MODALITIES), len(MATERIALS)), 0.05, 0.35)
+    least = draws.uniform((len(MODALITIES), len(MATERIALS)), 0.08, 0.45)
     white = mean[:, number("white")]
 
     def darker(mean: jax.Array, modality: int, part: str) -> jax.Array:

@@ -3,8 +3,9 @@
 A window holds tissues, not intensities; these are made of it inside the compiled step (`on_device/appearance.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ MARGIN = 2
 """Slices above and below those of the sample, from which thick ones are averaged."""
 _TRIES = 12
 _COARSE = 6
+_APART = 4
+"""Samples of one slice that are drawn of a patient, and the largest distance between them in millimetres."""
+_FARTHEST = 12.0
 _HEAD_VOXELS = (1.08, 1.04, 0.98)
 """Voxels of a head in a millimetre along each axis: brains become 141 mm wide, 169 mm long and 142 mm high on average,
 which is what stripped scans of adults show."""
@@ -77,6 +81,10 @@ class DrawWindow:
     """Share of the windows that show no tumour."""
     stripped_share: float = 0.85
     stream: int = 0
+    close_share: float = 0.6
+    """Share of the windows whose slices are a millimetre apart."""
+    farthest: float = 5.0
+    """Largest distance between slices in millimetres."""
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, self.stream, number))
@@ -102,7 +110,7 @@ class DrawWindow:
         self, rng: np.random.Generator, head: Head, outline: np.ndarray, lesions: list[Lesion], empty: bool
     ) -> tuple[Pose, float]:
         """A random pose whose slices meet a lesion, or the brain anywhere if the window is to be empty."""
-        step = 1.0 if rng.random() < 0.6 else float(rng.uniform(1, 5))
+        step = 1.0 if rng.random() < self.close_share else float(rng.uniform(1, self.farthest))
         wide = rng.random() < 0.2
         angles = np.deg2rad(rng.normal(0, 12 if wide else 4, 3))
         scale = rng.normal(1, 0.05) * rng.normal(_HEAD_VOXELS, 0.04)
@@ -147,14 +155,53 @@ class DrawWindow:
         }
 
 
+@dataclass(frozen=True)
+class DrawSlices:
+    """Draws the slices of a window as samples of one slice each, with a new first axis, for a model of depth 1.
+
+    They show one patient at places further apart than a window's, each with an appearance of its own.
+    """
+
+    draw: DrawWindow
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        window, count = self.draw(number), self.draw.depth
+        around = range(1 + 2 * MARGIN)
+        sample = {name: np.repeat(x[None], count, axis=0) for name, x in window.items()}
+        for name in ("head", "tumour"):
+            sample[name] = np.stack([window[name][[first + z for z in around]] for first in range(count)])
+        sample["labels"] = window["labels"][:, None]
+        sample["slices"] = np.ones((count, 1), bool)
+        sample["identity"] = np.int32(number * count) + np.arange(count, dtype=np.int32)
+        return sample
+
+
 def training_windows(draw: DrawWindow, epoch: int, batch: int, host: tuple[int, int] = (0, 1)) -> MapDataset:
     """Batches of ever new windows, `epoch` of them per epoch, for host (index, count)."""
-    return MapDataset.source(FreshWindows(epoch)).shard(*host).map(draw).batch(batch)
+    return _batched(MapDataset.source(FreshWindows(epoch)).shard(*host), draw, batch)
 
 
 def held_out_windows(draw: DrawWindow, count: int, batch: int) -> MapDataset:
     """Batches of the same `count` windows in every epoch."""
-    return MapDataset.source(range(count)).map(draw).batch(batch)
+    return _batched(MapDataset.source(range(count)), draw, batch)
+
+
+def _batched(numbers: MapDataset, draw: DrawWindow, batch: int) -> MapDataset:
+    """Batches of windows; at depth 1, a patient gives up to `_APART` samples of a batch."""
+    if draw.depth > 1:
+        return numbers.map(draw).batch(batch)
+    count = gcd(batch, _APART)
+    slices = DrawSlices(replace(draw, depth=count, close_share=0.1, farthest=_FARTHEST))
+    return numbers.map(slices).batch(batch // count).map(_side_by_side)
+
+
+def _side_by_side(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Samples (patients, slices, ...) as (patients * slices, ...)."""
+    patients, count = batch["identity"].shape
+    valid = np.repeat(batch["valid"], count)
+    return {
+        name: valid if name == "valid" else x.reshape(patients * count, *x.shape[2:]) for name, x in batch.items()
+    }
 
 
 @lru_cache(maxsize=256)

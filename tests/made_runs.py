@@ -42,7 +42,7 @@ def write_run(folder: Path, base: Path, data: Path, seed: int = 0, native: int =
         options = replace(options, image_size=None)
         weights, config = {}, RunConfig(options, {"demo": str(data)}, "", "", None, native)
     else:
-        weights, config_of, sha256 = load_weights(base)
+        weights, config_of, sha256, _ = load_weights(base)
         config = RunConfig(options, {"demo": str(data)}, str(base), sha256, config_of, native)
     rng = np.random.default_rng(seed)
     model = build_model(config, weights)

@@ -44,7 +44,7 @@ def test_tiny_is_the_shipped_file_where_there_is_one(tmp_path, monkeypatch: pyte
 def test_every_container_and_spelling(tmp_path, spelling, write):
     theirs = random_named(spelling)
     write(tmp_path / "source", theirs)
-    flat, config, sha256 = load_weights(tmp_path / "source")
+    flat, config, sha256, _ = load_weights(tmp_path / "source")
     assert config == SMALL
     assert {path: value.shape for path, value in flat.items()} == expected_shapes(SMALL)
     assert sha256 == hashlib.sha256((tmp_path / "source").read_bytes()).hexdigest()

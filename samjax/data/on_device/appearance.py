@@ -35,7 +35,8 @@ class Appearance:
     blur: tuple[float, float] = (0.3, 1.3)
     """Standard deviation of the point spread in pixels."""
     coarse_share: float = 0.12
-    """Share of the modalities with twice that blur."""
+    """Share of the modalities with more than twice that blur, along rows and columns each: thick slices of other planes
+    look like that."""
     thick_share: float = 0.4
     """Share of the modalities with slices of 2 to 5 mm."""
     shift: float = 1.0
@@ -153,7 +154,7 @@ def _thick(draws: Draws, options: Appearance, depth: int, slices: int, step: jax
 def _acquired(draws: Draws, key: jax.Array, image: jax.Array, white: jax.Array, options: Appearance) -> jax.Array:
     """Point spread, registration error, ghosts and Rician noise on (4, Z, N, N)."""
     size, each = image.shape[-1], (_COUNT, 2)
-    sigma = draws.uniform(each, *options.blur) * jnp.where(draws.chance(options.coarse_share, (_COUNT, 1)), 2.0, 1.0)
+    sigma = draws.uniform(each, *options.blur) * jnp.where(draws.chance(options.coarse_share, each), 2.5, 1.0)
     shift = draws.uniform(each, -options.shift, options.shift)
     ghost = draws.uniform(each, -0.12, 0.12) * draws.chance(options.motion_share / 2, each)
     spread = _spread(size, sigma, shift, ghost)  # (4, 2, N, N)

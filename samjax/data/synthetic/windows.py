@@ -199,9 +199,7 @@ def _side_by_side(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Samples (patients, slices, ...) as (patients * slices, ...)."""
     patients, count = batch["identity"].shape
     valid = np.repeat(batch["valid"], count)
-    return {
-        name: valid if name == "valid" else x.reshape(patients * count, *x.shape[2:]) for name, x in batch.items()
-    }
+    return {name: valid if name == "valid" else x.reshape(patients * count, *x.shape[2:]) for name, x in batch.items()}
 
 
 @lru_cache(maxsize=256)

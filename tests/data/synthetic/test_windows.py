@@ -80,6 +80,35 @@ def test_a_stripped_scan_shows_brain_and_another_everything(draw):
     assert whole["volumes"][0] > stripped["volumes"][0]
 
 
+def test_windows_are_cropped_to_what_the_scan_shows(draw):
+    for share in (1.0, 0.0):
+        samples = [replace(draw, stripped_share=share, depth=60)(number) for number in range(6)]
+        for sample in samples:
+            rows, columns = sample["extent"]
+            seen = sample["head"][..., 1] >= INSIDE if share else sample["head"][..., 0] > 0
+            filled = [np.flatnonzero(seen.any(axis)) for axis in ((0, 2), (0, 1))]
+            assert max(rows, columns) <= SIZE
+            for places, length in zip(filled, (rows, columns), strict=True):
+                assert places[0] < 0.35 * length
+                assert places[-1] > 0.65 * length
+        corners = [sample["head"][:, :6, :6, 0].any() for sample in samples]
+        assert not all(corners)
+
+
+def test_slices_far_apart_are_samples_of_one_patient(draw):
+    batch = training_windows(replace(draw, depth=1), epoch=4, batch=8).get(0, 1)
+    assert batch["head"].shape[:2] == (8, 1 + 2 * MARGIN)
+    assert batch["labels"].shape[:2] == (8, 1)
+    assert batch["identity"].tolist() == list(range(8, 16))
+    assert (batch["volumes"][0] == batch["volumes"][3]).all()
+    assert (batch["volumes"][0] != batch["volumes"][4]).any()
+    # The middle slice of one sample is the neighbour of the next one's.
+    np.testing.assert_array_equal(batch["head"][0, MARGIN + 1], batch["head"][1, MARGIN])
+    assert (batch["head"][0, MARGIN] != batch["head"][1, MARGIN]).any()
+    lacking = training_windows(replace(draw, depth=1), epoch=1, batch=8).get(0, 0)
+    assert lacking["valid"].tolist() == [True] * 4 + [False] * 4
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_grows_within_its_extent_with_shares_of_one(kind):
     rng = np.random.default_rng(4)

@@ -39,13 +39,36 @@ class Decoded(NamedTuple):
     masks: jax.Array
 
 
+BEYOND = -20.0
+"""The logit beyond what a scan shows, where a model sees no more than that."""
+
+Frame = tuple[slice, slice]
+"""Rows and columns."""
+
+
+def whole_frame(images: np.ndarray) -> Frame:
+    """All rows and columns of images (Z, rows, columns, C)."""
+    return slice(0, images.shape[1]), slice(0, images.shape[2])
+
+
+def frame_of(images: np.ndarray) -> Frame:
+    """The rows and columns between which images (Z, rows, columns, C) show anything; all of them if there is nothing."""
+    shown = images.any(axis=(0, 3))
+    sides = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
+    if not all(side.size for side in sides):
+        return whole_frame(images)
+    first, second = (slice(int(side[0]), int(side[-1]) + 1) for side in sides)
+    return first, second
+
+
 class EncodedVolume:
     """Slices, the model that segments them, and the embeddings computed so far.
 
     Attributes:
         model: the model that segments them.
         images: (Z, rows, columns, C) uint8.
-        square: side in pixels of the square that slices are padded to, right and below.
+        frame: rows and columns of the slices that the model sees: all, or what the scan shows; see `frame_of`.
+        square: side in pixels of the square that these are padded to, right and below.
     """
 
     def __init__(
@@ -69,12 +92,13 @@ class EncodedVolume:
         Raises:
             UserError: the model cannot do without the modalities that the scan lacks.
         """
-        rows, columns = images.shape[1:3]
         self.model, self.images = model, images
+        self.frame = frame_of(images) if model.cropped and not picture else whole_frame(images)
+        rows, columns = self.extent
         self.square = max(rows, columns) if picture else model.square(rows, columns)
         self._channels = None if picture else model.channels
         self._present = model.present(modalities)
-        self._extent, self._stored = np.int32((rows, columns)), stored
+        self._stored = stored
         self._slices, self._windows = slices, max(1, slices // model.depth)
         self._embeddings: dict[int, jax.Array] = {}
 
@@ -85,17 +109,34 @@ class EncodedVolume:
 
     @property
     def extent(self) -> np.ndarray:
-        """Rows and columns that are not padding, (2,) int32."""
-        return self._extent
+        """Rows and columns of the frame, which are not padding, (2,) int32."""
+        return np.int32([side.stop - side.start for side in self.frame])
+
+    @property
+    def corner(self) -> np.ndarray:
+        """The frame's first pixel as (x, y), (2,) float32."""
+        return np.float32([side.start for side in reversed(self.frame)])
 
     def groups(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Sequence[Item]]]:
         """Cuts prompts or slices into groups that go through the decoder together, see `grouped`."""
         return grouped(items, self._slices * self.model.devices.count)
 
     def padded(self, planes: np.ndarray) -> np.ndarray:
-        """Planes (n, rows, columns, ...) padded with zeros to the square: (n, N, N, ...)."""
+        """What planes (n, rows, columns, ...) have in the frame, padded with zeros to the square: (n, N, N, ...)."""
+        inside = planes[:, *self.frame]
         whole = np.zeros((len(planes), self.square, self.square, *planes.shape[3:]), planes.dtype)
-        whole[:, : planes.shape[1], : planes.shape[2]] = planes
+        whole[:, : inside.shape[1], : inside.shape[2]] = inside
+        return whole
+
+    def unpadded(self, planes: np.ndarray) -> np.ndarray:
+        """Planes (..., N, N) of the square as (..., rows, columns): beyond the frame 0, or `BEYOND` where logits."""
+        rows, columns = self.extent
+        inside = planes[..., :rows, :columns]
+        if (rows, columns) == self.shape[1:]:
+            return inside
+        blank = BEYOND if planes.dtype.kind == "f" else 0
+        whole = np.full((*planes.shape[:-2], *self.shape[1:]), blank, planes.dtype)
+        whole[..., *self.frame] = inside
         return whole
 
     def segment(self, logits: bool = False) -> VolumePrediction:
@@ -116,20 +157,24 @@ class EncodedVolume:
         self.encode([prompt.slice for prompt in prompts])
         groups = list(self.groups(prompts))
         found = [
-            self.decode([prompt.slice for prompt in filled], slots_of(filled), **self._masks_of(filled))
+            self.decode([prompt.slice for prompt in filled], self._slots_of(filled), **self._masks_of(filled))
             for _, filled in groups
         ]
         pixels = [self.pixel_logits(x) if logits else x.masks for x in found]
-        rows, columns = self.shape[1:]
         predictions = []
         for (group, _), (iou, planes) in zip(
             groups, jax.device_get(list(zip((x.iou for x in found), pixels, strict=True))), strict=True
         ):
             for prompt, value, plane in zip(group, iou, planes, strict=False):
-                plane = plane[:, :rows, :columns]
+                plane = self.unpadded(plane)
                 about = (plane > 0, value, plane) if logits else (plane, value)
                 predictions.append(SlicePrediction(prompt.slice, *about))
         return predictions
+
+    def _slots_of(self, prompts: Sequence[SlicePrompt]) -> Slots:
+        """Prompts in slots, in pixels of the square."""
+        slots = slots_of(prompts)
+        return slots._replace(points=slots.points - self.corner, boxes=slots.boxes - np.tile(self.corner, 2))
 
     def _masks_of(self, prompts: Sequence[SlicePrompt]) -> dict[str, Any]:
         """The arguments of `decode` for the masks that prompts hold; none if no prompt holds one."""
@@ -157,7 +202,7 @@ class EncodedVolume:
         """Segments n slices, the i-th by prompt i, all in one call of the decoder.
 
         Args:
-            slots: n prompts, in pixels of the slices.
+            slots: n prompts, in pixels of the square.
             mask: (n, h, w) logits that are part of the prompts, or None.
             multimask: SAM's three alternatives (M = 3) instead of the mask of each region.
             has_mask: (n,) bool, the prompts whose mask counts; None: all, if there are masks.
@@ -183,7 +228,7 @@ class EncodedVolume:
 
     def _of_every_slice(self, program: Callable[..., jax.Array]) -> np.ndarray:
         """The result (Z, rows, columns, ...) of one of the U-Net's programs."""
-        model, (slices, rows, columns) = self.model, self.shape
+        model, slices = self.model, len(self.images)
         found = []
         with jax.default_matmul_precision(model.compute.precision):
             for _, filled in self.groups(range(slices)):
@@ -194,6 +239,7 @@ class EncodedVolume:
                         channels=self._channels, devices=model.devices,
                     )
                 )  # fmt: skip
+        rows, columns = self.extent  # a U-Net sees whole slices
         return np.concatenate(jax.device_get(found))[:slices, :rows, :columns]
 
     def encode(self, slices: Sequence[int]) -> None:

@@ -65,13 +65,13 @@ def segment_by_truth(
         identity: identity of the case, on which the clicks depend.
         logits: whether the result has logits.
     """
-    numbers = np.flatnonzero(truth.any((1, 2))).tolist()
+    numbers = np.flatnonzero(truth[:, *volume.frame].any((1, 2))).tolist()
     volume.encode(numbers)
     played = [
         _play(volume, filled, truth[filled], labelled[filled], prompts, identity, logits)
         for _, filled in volume.groups(numbers)
     ]
-    return _collected(numbers, jax.device_get(played), prompts, volume, logits)
+    return _collected(numbers, jax.device_get(played), truth & labelled, prompts, volume, logits)
 
 
 Played = tuple[jax.Array, list[jax.Array], list[jax.Array], jax.Array]
@@ -110,12 +110,16 @@ def _play(
 def _collected(
     numbers: Sequence[int],
     played: Sequence[Played],
+    truth: np.ndarray,
     prompts: GroundTruthPrompts,
     volume: EncodedVolume,
     logits: bool,
 ) -> VolumePrediction:
-    """Puts groups of slices into their volume, without the padding of the last group."""
-    (slices, rows, columns), rois = volume.shape, volume.model.rois
+    """Puts groups of slices into their volume, without the padding of the last group.
+
+    The label's pixels are counted over whole slices, since a label may reach beyond what a scan shows.
+    """
+    slices, rois = volume.shape[0], volume.model.rois
     masks, last = np.zeros((len(rois), *volume.shape), bool), np.full((len(rois), slices), np.nan, np.float32)
     iou, counts = np.zeros((prompts.rounds, slices), np.float32), np.zeros((prompts.rounds, slices, 3), np.int32)
     click, prompted = np.zeros((slices, 2), np.float32), np.zeros(slices, bool)
@@ -124,14 +128,15 @@ def _collected(
     for found, ious, of_rounds, clicks in played:
         group = numbers[place : place + len(found)]
         place, n = place + len(found), len(group)
-        planes = found[:n, :, :rows, :columns].swapaxes(0, 1)
+        planes = volume.unpadded(found[:n]).swapaxes(0, 1)
         masks[:, group] = planes > 0
         if whole is not None:
             whole[:, group] = planes
         last[:, group] = ious[-1][:n].T
         iou[:, group] = np.stack(ious)[:, :n, 0]
         counts[:, group] = np.stack(of_rounds)[:, :n]
-        click[group] = clicks[:n]
+        counts[:, group, 2] = truth[group].sum((1, 2))
+        click[group] = clicks[:n] + volume.corner
     prompted[numbers] = True
     rounds = PromptRounds(prompted, iou, counts, click)
     return volume_prediction(masks, last, rois, volume.model.nested, rounds, whole)

@@ -36,6 +36,8 @@ class SegmentationModel:
     native: int = 0
     """Side of the square that slices were padded to in training; 0 for base weights, which have none. A slice is padded
     to this square, or to its own where that is larger."""
+    cropped: bool = False
+    """Whether it sees what a scan shows, cropped in its plane, instead of whole slices."""
     grid: RunGrid | None = None
     """The voxel grid of the run, which scans are resampled to; None: every scan's own grid, as for base weights."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)

@@ -273,8 +273,8 @@ class PredictOptions:
     """Folder for <case>.nii.gz, in the space of the source, uint8, and for the volumes of all regions in millilitres
     (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder, "latest" for the newest run, or glioma, the default: a model of all regions that comes with samjax and
-    was trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
+    """Run folder, "latest" for the newest run, or glioma, the default: a model of all regions that comes with samjax,
+    trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
     tumor-core, edema, non-enhancing and enhancing over it. Several runs of one region are an ensemble: their mean
     probability counts."""
     weights: str | None = None

@@ -7,7 +7,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
-from samjax.data.cache.planes import SlicedCase
+from samjax.data.cache.views import SlicedCase
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.slices import empty_windows, enough_pixels, roi_pixels, windows
 from samjax.errors import UserError

@@ -52,7 +52,7 @@ def whole_frame(images: np.ndarray) -> Frame:
 
 
 def frame_of(images: np.ndarray) -> Frame:
-    """The rows and columns between which images (Z, rows, columns, C) show anything; all of them if there is nothing."""
+    """The rows and columns between which images (Z, rows, columns, C) show anything; all if there is nothing."""
     shown = images.any(axis=(0, 3))
     sides = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
     if not all(side.size for side in sides):

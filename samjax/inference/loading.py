@@ -67,7 +67,7 @@ def model_of_run(
         depth=options.depth,
         image_size=options.image_size if config.architecture else None,
         native=config.native,
-        cropped=find_strategy(options.strategy).generated,
+        cropped=config.cropped,
         grid=grid_of(folder, config),
         planes=chosen,
         compute=config.compute,

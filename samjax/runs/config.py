@@ -47,6 +47,8 @@ class RunConfig:
     """Architecture of the base weights; None for the U-Net, which has none."""
     native: int
     """Side in pixels of the run's grid of the square that slices are padded to."""
+    cropped: bool = False
+    """Whether slices are cropped to what the scan shows before the model sees them."""
     samples: int | None = None
     """Samples of a step over all devices; None in runs of versions that did not record it."""
 
@@ -72,6 +74,7 @@ class RunConfig:
                 base_sha256=content["base_sha256"],
                 architecture=_architecture(content["architecture"]),
                 native=content["native"],
+                cropped=content.get("cropped", False),
                 samples=content.get("samples"),
             )
         except (ValueError, KeyError, TypeError) as error:

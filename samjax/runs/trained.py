@@ -17,7 +17,7 @@ from samjax.runs.config import FORMAT_VERSION, RunConfig
 from samjax.runs.folder import FINAL, SHIPPED_RUNS, WEIGHTS, read_config
 from samjax.runs.model import Shapes, abstract_model, trained_shapes
 from samjax.strategies import find_strategy
-from samjax.weights.base import Weights, digest, load_base, save_weights
+from samjax.weights.base import Sight, Weights, digest, load_base, save_weights
 from samjax.weights.matching import finite_float32, first_names, match, plainly_named
 from samjax.weights.safetensors_file import read_safetensors, write_safetensors
 
@@ -134,7 +134,8 @@ def load_start(weights: str) -> Weights:
         raise UserError(f"--weights {weights}: a U-Net's run; give one of a SAM, or weights of a SAM")
     flat = merge_lora(found.base | found.trained, config.adaptation)
     channels = parse_channels(config.options.channels)
-    return Weights(flat, replace(config.architecture, in_channels=channels.count), digest(flat), channels.text)
+    sight = Sight(channels.text, config.options.image_size, config.native, config.cropped)
+    return Weights(flat, replace(config.architecture, in_channels=channels.count), digest(flat), sight)
 
 
 def load_base_of(config: RunConfig, folder: Path, weights: str | None = None) -> Weights:

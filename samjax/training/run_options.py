@@ -79,22 +79,30 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
         raise UserError(f"--strategy {name}: takes whole slices one by one; no --depth, --image-size or --prompt")
 
 
-def check_channels(options: TrainOptions, strategy: Strategy, base: Weights | None) -> None:
-    """Raises a `UserError` where a run keeps a patch embedding that takes other channels than its own."""
+def check_start(options: TrainOptions, strategy: Strategy, base: Weights | None) -> None:
+    """Raises a `UserError` where a run cannot go on from its weights.
+
+    A patch embedding that is kept must take the run's channels, and embeddings are stored of whole slices only.
+    """
     if base is None or strategy.family == "pictures":
         return
+    if base.sight and base.sight.cropped and options.cache_embeddings is not None:
+        raise UserError(
+            f"--cache-embeddings {options.cache_embeddings}: --weights {options.weights} see cropped slices, whose "
+            "embeddings are not stored; leave it out"
+        )
     count, takes = parse_channels(options.channels).count, base.config.in_channels
     if strategy.new_patch(count, takes):
         return
     if count != takes:
         raise UserError(
             f"--channels {options.channels}: {count} channels, but --strategy {strategy.name} keeps the "
-            f"pretrained patch embedding, which takes {base.channels or takes}"
+            f"pretrained patch embedding, which takes {base.sight.channels if base.sight else takes}"
         )
-    if base.channels not in (None, options.channels):
+    if base.sight and base.sight.channels != options.channels:
         raise UserError(
-            f"--channels {options.channels}: --weights {options.weights} look at {base.channels}; give --channels "
-            f"{base.channels}"
+            f"--channels {options.channels}: --weights {options.weights} look at {base.sight.channels}; give "
+            f"--channels {base.sight.channels}"
         )
 
 

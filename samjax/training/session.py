@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from samjax.data.cache.cases import CachedCase
-from samjax.data.cache.planes import SlicedCase, in_planes
+from samjax.data.cache.views import SlicedCase, views_of
 from samjax.data.cases import Case
 from samjax.data.cohort import (
     grid_for,
@@ -53,8 +53,8 @@ from samjax.strategies import Strategy, find_strategy
 from samjax.training.distributed import errors_shared, from_writer, is_writer
 from samjax.training.division import Division, check_batch_size, divide
 from samjax.training.moved import check_scans, existing_folders, moved_folders
-from samjax.training.run_options import check_channels, check_given, continued_options, given_options, resolve
-from samjax.weights.base import Weights
+from samjax.training.run_options import check_given, check_start, continued_options, given_options, resolve
+from samjax.weights.base import Sight, Weights
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Session:
     @cached_property
     def views(self) -> tuple[SlicedCase, ...]:
         """The training cases in every plane that the run is trained on."""
-        return in_planes(self.train, self.config.planes)
+        return views_of(self.train, self.config.planes, self.config.cropped)
 
     @property
     def division(self) -> Division:
@@ -126,8 +126,11 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     check_folder(options.run)
     base = base_weights(options, strategy)
     given = given_options(options) if given is None else given
+    sight = base.sight if base else None
+    if sight and options.image_size is None:
+        options = replace(options, image_size=sight.image_size)
     options = resolve(options, strategy, base.config if base else None)
-    check_channels(options, strategy, base)
+    check_start(options, strategy, base)
     check_given(given, options, strategy)
     cases, folders = [], {}
     if strategy.reads_scans:
@@ -144,12 +147,13 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
         _absolute(options.weights) if base else "",
         base.sha256 if base else "",
         base.config if base else None,
-        _native(strategy, options, cases),
+        _native(strategy, options, cases, sight),
+        strategy.generated or bool(sight and sight.cropped),
         options.batch_size * jax.device_count() * options.accumulate,
     )
     train = of_part(cases, splits, "train")
     if cases:
-        windows_of(config, in_planes(train, config.planes)).check()
+        windows_of(config, views_of(train, config.planes, config.cropped)).check()
     pca = None
     if options.channels == PCA2D:
         pca = fit_pca2d(RegionSlices(train, config.prompted_roi, options.min_pixels, config.native))
@@ -157,11 +161,14 @@ def _plan(options: TrainOptions, given: Collection[str] | None) -> Plan:
     return Plan(config, base, tuple(cases), splits, pca, ranges)
 
 
-def _native(strategy: Strategy, options: TrainOptions, cases: Sequence[CachedCase]) -> int:
-    """Side in pixels of the square of a run's samples."""
+def _native(strategy: Strategy, options: TrainOptions, cases: Sequence[CachedCase], sight: Sight | None) -> int:
+    """Side in pixels of the square of a run's samples: not less than that of the run it starts from."""
     if strategy.generated:
         return GENERATED_SIZE
-    return largest_square(in_planes(cases, parse_planes(options.planes))) if cases else options.image_size
+    if not cases:
+        return options.image_size
+    views = views_of(cases, parse_planes(options.planes), sight is not None and sight.cropped)
+    return max(largest_square(views), sight.native if sight else 0)
 
 
 def _written_run(plan: Plan) -> Path:

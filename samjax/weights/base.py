@@ -27,14 +27,27 @@ FORMAT = "samjax"
 FORMAT_VERSION = "1"
 
 
+class Sight(NamedTuple):
+    """How the run that trained a SAM on scans saw them."""
+
+    channels: str
+    """The modalities of its channels."""
+    image_size: int
+    """Side in pixels of its input."""
+    native: int
+    """Side in pixels of the square that slices were padded to before they were resized to that."""
+    cropped: bool
+    """Whether slices were cropped to what the scan shows."""
+
+
 class Weights(NamedTuple):
     """A SAM's tensors by our paths (float32), its architecture, and the sha256 that identifies them."""
 
     flat: dict[str, np.ndarray]
     config: SamConfig
     sha256: str
-    channels: str | None = None
-    """The modalities of its channels, where it was fine-tuned on scans; None for pictures."""
+    sight: Sight | None = None
+    """None for weights of pictures."""
 
 
 def load_base(weights: str) -> Weights:

@@ -18,7 +18,7 @@ from samjax.runs.folder import GLIOMA, LATEST, find_model, point_latest, read_co
 from samjax.runs.model import build_model, trained_shapes
 from samjax.runs.trained import LAST, load_start, load_trained, save_final
 from samjax.strategies import STRATEGIES
-from samjax.training.run_options import check_channels, resolve
+from samjax.training.run_options import check_start, resolve
 from tests.made_runs import write_base, write_run
 
 SLICES = 3
@@ -48,7 +48,8 @@ def predicting(folder):
 
 def test_a_run_starts_with_the_masks_of_the_run_it_starts_from(run):
     start = load_start(str(run))
-    assert (start.config.in_channels, start.channels) == (4, "t1,t1gd,t2,flair")
+    assert start.config.in_channels == 4
+    assert start.sight == ("t1,t1gd,t2,flair", 64, 32, False)
     model = adapt(start.config, start.flat, Adaptation(2, slices=SLICES, inner_regions=2), ComputeConfig())
     np.testing.assert_allclose(masks(model), masks(predicting(run)), atol=1e-3)
 
@@ -87,7 +88,7 @@ def test_other_channels_than_those_of_a_kept_patch_embedding_are_refused(run, st
     given = TrainOptions(strategy=strategy, channels=channels, weights=str(run))
     options = resolve(given, STRATEGIES[strategy], start.config)
     with pytest.raises(UserError, match=message):
-        check_channels(options, STRATEGIES[strategy], start)
+        check_start(options, STRATEGIES[strategy], start)
 
 
 def test_half_precision_keeps_the_masks_and_the_checksums(run, tmp_path):

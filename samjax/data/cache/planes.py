@@ -1,7 +1,6 @@
 """Prepared cases seen in other planes than their own: views of the cached volume, nothing of which is stored again."""
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from samjax.data.cache.cases import CachedCase, read_slices
 from samjax.data.cases import Case
-from samjax.data.imaging.planes import AXIAL, PLANES, Plane
+from samjax.data.imaging.planes import PLANES, Plane
 from samjax.data.imaging.volumes import Box, count_codes
 
 
@@ -64,12 +63,3 @@ class PlaneCase:
         images, labels = self.plane.seen(self.cached.images), self.plane.seen(self.cached.labels)
         present = self.present if self.cached.hidden else None
         return read_slices(images, labels, self.box, self.shape, present, start, stop, size)
-
-
-SlicedCase = CachedCase | PlaneCase
-"""A case by its slices of one plane."""
-
-
-def in_planes(cases: Sequence[CachedCase], planes: Sequence[str]) -> tuple[SlicedCase, ...]:
-    """The cases in every plane: all in the first one, then all in the next."""
-    return tuple(case if plane == AXIAL else PlaneCase(case, plane) for plane in planes for case in cases)

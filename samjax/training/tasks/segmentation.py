@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from samjax.data.cache.embeddings import FOLDER, EmbeddingRecipe, EmbeddingStore
-from samjax.data.cache.planes import SlicedCase
+from samjax.data.cache.views import SlicedCase
 from samjax.data.imaging.planes import AXIAL
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.on_device.augment import Augmentation

@@ -138,6 +138,7 @@ class Validator:
             depth=options.depth,
             image_size=options.image_size if config.architecture else None,
             native=config.native,
+            cropped=config.cropped,
             grid=config.grid,
             compute=config.compute,
             prompts=config.prompts_seen,

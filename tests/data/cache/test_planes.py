@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samjax.data.cache.cases import open_case
-from samjax.data.cache.planes import in_planes
+from samjax.data.cache.views import views_of
 from samjax.data.formats.layouts import find_cases
 from samjax.data.imaging.planes import PLANES
 from samjax.data.samples import ReadWindow, TrainingWindows, largest_square
@@ -25,7 +25,7 @@ def cached(tmp_path_factory):
 def test_a_plane_shows_the_voxels_of_the_volume(cached, hidden):
     cached = replace(cached, hidden=hidden)
     whole = cached.read(0, cached.shape[0])
-    for view in in_planes([cached], ("coronal", "sagittal")):
+    for view in views_of([cached], ("coronal", "sagittal"), False):
         images, labels = (PLANES[view.name].seen(array) for array in whole)
         assert view.shape == labels.shape
         found = view.read(-1, view.shape[0] + 2, 24)
@@ -40,7 +40,7 @@ def test_a_plane_shows_the_voxels_of_the_volume(cached, hidden):
 
 
 def test_every_case_comes_once_in_each_plane_with_draws_of_its_own(cached):
-    views = in_planes([cached, cached], tuple(PLANES))
+    views = views_of([cached, cached], tuple(PLANES), False)
     assert [view.title for view in views[::2]] == [
         "BraTS2021_00000", "BraTS2021_00000 (coronal)", "BraTS2021_00000 (sagittal)",
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The command `samjax` itself: its help, version and completion, and what it does with a name that is no command."""
 
 import ast
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,15 @@ def test_help_lists_every_command_in_one_line(arguments, capsys, monkeypatch):
     for name in NAMES:
         (line,) = (line for line in lines if f"• {name} " in line)
         assert COMMANDS[name].summary in line  # whole, so that nothing of it is on a second line
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "samjax", "train", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.communicate()[1] == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -64,6 +64,6 @@ def test_a_new_row_changes_the_description(monkeypatch):
     row = Strategy("other", "nowhere", ((".*",),), {"clicks": 7, "lr": 1e-4, "clip_norm": 0.5})
     before = describe_default("lr")
     monkeypatch.setitem(STRATEGIES, "other", row)
-    assert describe_default("clicks") == f"{COMMON['clicks']}; 2 for generated; 3 for pretrain; 7 for other"
+    assert describe_default("clicks") == f"{COMMON['clicks']}; 3 for pretrain; 7 for other"
     assert describe_default("lr") == before
     assert describe_default("clip_norm") == "none; 1 for generated and pretrain; 0.5 for other"

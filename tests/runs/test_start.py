@@ -76,6 +76,29 @@ def test_a_run_that_started_from_a_run_finds_its_base_again(run, tmp_path):
     np.testing.assert_allclose(masks(predicting(tmp_path)), masks(predicting(run)), atol=1e-3)
 
 
+@pytest.mark.parametrize("strategy", ["lora", "decoder"])
+def test_a_patch_embedding_of_pictures_takes_three_channels(strategy):
+    start = load_start("random")
+    options = resolve(TrainOptions(strategy=strategy, channels="t1,t1gd,t2,flair"), STRATEGIES[strategy], start.config)
+    with pytest.raises(
+        UserError, match=f"4 channels, but --strategy {strategy} keeps the pretrained .*, which takes 3"
+    ):
+        check_start(options, STRATEGIES[strategy], start)
+    check_start(replace(options, channels="t1,t2,flair"), STRATEGIES[strategy], start)
+
+
+def test_embeddings_of_crops_are_not_stored(run):
+    start = load_start(str(run))
+    given = TrainOptions(
+        strategy="decoder", channels="t1,t1gd,t2,flair", weights="a-run", cache_embeddings=1, augment=False
+    )
+    options = resolve(given, STRATEGIES["decoder"], start.config)
+    check_start(options, STRATEGIES["decoder"], start)
+    cropped = start._replace(sight=start.sight._replace(cropped=True))
+    with pytest.raises(UserError, match="--cache-embeddings 1: --weights a-run see cropped slices"):
+        check_start(options, STRATEGIES["decoder"], cropped)
+
+
 @pytest.mark.parametrize(
     ("strategy", "channels", "message"),
     [

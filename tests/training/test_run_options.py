@@ -127,8 +127,6 @@ class TestResolve:
             ("lora", {"spacing": "1 mm"}, ["--spacing 1 mm", "such as 1", "0.8,0.8,3"]),
             ("lora", {"roi": "liver"}, ["--roi", "liver", "whole-tumor"]),
             ("lora", {"prompt": "scribble"}, ["--prompt", "scribble"]),
-            ("lora", {"channels": "all"}, ["--channels all", "4 channels", "takes 3"]),
-            ("decoder", {"channels": "t1,t1gd,t2,flair"}, ["--strategy decoder", "takes 3"]),
             ("lora4ch", {"channels": "rgb"}, ["--channels rgb", "flair"]),
             ("lora4ch", {"channels": "t1,ct,t2"}, ["--channels t1,ct,t2"]),
             ("unet", {"depth": 4}, ["--strategy unet", "--depth"]),

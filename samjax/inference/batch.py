@@ -201,7 +201,7 @@ def predict(options: PredictOptions) -> Outcome:
     todo = [case for case in cases if case.id not in done]
     clear_volumes(options.output)
     try:
-        failures = _process(todo, writer)
+        failures = _process(todo, writer, alone=len(todo) == 1 and not done)
     finally:
         write_volumes(options.output, writer.rois, recipes)
     if len(failures) == len(todo) and not done:
@@ -280,11 +280,13 @@ def _rotation_lines(predictors: Sequence[Predictor]) -> list[str]:
     return [f"rotations (mean probability): {', '.join(f'{angle:g}' for angle in one)} degrees" for one in angles]
 
 
-def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
+def _process(cases: Sequence[Case], writer: CaseWriter, alone: bool) -> list[str]:
     """Segments cases one by one while threads read the next ones and write the one before.
 
+    Reasons for leaving a case out are printed on stderr, unless the case is `alone`: then it is the command's error.
+
     Returns:
-        The reasons why cases failed, which are also printed on stderr.
+        The reasons why cases failed.
     """
     failures = []
     ranges, grid = read_ranges(writer.runs[0]), writer.predictors[0].model.grid
@@ -293,8 +295,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
         reading = read_ahead(cases, _images_of, writer.options.workers)
         for case, found in bar.track(reading, total=len(cases), description="segmenting"):
             if isinstance(found, UserError):
-                print(f"left out: {found}", file=sys.stderr)
-                failures.append(str(found))
+                failures.append(_left_out(str(found), alone))
                 continue
             images, geometry = found
             for doubt in case_doubts(case, images, geometry, ranges, grid):
@@ -305,8 +306,7 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
             try:
                 segmented = writer.segment(case, images, geometry)
             except UserError as error:  # its prompts are not of this scan
-                failures.append(f"{case.id}: {error}")
-                print(f"left out: {failures[-1]}", file=sys.stderr)
+                failures.append(_left_out(f"{case.id}: {error}", alone))
                 continue
             if writing is not None:
                 writing.result()
@@ -314,6 +314,12 @@ def _process(cases: Sequence[Case], writer: CaseWriter) -> list[str]:
         if writing is not None:
             writing.result()
     return failures
+
+
+def _left_out(reason: str, alone: bool) -> str:
+    if not alone:
+        print(f"left out: {reason}", file=sys.stderr)
+    return reason
 
 
 def _images_of(case: Case) -> Images | UserError:

@@ -331,7 +331,12 @@ def test_a_folder_goes_on_where_it_stopped_and_passes_over_what_is_broken(
     first = (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns
     assert predict(replace(options, workers=0)) == Outcome(tmp_path / "out", written=1, already=1, left_out=2)
     assert (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns == first
+    capsys.readouterr()
     assert predict(options) == Outcome(tmp_path / "out", written=0, already=2, left_out=2)
+    assert capsys.readouterr().err.count(f"{cut.name}: ") == 1
+    with pytest.raises(UserError, match=cut.name):
+        predict(replace(options, input=(data / "b",), output=tmp_path / "alone"))
+    assert cut.name not in capsys.readouterr().err  # the error says it
     assert predict(replace(options, overwrite=True)).written == 2
     assert (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns > first
 

@@ -167,3 +167,18 @@ def test_a_scan_without_a_constant_background_is_said_by_the_check(tmp_path: Pat
     (problem,) = check(tmp_path, workers=1, progress=False).problems
     assert not problem.unusable
     assert problem.message.startswith("t1, t1gd, t2, flair: only 0 % of the voxels at the edge are background")
+
+
+def test_a_modality_that_lies_elsewhere_is_named(tmp_path: Path):
+    brain = head()
+    moved = np.roll(brain, brain.shape[2] // 3, axis=2)
+    here = grid(shape=brain.shape)
+    images = {name: (brain, 0.0) for name in ("t1", "t1gd", "flair")}
+    assert not any("overlaps" in doubt for doubt in image_doubts(images, here))
+    (doubt,) = image_doubts(images | {"t2": (moved, 0.0)}, here)
+    assert re.match(r"t2: what it shows overlaps with the other modalities by a Dice of 0\.\d\d at most", doubt)
+    slab = brain.copy()
+    slab[: brain.shape[0] // 3] = 0  # a third of the slices is lacking, as in a case of BraTS
+    assert not any("overlaps" in doubt for doubt in image_doubts(images | {"t2": (slab, 0.0)}, here))
+    one = {"t1": (brain, 0.0)}
+    assert not any("overlaps" in doubt for doubt in image_doubts(one, here))

@@ -36,8 +36,8 @@ MOST_BRAIN_ML = 2200.0
 PLATEAU = 0.2
 """Share of the foreground's voxels from which on a single value is suspicious."""
 LEAST_OVERLAP = 0.7
-"""Dice from which on what two modalities show counts as the same brain. In ten cases of BraTS 2018 it is above 0.98, but
-for a FLAIR that lacks a third of the slices, with 0.80."""
+"""Dice from which on what two modalities show counts as the same brain. In ten cases of BraTS 2018 it is above 0.98,
+but 0.80 for a FLAIR that lacks a third of the slices."""
 MOST_SHOWN = 0.8
 """Share of the voxels up to which what is not background is compared: a head in noise fills all of them."""
 _TOO_FAR = 0.5

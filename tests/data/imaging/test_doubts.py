@@ -173,7 +173,7 @@ def test_a_modality_that_lies_elsewhere_is_named(tmp_path: Path):
     brain = head()
     moved = np.roll(brain, brain.shape[2] // 3, axis=2)
     here = grid(shape=brain.shape)
-    images = {name: (brain, 0.0) for name in ("t1", "t1gd", "flair")}
+    images = dict.fromkeys(("t1", "t1gd", "flair"), (brain, 0.0))
     assert not any("overlaps" in doubt for doubt in image_doubts(images, here))
     (doubt,) = image_doubts(images | {"t2": (moved, 0.0)}, here)
     assert re.match(r"t2: what it shows overlaps with the other modalities by a Dice of 0\.\d\d at most", doubt)

@@ -95,8 +95,8 @@ class Opacities:
 def draw_lesion(rng: np.random.Generator, kind: str, centre: np.ndarray, size: float | None = None) -> Lesion:
     """A lesion of one of `KINDS` about `centre` (3,) mm; `size` is its radius, by default drawn for the kind."""
     spread = {"metastases": (7.0, 0.55), "midline": (13.0, 0.3), "meningioma": (13.0, 0.45), "diffuse": (18.0, 0.45)}
-    median, deviation = spread.get(kind, (17.0, 0.45))
-    radius = float(np.clip(rng.lognormal(np.log(median), deviation), 3.0, 36.0)) if size is None else size
+    median, deviation = spread.get(kind, (18.0, 0.45))
+    radius = float(np.clip(rng.lognormal(np.log(median), deviation), 3.0, 42.0)) if size is None else size
     solid = {"diffuse": ("solid", "solid"), "cystic": ("cyst", "solid"), "bleeding": ("blood", "necrosis")}
     inner = solid.get(kind, ("necrosis", "solid"))
     if kind == "resected":
@@ -112,7 +112,7 @@ def draw_lesion(rng: np.random.Generator, kind: str, centre: np.ndarray, size: f
         rim, gaps = float(rng.choice((3.0, rng.uniform(0.5, 0.9)))), float(rng.uniform(0, 0.15))
     elif kind in ("cystic", "resected"):
         rim, gaps = float(rng.uniform(0.08, 0.25)), float(rng.uniform(0.1, 0.8))
-    reach = float(rng.lognormal(np.log(13), 0.55))
+    reach = float(rng.lognormal(np.log(15), 0.55))
     if kind == "diffuse":
         reach *= float(rng.choice((0.25, 0.7)))
     without = {"meningioma": 0.4, "midline": 0.5, "metastases": 0.25, "cystic": 0.4}.get(kind, 0.08)

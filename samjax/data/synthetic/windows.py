@@ -24,6 +24,8 @@ SPACING = "1"
 MARGIN = 2
 """Slices above and below those of the sample, from which thick ones are averaged."""
 _TRIES = 12
+_FAINT = 0.35
+"""Share of a voxel from which on edema is labelled: raters draw around what they can just see."""
 _COARSE = 6
 _APART = 4
 """Samples of one slice that are drawn of a patient, and the largest distance between them in millimetres."""
@@ -289,7 +291,7 @@ def _mixed(lesion: Lesion, opacities: Opacities) -> tuple[np.ndarray, np.ndarray
         LABELS[PARTS.index("enhancing")],
         np.where(second > 0.5 * (core - enhancing), *(LABELS[PARTS.index(name)] for name in reversed(lesion.inner))),
     )
-    code = np.where(core >= 0.5, inner, np.where(core + halo >= 0.5, LABELS[PARTS.index("edema")], 255))
+    code = np.where(core >= 0.5, inner, np.where(core + halo >= _FAINT, LABELS[PARTS.index("edema")], 255))
     return new, code
 
 

@@ -60,7 +60,7 @@ def test_labels_agree_with_what_fills_the_voxels(samples):
         labels, tumour = sample["labels"], within(sample)["tumour"]
         seen |= set(np.unique(labels))
         opacity, first, second = tumour[..., 2], tumour[..., 0] % 16, tumour[..., 0] // 16
-        assert (opacity[labels > 0] > 50).all()  # faint edema replaces little of the tissue that it is in
+        assert (opacity[labels > 0] > 35).all()  # faint edema replaces little of the tissue that it is in
         assert (first < len(PARTS)).all()
         assert (second < len(PARTS)).all()
         for code in (EDEMA, ENHANCING, NON_ENHANCING):

@@ -291,7 +291,8 @@ def _mixed(lesion: Lesion, opacities: Opacities) -> tuple[np.ndarray, np.ndarray
         LABELS[PARTS.index("enhancing")],
         np.where(second > 0.5 * (core - enhancing), *(LABELS[PARTS.index(name)] for name in reversed(lesion.inner))),
     )
-    code = np.where(core >= 0.5, inner, np.where(core + halo >= _FAINT, LABELS[PARTS.index("edema")], 255))
+    faint = (halo >= _FAINT) | (core + halo >= 0.5)
+    code = np.where(core >= 0.5, inner, np.where(faint, LABELS[PARTS.index("edema")], 255))
     return new, code
 
 

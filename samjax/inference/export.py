@@ -229,7 +229,7 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
             "modality": "percentiles 0.5 and 99.5 of the voxels that are not background become 0 and 255; background "
             "stays 0",
             "spacing": None if model.grid is None else f"resampled linearly to {model.grid.words}",
-            "slice": f"padded right and below with 0 to a square, then resized bilinearly to {model.image_size}",
+            "slice": _slice_words(model),
             "axes": "rows from anterior to posterior, columns from the patient's right to left, slices upwards",
         },
         "normalisation": {
@@ -240,6 +240,12 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
         "programs": programs,
         "difference": None,
     }
+
+
+def _slice_words(model: SegmentationModel) -> str:
+    crop = "cropped to the rows and columns in which any slice of the scan shows anything, " if model.cropped else ""
+    side = f"the larger side, at least {model.native} pixels" if model.native else "the larger side"
+    return f"{crop}padded right and below with 0 to a square of {side}, then resized bilinearly to {model.image_size}"
 
 
 def _save(out: Path, description: dict[str, Any]) -> None:

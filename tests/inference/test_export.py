@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_the_description_says_what_goes_in_and_out(folder):
     assert encoder["inputs"][1]["shape"] == ["b", 2, SIZE, SIZE, 4]
     assert encoder["outputs"][0]["shape"] == ["b", "2", "4", "4", "16"]
     assert decoder["outputs"][0]["shape"] == ["b", "p", "4", "16", "16"]
+    assert description["pictures"]["slice"].startswith("padded right and below with 0 to a square of the larger side, ")
     assert all(0 <= found <= 1e-5 for found in description["difference"].values())
 
 
@@ -96,7 +98,9 @@ def test_a_run_that_does_without_modalities_is_told_which_are_there(tmp_path):
     base = write_base(tmp_path / "base.safetensors")
     run = write_run(tmp_path / "run", base, tmp_path, strategy="decoder", prompt="none", modality_dropout=0.3)
     model = model_of_run(run)
-    described = deploy(model, tmp_path / "out", ("cpu",))
+    described = deploy(replace(model, cropped=True), tmp_path / "out", ("cpu",))
+    assert described["pictures"]["slice"].startswith("cropped to the rows and columns in which any slice of the scan")
+    assert "to a square of the larger side, at least 32 pixels" in described["pictures"]["slice"]
     assert described["modalities"] == {"needed": ["flair", "t1gd", "t2"], "some_are_enough": True}
     assert described["programs"]["encoder"]["inputs"][-1]["shape"] == ["b", 3]
     loaded = load(tmp_path / "out")

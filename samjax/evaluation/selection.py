@@ -75,9 +75,8 @@ def _data_of(options: EvalOptions, runs: list[Path]) -> tuple[dict[str, Path], s
         return phantom_cohort(options.cache_dir), options.layout, options.labels
     config = read_config(runs[0])
     if not config.data:
-        raise UserError(
-            f"--run {runs[0]}: was trained on generated patients and has no scans; name some with --data DIR"
-        )
+        print(f"{runs[0].name} was trained on no scans: scored on the phantom; for others, name them with --data DIR")
+        return phantom_cohort(options.cache_dir), options.layout, options.labels
     folders = {name: Path(path) for name, path in config.data.items()}
     for name, folder in folders.items():
         if not folder.exists():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-import samjax.weights
 from samjax.command_lines import command
 from samjax.data.imaging.doubts import read_ranges
 from samjax.data.imaging.grids import RunGrid, common_grid
@@ -34,11 +33,6 @@ CURVES = "curves.png"
 WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
 POSTPROCESS = "postprocess.json"
-
-GLIOMA = "glioma"
-"""The model that comes with samjax for scans of brain tumours."""
-SHIPPED_RUNS = {GLIOMA: Path(samjax.weights.__file__).with_name(GLIOMA)}
-"""Folders of the models that come with samjax, by name."""
 
 
 def check_folder(wanted: Path | None) -> None:
@@ -91,39 +85,18 @@ def point_latest(folder: Path) -> None:
 
 
 def find_run(folder: Path | None) -> Path:
-    """The folder of the run asked for: `folder`, or the newest run.
+    """The folder of the run asked for: `folder`, or the newest run, which "latest" names too.
 
     Raises:
         UserError: there is none, or it holds no run.
     """
-    if folder is None:
+    if folder is None or (folder == Path(LATEST.name) and not (folder / CONFIG).is_file()):
         if not LATEST.exists():
             raise UserError(f"no run yet: train one with {command('train')}, or name one with --run")
         folder = LATEST.resolve()
     if not (folder / CONFIG).is_file():
         raise UserError(f"--run {folder}: no {CONFIG} there, so it is not a run folder")
     return folder
-
-
-def find_model(folder: Path | None) -> Path:
-    """The folder of a finished run to read from: as `find_run`, or that of a model that comes with samjax, by name.
-
-    "latest" is the newest run. A folder of that name comes first.
-
-    Raises:
-        UserError: there is none, or it holds no run.
-    """
-    if folder is not None and not (folder / CONFIG).is_file():
-        if folder == Path(LATEST.name):
-            return find_run(None)
-        if str(folder) in SHIPPED_RUNS:
-            return SHIPPED_RUNS[str(folder)]
-    return find_run(folder)
-
-
-def is_shipped(run: Path) -> bool:
-    """Whether the folder is that of a model that comes with samjax."""
-    return run in SHIPPED_RUNS.values()
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -29,6 +29,17 @@ def volume_of(given: Any) -> np.ndarray:
     return _copied(given, "volume", layout, len(MODALITIES), f", the channels {names}")
 
 
+def spacing_of(given: Any) -> tuple[float, float, float]:
+    """Millimetres between slices, rows and columns; a `UserError` unless they are three finite numbers above 0."""
+    try:
+        array = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape != (3,) or not np.isfinite(array).all() or (array <= 0).any():
+        raise UserError(f"spacing {given!r}: expected the mm between slices, rows and columns, three numbers above 0")
+    return tuple(array.tolist())
+
+
 def modalities_of(volume: np.ndarray) -> tuple[str, ...]:
     """The modalities of a volume (slices, rows, columns, 4) uint8 that are not 0 everywhere; all of an empty volume."""
     filled = volume.any((0, 1, 2))

@@ -13,7 +13,7 @@ from samjax.data.labels import COMPARTMENTS
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
-from samjax.inference.given import modalities_of, picture_of, picture_prompt, volume_of
+from samjax.inference.given import modalities_of, picture_of, picture_prompt, spacing_of, volume_of
 from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
 from samjax.inference.predictions import SlicePrediction, VolumePrediction
@@ -193,6 +193,7 @@ class Predictor:
             spacing = geometry.spacing
         else:
             images, geometry, found = volume_of(case), None, None
+            spacing = None if spacing is None else spacing_of(spacing)
         shown = modalities_of(images)
         self._volume = SourceVolume(self.model, images, spacing, self._slices, modalities=shown)
         self.geometry, self.case, self.missing = geometry, found, self.model.needs.lacking(shown)

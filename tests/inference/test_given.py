@@ -6,7 +6,7 @@ from PIL import Image
 
 from samjax import Predictor
 from samjax.errors import UserError
-from samjax.inference.given import picture_of, picture_prompt, volume_of
+from samjax.inference.given import picture_of, picture_prompt, spacing_of, volume_of
 from samjax.inference.prompts import SlicePrompt, regions_of, require_content
 
 NAN, INF = float("nan"), float("inf")
@@ -102,3 +102,10 @@ def test_prompts_on_background_alone_are_refused():
         required([], [(2, 0, 0, 1), (3, 3, 3, 1)])
     with pytest.raises(UserError, match=r"slices 0 to 1 .* are background alone"):
         required([(0, 0, 0, 1, 5, 7)], [])
+
+
+@pytest.mark.parametrize("spacing", [(-1, 1, 1), (0, 1, 1), (float("nan"), 1, 1), (1, 1), "abc", 1.0])
+def test_a_spacing_is_three_numbers_above_zero(spacing):
+    with pytest.raises(UserError, match="expected the mm between slices, rows and columns, three numbers above 0"):
+        spacing_of(spacing)
+    assert spacing_of([5, 1, 0.5]) == (5.0, 1.0, 0.5)

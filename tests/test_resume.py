@@ -260,7 +260,7 @@ def test_a_run_killed_before_it_is_one_can_be_started_again(trainings: Trainings
     trainings.new("unborn", *LORA4CH, moment="place:unborn/config.json").halted().killed()
     result = trainings.resumed("unborn").ended()
     assert result.returncode == 2
-    assert errors(result) == ["error: --run runs/unborn: no config.json there, so it is not a run folder"]
+    assert errors(result) == ["error: runs/unborn: no config.json there, so it is not a run folder"]
     trainings.new("unborn", *LORA4CH, moment="row:train:1").halted().killed()
     assert checkpoints(trainings.folder("unborn")) == []
     finished(trainings.resumed("unborn"))

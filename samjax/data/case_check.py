@@ -85,15 +85,6 @@ def _check_label(scan: Scan, case: Case) -> None:
 def _doubts(case: Case, opened: dict[Path, Nifti]) -> list[Problem]:
     """Problems of files that can be read but may not hold what was meant."""
     doubts = []
-    unplaced = [
-        path for path, image in opened.items() if not image.header["qform_code"] and not image.header["sform_code"]
-    ]
-    if unplaced:
-        message = (
-            f"{len(unplaced)} of {len(opened)} headers give no orientation (neither qform nor sform): "
-            "left and right are assumed"
-        )
-        doubts.append(Problem(case.id, unplaced[0], message, unusable=False))
     if case.label in opened and not np.any(opened[case.label].array):
         doubts.append(Problem(case.id, case.label, "the label is empty: no tumour", unusable=False))
     return doubts

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samjax.data.cache.cases import CachedCase
+from samjax.data.cases import MODALITIES
 from samjax.data.imaging.planes import parse_planes
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import ALL, roi_codes
@@ -117,7 +118,8 @@ def _score(
         _tell_of_grid(model, cases)
     folder = output / "predictions" if len(models) == 1 else output / "predictions" / model.name
     found = Collected(model)
-    flair = model is beside_flair(models)
+    # A model that is kept from seeing FLAIR is not compared with a threshold on it.
+    flair = model is beside_flair(models) and "flair" in (shown_modalities(options) or MODALITIES)
     predictions = collect(model, _predict(model, cases, options), cases, rule, pool, flair)
     for (case, prediction), found in track(predictions, total=len(cases), description=f"scoring {model.name}"):  # noqa: B007
         if options.save_predictions and isinstance(model, PromptedModel):

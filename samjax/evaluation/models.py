@@ -16,8 +16,8 @@ from samjax.evaluation.prompted import PromptedModel
 from samjax.evaluation.saved import SavedPredictions
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import ZEROSHOT, model_of_run, model_of_weights
-from samjax.inference.postprocess import RAW, Postprocess
-from samjax.inference.postprocess_choice import AUTO, rule_for
+from samjax.inference.postprocess import AUTO, RAW, Postprocess
+from samjax.inference.postprocess_choice import rule_for
 from samjax.options import EvalOptions, TrainOptions
 from samjax.runs.config import RunConfig
 from samjax.runs.folder import read_config

@@ -52,17 +52,20 @@ class PromptedModel:
     def members_text(self) -> str:
         """The model's name or, of an ensemble, those of its members."""
         names = ", ".join(model.name for model in self.members)
-        return f"ensemble of {len(self.members)}: {names}" if self.others else names
+        return f"ensemble of {len(self.members)} ({names})" if self.others else names
 
     @property
     def name(self) -> str:
         """The model's name; an ensemble is called by its members.
 
-        Modalities, planes, rotations and the rule stand beside it, so that results never pass for others.
+        Modalities, planes, rotations, clipped regions and the rule stand beside it, so that results never pass for
+        others.
         """
         name = self.members_text + shown_suffix(self.shown) + shown_suffix(self.planes)
         if self.rotations > 1:
             name += f"+rotations={self.rotations}"
+        if self.model.nested and self.prompted_roi:
+            name += "+nested"
         return name if self.postprocess == RAW else f"{name}+{self.postprocess}"
 
     @property

@@ -45,9 +45,12 @@ class AgainstBaseline:
     def __str__(self) -> str:
         """One sentence on the result."""
         how = "beats" if self.beats else "does not beat"
+        on = "one patient"
+        if self.n > 1:
+            on = f"better on {self.better} of the same {self.n} patients (p = {self.p:.2g})"
         return (
             f"{self.run} {how} the {self.baseline} ({self.domain}, {self.roi}): mean 3-D Dice {self.dice:.3f} against "
-            f"{self.baseline_dice:.3f}, better on {self.better} of the same {self.n} patients (p = {self.p:.2g})"
+            f"{self.baseline_dice:.3f}, {on}"
         )
 
 

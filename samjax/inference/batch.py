@@ -173,7 +173,7 @@ def predict(options: PredictOptions) -> Outcome:
     if not cases:
         raise UserError(one_line(left_out))
     grids = grids_of(predictors, cases)
-    _tell(predictors, {schemes[case.id] for case in cases}, grids, left_out)
+    _tell(predictors, {schemes[case.id] for case in cases}, left_out)
     print(f"post-processing: {rule} ({why})")
 
     trained = tuple(file_sha256(run / FINAL) for run in runs)
@@ -197,6 +197,7 @@ def predict(options: PredictOptions) -> Outcome:
     writer = CaseWriter(options, tuple(runs), predictors, prompts, rule, schemes, recipes)
     done = already_done(options.output, cases, recipes, options.overwrite, _scan_of, writer.rois)
     todo = [case for case in cases if case.id not in done]
+    _tell_grids({case.id: grids[case.id] for case in todo if case.id in grids})
     clear_volumes(options.output)
     try:
         failures = _process(todo, writer, alone=len(todo) == 1 and not done)
@@ -254,10 +255,8 @@ def _prompted(cases: Sequence[Case], kind: str, file: Path) -> tuple[FilePrompts
     return FilePrompts(kind, file, prompts), [case for case in cases if case.id in prompts], reasons
 
 
-def _tell(
-    predictors: Sequence[Predictor], schemes: set[str], grids: Mapping[str, str], left_out: Sequence[str]
-) -> None:
-    """Prints label schemes, ensembles, rotations, grids that cases are resampled to, and cases that are left out."""
+def _tell(predictors: Sequence[Predictor], schemes: set[str], left_out: Sequence[str]) -> None:
+    """Prints label schemes, ensembles, rotations, and cases that are left out."""
     several = len(predictors[0].rois) > 1
     rois = COMPARTMENTS if several else dict.fromkeys(predictor.rois[0] for predictor in predictors)
     for scheme in sorted(schemes):
@@ -265,11 +264,16 @@ def _tell(
         print(f"label values ({scheme}): {values}")
     for line in [*ensemble_lines(predictors), *_rotation_lines(predictors)]:
         print(line)
-    for grid, count in Counter(grids.values()).items():
-        what = f"{count} cases are" if count > 1 else f"{next(iter(grids))} is"
-        print(f"{what} resampled to the run's {grid}, and the masks back", file=sys.stderr)
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
+
+
+def _tell_grids(grids: Mapping[str, str]) -> None:
+    """Prints the grids that cases are resampled to, by the ids of those that are segmented now."""
+    for grid, count in Counter(grids.values()).items():
+        only = next(case for case, name in grids.items() if name == grid)
+        what = f"{count} cases are" if count > 1 else f"{only} is"
+        print(f"{what} resampled to the run's {grid}, and the masks back", file=sys.stderr)
 
 
 def _rotation_lines(predictors: Sequence[Predictor]) -> list[str]:

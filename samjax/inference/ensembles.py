@@ -8,8 +8,8 @@ import numpy as np
 
 from samjax.errors import UserError
 from samjax.inference.averaging import averaged
-from samjax.inference.postprocess import RAW, Postprocess
-from samjax.inference.postprocess_choice import AUTO, rule_for
+from samjax.inference.postprocess import AUTO, RAW, Postprocess
+from samjax.inference.postprocess_choice import rule_for
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.predictor import Predictor
 from samjax.inference.regions import MERGE_ORDER, region_codes
@@ -17,7 +17,9 @@ from samjax.runs.folder import read_config
 
 
 def in_merge_order(runs: Sequence[Path]) -> list[Path]:
-    """Runs sorted by the `MERGE_ORDER` of their regions, so that the members of an ensemble stand together.
+    """Runs sorted by the `MERGE_ORDER` of their regions and their places.
+
+    The members of an ensemble stand together, and their mean does not depend on the order in which they were given.
 
     Raises:
         UserError: a run is there twice, or one predicts several regions at once and another does not predict the same.
@@ -31,7 +33,7 @@ def in_merge_order(runs: Sequence[Path]) -> list[Path]:
         raise UserError(
             f"--run {several[0]}: predicts several regions at once; give it alone, or with others that predict the same"
         )
-    return sorted(runs, key=lambda run: MERGE_ORDER.index(rois[run][0]))
+    return sorted(runs, key=lambda run: (MERGE_ORDER.index(rois[run][0]), run.resolve()))
 
 
 def ensembles(predictors: Sequence[Predictor]) -> Iterator[list[Predictor]]:
@@ -109,5 +111,11 @@ def common_rule(text: str, kind: str, runs: Sequence[Path], average: bool = True
     if len(rules) > 1:
         listed = ", ".join(f"{run.resolve().name} {rule}" for run, (rule, _) in zip(runs, found, strict=True))
         return RAW, f"the runs of the ensemble chose different rules: {listed}"
-    chosen = len(runs) > 1 and text == AUTO and rules[0] != RAW
-    return rules[0], f"the choice of all {len(runs)} runs" if chosen else found[0][1]
+    if len(runs) > 1 and text == AUTO and rules[0] != RAW:
+        return rules[0], f"the choice of all {len(runs)} runs"
+    reasons: dict[str, list[str]] = {}
+    for run, (_, why) in zip(runs, found, strict=True):
+        reasons.setdefault(why, []).append(run.resolve().name)
+    if len(reasons) == 1:
+        return rules[0], found[0][1]
+    return rules[0], "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from samjax.data.cases import MODALITIES
+from samjax.data.imaging.grids import LARGEST, SMALLEST
 from samjax.errors import UserError
 from samjax.inference.prompts import SlicePrompt
 
@@ -30,20 +31,33 @@ def volume_of(given: Any) -> np.ndarray:
 
 
 def spacing_of(given: Any) -> tuple[float, float, float]:
-    """Millimetres between slices, rows and columns; a `UserError` unless they are three finite numbers above 0."""
+    """Millimetres between slices, rows and columns.
+
+    Raises:
+        UserError: they are not three numbers, or not between `SMALLEST` and `LARGEST`.
+    """
     try:
         array = np.asarray(given, np.float64)
     except (TypeError, ValueError):
         array = np.zeros(0)
-    if array.shape != (3,) or not np.isfinite(array).all() or (array <= 0).any():
-        raise UserError(f"spacing {given!r}: expected the mm between slices, rows and columns, three numbers above 0")
+    if array.shape != (3,) or not ((array >= SMALLEST) & (array <= LARGEST)).all():
+        raise UserError(
+            f"spacing {given!r}: expected the mm between slices, rows and columns, three numbers from {SMALLEST:g} to "
+            f"{LARGEST:g}"
+        )
     return tuple(array.tolist())
 
 
 def modalities_of(volume: np.ndarray) -> tuple[str, ...]:
-    """The modalities of a volume (slices, rows, columns, 4) uint8 that are not 0 everywhere; all of an empty volume."""
+    """The modalities of a volume (slices, rows, columns, 4) uint8 that are not 0 everywhere.
+
+    Raises:
+        UserError: all of it is 0.
+    """
     filled = volume.any((0, 1, 2))
-    return tuple(name for name, there in zip(MODALITIES, filled, strict=True) if there or not filled.any())
+    if not filled.any():
+        raise UserError("volume: every voxel is 0 in all modalities; expected a scan")
+    return tuple(name for name, there in zip(MODALITIES, filled, strict=True) if there)
 
 
 def _copied(given: Any, what: str, layout: Sequence[str], channels: int, more: str = "") -> np.ndarray:

@@ -75,7 +75,7 @@ def training_scheme(run: Path) -> str:
             return scheme
     raise UserError(
         f"--labels: neither the names of the input tell what label values to write nor {folder}, which {run} was "
-        "trained on; name a scheme, such as --labels brats2023"
+        "trained on; name the scheme with --labels (in Python labels=), such as brats2023"
     )
 
 

@@ -95,8 +95,9 @@ class SegmentationModel:
         """Raises a `UserError` that begins with `option` for a kind of prompt that the model was not trained with."""
         if kind not in self.prompts:
             seen = ", ".join(self.prompts)
+            how = "with --clicks above 1" if kind == "mask" else "with it"
             raise UserError(
-                f"{option} {kind}: {self.name} was trained with {seen} only; ask with one of these or train with it"
+                f"{option} {kind}: {self.name} was trained with {seen} only; ask with one of these or train {how}"
             )
 
     def label_map(self, mask: np.ndarray, scheme: str) -> np.ndarray:

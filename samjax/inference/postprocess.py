@@ -5,7 +5,7 @@ that faces of background voxels do not connect to the edge of the volume.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from samjax.metrics.boxes import bounding_box
 
 NONE = "none"
 CORE = "tumor-core"
-_FORM = f'expected "{NONE}" or any of min=MM3, share=0..1, largest=N and fill, such as "min=500,share=0.05,fill"'
+AUTO = "auto"
+"""The text that stands for a run's own choice of a rule, where a command knows one."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,15 @@ class Postprocess:
 
     @classmethod
     def parse(cls, text: str, option: str = "--postprocess") -> "Postprocess":
-        """Undoes `str`. Raises a `UserError` that begins with `option` for any other text."""
+        """Undoes `str`. Raises a `UserError` that begins with `option`, and says which part of the text is wrong."""
         given: dict[str, Any] = {}
         if text.strip() == NONE:
             return cls()
         for part in (part.strip() for part in text.split(",")):
             name, equals, value = part.partition("=")
-            reader = _READERS.get(name)
-            known = reader is not None and bool(equals) == (name != "fill")
-            found = reader(value) if known else None
-            if found is None or name in given:
-                raise UserError(f"{option} {text}: {_FORM}")
-            given[name] = found
+            if fault := _fault(name, equals, value, given):
+                raise UserError(f'{option} "{text}": {fault}; {_FORM}')
+            given[name] = _READERS[name](value)
         return cls(**{_FIELDS[name]: value for name, value in given.items()})
 
     def __str__(self) -> str:
@@ -83,6 +81,20 @@ _READERS = {
     "largest": lambda text: int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else None,
     "fill": lambda text: True,
 }
+_FORM = f'expected {AUTO}, {NONE}, or any of min=MM3, share=0..1, largest=N and fill, such as "min=500,share=0.05,fill"'
+
+
+def _fault(name: str, equals: str, value: str, given: Collection[str]) -> str:
+    """What is wrong with one part of a rule, empty if nothing is; `given` are the conditions before it."""
+    if name == NONE:
+        return f"{NONE} stands alone"
+    if name not in _READERS:
+        return f'"{name}" is no condition' if name else "a condition is empty"
+    if name in given:
+        return f"{name} is given twice"
+    if bool(equals) != (name != "fill"):
+        return "fill takes no value" if equals else f"{name} needs a value"
+    return "" if _READERS[name](value) is not None else f'{name} cannot be "{value}"'
 
 
 RAW = Postprocess()

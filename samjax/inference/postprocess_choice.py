@@ -6,13 +6,11 @@ from pathlib import Path
 
 from samjax.errors import UserError
 from samjax.files import parse_json
-from samjax.inference.postprocess import NONE, RAW, Postprocess
+from samjax.inference.postprocess import AUTO, NONE, RAW, Postprocess
 from samjax.runs.folder import POSTPROCESS, write_text
 from samjax.runs.trained import AVERAGE, ended_at
 
 FORMAT_VERSION = "1"
-AUTO = "auto"
-"""The text of the option --postprocess that stands for the run's own choice."""
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,16 @@ class Predictor:
         geometry: geometry of the volume if it came from files; converts between its voxel indices and the source's.
         case: the volume's case if it came from files.
         missing: the modalities that the model looks at and that the volume lacks.
+        doubts: signs that the volume's files are not what the model was trained on, a sentence each; see
+            `data.imaging.doubts`. None of an array.
     """
 
-    def __init__(self, model: SegmentationModel, slices: int = SLICES):
+    def __init__(self, model: SegmentationModel, slices: int = SLICES, run: Path | None = None):
         """
         Args:
             model: the model that segments.
             slices: number of slices that go through the model together on each device.
+            run: the folder of the model's run, which knows what it was trained on; None: base weights.
         """
         self.model = model
         self.name, self.rois, self.prompts, self.is_unet = model.name, model.rois, model.prompts, model.is_unet
@@ -50,7 +53,8 @@ class Predictor:
         self.case: Case | None = None
         self._history = History()
         self.missing: tuple[str, ...] = ()
-        self._slices = slices
+        self.doubts: tuple[str, ...] = ()
+        self._slices, self._run = slices, run
         self._picture: EncodedVolume | None = None
         self._volume: SourceVolume | None = None
 
@@ -77,8 +81,10 @@ class Predictor:
                 missing or changed.
         """
         from samjax.inference.loading import model_of_run
+        from samjax.runs.folder import find_run
 
-        return cls(model_of_run(folder, weights, nested=nested, planes=planes), slices)
+        run = find_run(Path(folder))
+        return cls(model_of_run(run, weights, nested=nested, planes=planes), slices, run)
 
     @classmethod
     def from_weights(
@@ -190,14 +196,20 @@ class Predictor:
         if isinstance(case, Case | Path | str):
             found = case if isinstance(case, Case) else _only_case(Path(case))
             images, geometry = read_images(found)
-            spacing = geometry.spacing
+            spacing, doubts = geometry.spacing, self._doubts(found, images, geometry)
         else:
-            images, geometry, found = volume_of(case), None, None
+            images, geometry, found, doubts = volume_of(case), None, None, ()
             spacing = None if spacing is None else spacing_of(spacing)
         shown = modalities_of(images)
         self._volume = SourceVolume(self.model, images, spacing, self._slices, modalities=shown)
         self.geometry, self.case, self.missing = geometry, found, self.model.needs.lacking(shown)
-        self._history = History()
+        self.doubts, self._history = doubts, History()
+
+    def _doubts(self, case: Case, images: np.ndarray, geometry: "Geometry") -> tuple[str, ...]:
+        from samjax.data.imaging.doubts import case_doubts, read_ranges
+
+        ranges = None if self._run is None else read_ranges(self._run)
+        return tuple(case_doubts(case, images, geometry, ranges, self.model.grid))
 
     def segment(
         self,
@@ -235,8 +247,12 @@ class Predictor:
             boxes, points, initial = self._in_volume(boxes, points, initial, space)
         start = None if initial is None else self._initial(initial)
         prompted = None if start is None else VolumePrediction(start, np.empty(0)).region(self.rois[0])
-        regions = regions_of(boxes, points, shape, prompted)
-        require_content(regions, self._volume.images)
+        try:
+            regions = regions_of(boxes, points, shape, prompted)
+            require_content(regions, self._volume.images)
+        except UserError as error:
+            given = "" if space == "volume" else f" (given as {space}; here as (slice, row, column) of the volume)"
+            raise UserError(f"{error}{given}") from None
         for kind in dict.fromkeys(kind for prompt in _prompts_of(regions) for kind in prompt.kinds):
             self.require(kind)
         if not regions:
@@ -300,14 +316,15 @@ class Predictor:
 
         Args:
             path: a file .nii or .nii.gz, which is replaced if it exists.
-            labels: the label scheme of the values, such as brats2023. None: that of the case's names; where these do
-                not tell, 1 for a single region and edema 1, non-enhancing 2, enhancing 3 for several.
+            labels: the label scheme of the values, such as brats2023. None, as for the command predict: that of the
+                case's names or else of the run's training data; of base weights, which have none, 1 is the region.
 
         Raises:
-            UserError: there is no prediction, the volume came from an array, the name is not of a NIfTI file, or the
-                file cannot be written.
+            UserError: there is no prediction, the volume came from an array, the name is not of a NIfTI file, neither
+                the case nor the run tells the scheme, or the file cannot be written.
         """
         from samjax.data.imaging.volumes import write_labels
+        from samjax.inference.inputs import training_scheme
 
         path, found = Path(path), self._history.newest
         if found is None:
@@ -316,7 +333,7 @@ class Predictor:
             raise UserError("the volume came from an array, which has no place in space; set it from files to save")
         if not path.name.endswith((".nii", ".nii.gz")):
             raise UserError(f"{path}: expected a name that ends in .nii or .nii.gz")
-        scheme = labels or self.case.scheme
+        scheme = labels or self.case.scheme or (None if self._run is None else training_scheme(self._run))
         values = found.mask.astype(np.uint8) if scheme is None else self.model.label_map(found.mask, scheme)
         try:
             write_labels(path, values, replace(self.case, label=None), self.geometry)
@@ -346,9 +363,10 @@ def read_images(case: Case) -> "tuple[np.ndarray, Geometry]":
 
 
 def _only_case(path: Path) -> Case:
-    from samjax.data.formats.layouts import find_cases
+    from samjax.data.formats.layouts import find_cases, survey
 
-    cases = find_cases(path, read_labels=False)
+    found = survey(path, read_labels=False)
+    cases = {case.id for case in found.cases} | {problem.case for problem in found.unusable}
     if len(cases) > 1:
         raise UserError(f"{path}: holds {len(cases)} cases; name one case's folder")
-    return cases[0]
+    return find_cases(path, read_labels=False)[0]

@@ -39,6 +39,8 @@ def prepare(options: PrepareOptions) -> Outcome:
     output = options.output
     if options.input.resolve() in (output.resolve(), *output.resolve().parents):
         raise UserError(f"--output {output}: lies in --input {options.input}, where it would be read; name another")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a folder")
     found = find_scans(options.input)
     asked = {"reference": options.reference, "spacing": spacing}
     todo = [case for case in found.cases if options.overwrite or not _already(output, case, asked)]

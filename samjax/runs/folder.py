@@ -95,7 +95,7 @@ def find_run(folder: Path | None) -> Path:
             raise UserError(f"no run yet: train one with {command('train')}, or name one with --run")
         folder = LATEST.resolve()
     if not (folder / CONFIG).is_file():
-        raise UserError(f"--run {folder}: no {CONFIG} there, so it is not a run folder")
+        raise UserError(f"{folder}: no {CONFIG} there, so it is not a run folder")
     return folder
 
 

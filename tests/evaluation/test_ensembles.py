@@ -54,8 +54,8 @@ def models_of(*runs: Path, **more: object) -> list:
 def test_an_ensemble_is_scored_as_one_model(place: Path, runs: tuple[Path, Path], capsys: pytest.CaptureFixture):
     options = EvalOptions(run=runs, ensemble=True, prompt="none")
     (model,) = models_of(*runs, ensemble=True, prompt="none")
-    assert model.name == "ensemble of 2: a, b"
-    assert "ensemble of 2: a, b: mean probability; post-processing none" in capsys.readouterr().out
+    assert model.name == "ensemble of 2 (a, b)"
+    assert "ensemble of 2 (a, b): mean probability; post-processing none" in capsys.readouterr().out
     about = summary_of([Collected(model)], SliceRule(1, False), [])["runs"][model.name]
     assert (about["members"], about["rotations"]) == (["a", "b"], 1)
     assert result_suffix(options) == "-ensemble"
@@ -103,7 +103,7 @@ def test_what_does_not_go_together_is_refused(place: Path, runs: tuple[Path, Pat
     core = run_of(place, tmp_path / "core", depth=1, roi="tumor-core")
     still = run_of(place, tmp_path / "still", depth=1, augment=False)
     (model,) = models_of(a, b, ensemble=True, prompt="none", rotations=3)
-    assert model.name == "ensemble of 2: a, b+rotations=3"
+    assert model.name == "ensemble of 2 (a, b)+rotations=3"
     with pytest.raises(UserError, match="expected several different runs"):
         models_of(a, ensemble=True)
     with pytest.raises(UserError, match="a predicts whole-tumor and core tumor-core; expected runs of the same region"):

@@ -89,8 +89,9 @@ def test_runs_of_several_regions_fill_no_table_of_the_papers_and_say_nothing_of_
     single = write_run(place / "one", place / "base.safetensors", place / "cohort-2023", depth=1)
     evaluate(options_of(place, joint, single, prompt="none", nested=True, output=output))
     assert [run.name for run in runs] == ["one"]
+    assert {row["run"] for row in rows(output / "volumes.csv")} == {"joint+nested", "one"}
     assert {row["prompt"] for row in rows(output / "volumes.csv")} == {"none"}
-    assert "prompted_roi" not in json.loads((output / "summary.json").read_text())["runs"]["joint"]
+    assert "prompted_roi" not in json.loads((output / "summary.json").read_text())["runs"]["joint+nested"]
 
 
 def models(place: Path, *runs: Path, **changes: object) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from samjax.inference.batch import Outcome, predict
 from samjax.inference.postprocess import Postprocess, cleaned
 from samjax.inference.postprocess_choice import PostprocessChoice
 from samjax.inference.prediction_records import read_records
-from samjax.inference.predictor import read_images
+from samjax.inference.predictor import Predictor, read_images
 from samjax.options import PredictOptions
 from tests.data.trees import Example, affine_of, save_brats, save_msd
 from tests.made_runs import write_base, write_run
@@ -200,6 +200,11 @@ def test_label_values_are_those_of_the_input_then_those_of_the_run(
     assert set(np.unique(found["old"])) == {0, 1, 2, 4}
     np.testing.assert_array_equal(np.where(found["old"] == 4, 3, found["old"]), found["own"])
     np.testing.assert_array_equal(np.array([0, 2, 1, 3])[found["msd"]], found["own"])
+    predictor = Predictor.from_run(unet)
+    predictor.set_volume(tmp_path / "own" / "patient7")
+    predictor.segment()
+    predictor.save(tmp_path / "saved.nii.gz")
+    np.testing.assert_array_equal(in_world(nib.load(tmp_path / "saved.nii.gz"), 0.0), found["own"])
     assert "label values (brats2021): edema 2, non-enhancing 1, enhancing 4" in capsys.readouterr().out
 
     gone = write_run(place / "orphan", base, tmp_path / "gone", depth=1, prompt="none")
@@ -278,7 +283,7 @@ def test_a_prompted_mask_is_cleaned_only_where_that_is_asked_for(
     assert 0 < np.count_nonzero(one) < np.count_nonzero(raw)
     assert not gone.any()
     assert f"warning: {ID}: --postprocess min=1000000 leaves nothing of it" in capsys.readouterr().err
-    with pytest.raises(UserError, match="--postprocess clean: expected"):
+    with pytest.raises(UserError, match=r"--postprocess .clean.: .clean. is no condition; expected"):
         predict(replace(boxes, output=tmp_path / "never", postprocess="clean"))
     assert not (tmp_path / "never").exists()
 
@@ -387,8 +392,16 @@ def test_a_scan_unlike_the_training_data_is_predicted_with_a_warning(
     assert predict(PredictOptions((tmp_path / "thick",), tmp_path / "out", run=(trained,))).written == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert f"warning: {ID}: slice thickness (distance between slices) 6 mm; the training data have 1 mm" in said
+    predictor = Predictor.from_run(trained)
+    predictor.set_volume(tmp_path / "thick" / ID)
+    assert [f"warning: {ID}: {doubt}" for doubt in predictor.doubts] == said
     predict(PredictOptions((scans["plain"],), tmp_path / "plain", run=(trained,)))
     assert "warning" not in capsys.readouterr().err
+    predictor.set_volume(scans["plain"])
+    assert predictor.doubts == ()
+    save_brats(tmp_path / "thick" / "BraTS-GLI-00009-000", "BraTS-GLI-00009-000", phantom, None)
+    with pytest.raises(UserError, match=r"thick: holds 2 cases; name one case's folder"):
+        predictor.set_volume(tmp_path / "thick")
 
 
 def test_raised_background_gives_the_mask_of_the_plain_scan(run: Path, phantom: Example, tmp_path: Path):

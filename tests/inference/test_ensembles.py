@@ -66,6 +66,7 @@ def test_runs_of_one_region_are_averaged_and_other_regions_merged(
     np.testing.assert_allclose(values(uncertainty_file(tmp_path / "all", case)), bits, atol=1e-4)
 
     assert predict(options).already == 1
+    assert predict(replace(options, run=(runs[1], runs[2], runs[0]))).already == 1, "their order does not matter"
     probability_file(tmp_path / "all", case, "enhancing").unlink()
     assert predict(replace(options, probabilities=None)).already == 1
     assert predict(options).written == 1, "a map that is not there is made again"

@@ -104,8 +104,14 @@ def test_prompts_on_background_alone_are_refused():
         required([(0, 0, 0, 1, 5, 7)], [])
 
 
-@pytest.mark.parametrize("spacing", [(-1, 1, 1), (0, 1, 1), (float("nan"), 1, 1), (1, 1), "abc", 1.0])
-def test_a_spacing_is_three_numbers_above_zero(spacing):
-    with pytest.raises(UserError, match="expected the mm between slices, rows and columns, three numbers above 0"):
+def test_a_volume_that_shows_nothing_is_refused():
+    predictor = Predictor.from_weights("tiny", image_size=64)
+    with pytest.raises(UserError, match="volume: every voxel is 0 in all modalities"):
+        predictor.set_volume(np.zeros_like(VOLUME))
+
+
+@pytest.mark.parametrize("spacing", [(-1, 1, 1), (0, 1, 1), (NAN, 1, 1), (1, 1, 1e6), (1e-3, 1, 1), (1, 1), "abc", 1.0])
+def test_a_spacing_is_three_numbers_of_millimetres(spacing):
+    with pytest.raises(UserError, match="three numbers from 0"):
         spacing_of(spacing)
     assert spacing_of([5, 1, 0.5]) == (5.0, 1.0, 0.5)

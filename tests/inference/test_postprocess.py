@@ -30,14 +30,21 @@ def test_parts_may_come_in_any_order_with_spaces():
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "auto", "min", "min=", "min=-1", "min=0", "min=nan", "min=inf", "share=0", "share=1.5", "largest=0",
-     "largest=1.5", "largest=-1", "fill=1", "fill,fill", "min=1,min=2", "none,fill", "keep=1"],
+    ("text", "why"),
+    [
+        ("", "a condition is empty"), ("auto", '"auto" is no condition'), ("min", "min needs a value"),
+        ("min=", 'min cannot be ""'), ("min=-1", 'min cannot be "-1"'), ("min=0", 'min cannot be "0"'),
+        ("min=nan", 'min cannot be "nan"'), ("min=inf", 'min cannot be "inf"'), ("share=0", 'share cannot be "0"'),
+        ("share=1.5", 'share cannot be "1.5"'), ("largest=0", 'largest cannot be "0"'),
+        ("largest=1.5", 'largest cannot be "1.5"'), ("largest=-1", 'largest cannot be "-1"'),
+        ("fill=1", "fill takes no value"), ("fill,fill", "fill is given twice"), ("min=1,min=2", "min is given twice"),
+        ("none,fill", "none stands alone"), ("keep=1", '"keep" is no condition'), ("fill,", "a condition is empty"),
+    ],
 )  # fmt: skip
-def test_other_texts_are_refused_in_one_line(text: str):
-    with pytest.raises(UserError, match="--postprocess") as told:
+def test_other_texts_are_refused_in_one_line_with_the_reason(text: str, why: str):
+    with pytest.raises(UserError) as told:
         Postprocess.parse(text)
-    assert str(told.value).startswith(f"--postprocess {text}: expected")
+    assert str(told.value).startswith(f'--postprocess "{text}": {why}; expected auto, none, or any of')
     assert "\n" not in str(told.value)
 
 

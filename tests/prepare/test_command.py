@@ -160,11 +160,13 @@ def test_stripped_scans_on_one_grid_stay_as_they_are(tmp_path, capsys):
         (["--input", "in", "--output", "out", "--spacing", "1,2"], "--spacing 1,2: expected one number"),
         (["--input", "in", "--output", "out", "--spacing", "0"], "--spacing 0: expected"),
         (["--input", "in", "--output", "out"], "no cases found"),
+        (["--input", "in", "--output", "file"], "--output file: is a file; name a folder"),
     ],
 )
 def test_wrong_options_are_one_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match=re.escape(message)) as raised:
         prepare(*arguments)
     assert "\n" not in str(raised.value)

@@ -110,9 +110,14 @@ def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str, grid: RunGri
 
 
 def header_doubts(case: Case) -> list[tuple[Path, str]]:
-    """The image files of a case whose header gives two places in space that disagree, each with the difference."""
-    paths = dict.fromkeys(case.images[modality].path for modality in case.modalities)
-    return [(path, text) for path in paths if (text := _disagreement(path))]
+    """The image files of a case whose header gives no place in space, or two that disagree, each with what is wrong."""
+    paths = list(dict.fromkeys(case.images[modality].path for modality in case.modalities))
+    found = [(path, text) for path in paths if (text := _disagreement(path))]
+    headers = {path: read_header(path) for path in paths}
+    if unplaced := [path for path, header in headers.items() if not header["qform_code"] and not header["sform_code"]]:
+        how_many = f"{len(unplaced)} of {len(paths)} headers give" if len(paths) > 1 else "the header gives"
+        found.append((unplaced[0], f"{how_many} no orientation (neither qform nor sform): left and right are assumed"))
+    return found
 
 
 def image_doubts(images: Mapping[str, tuple[np.ndarray, float]], geometry: Geometry) -> list[str]:

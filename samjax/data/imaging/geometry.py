@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import nibabel as nib
 import numpy as np
 
+from samjax.data.imaging.grids import LARGEST, SMALLEST
 from samjax.errors import UserError
 
 # Our axes as (RAS axis, direction along it).
@@ -56,7 +57,7 @@ def geometry_of(shape: tuple[int, ...], affine: np.ndarray, where: object) -> Ge
     """The geometry of a 3-D grid of `shape` with the 4 x 4 `affine`; `where` names the file in errors.
 
     Raises:
-      UserError: the grid is not 3-D, or the affine not finite and invertible.
+      UserError: the grid is not 3-D, the affine not finite and invertible, or its distances are not millimetres.
     """
     if len(shape) != 3:
         sides = " x ".join(map(str, shape))
@@ -66,6 +67,12 @@ def geometry_of(shape: tuple[int, ...], affine: np.ndarray, where: object) -> Ge
     if not usable:
         matrix = affine[:3].round(3).tolist()
         raise UserError(f"{where}: its affine {matrix} gives the voxels no place in space; repair the header")
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if sides.min() < SMALLEST or sides.max() > LARGEST:
+        raise UserError(
+            f"{where}: its voxels are {' x '.join(f'{side:.3g}' for side in sides)} mm apart, expected {SMALLEST:g} to "
+            f"{LARGEST:g}; is the header in millimetres?"
+        )
     found = {int(axis): (source, sign) for source, (axis, sign) in enumerate(nib.io_orientation(affine))}
     i, j, k = shape
     slices, rows, columns = ((found[axis][0], found[axis][1] * sign < 0) for axis, sign in _OURS)

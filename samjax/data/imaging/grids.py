@@ -12,6 +12,8 @@ TOLERANCE = 0.01
 """Share by which a spacing may differ from the grid's and still count as the same, so that nothing is resampled."""
 FINEST, COARSEST = 0.1, 20.0
 """Limits in mm of a spacing that a user may ask for."""
+SMALLEST, LARGEST = 0.01, 100.0
+"""Limits in mm of the distance between a scan's voxels; beyond them it is counted in another unit."""
 
 Shape = tuple[int, int, int]
 """The number of slices, rows and columns."""

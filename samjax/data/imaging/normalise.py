@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from samjax.data.imaging.soft_edge import brain_within_soft_edge
 from samjax.errors import UserError
 
 PERCENTILES = (0.5, 99.5)
@@ -13,7 +14,9 @@ _MOST_BINS = 1 << 17
 def normalise(values: np.ndarray, background: float, name: str) -> np.ndarray:
     """An image as uint8, with percentiles 0.5 and 99.5 of the foreground mapped to 0 and 255.
 
-    Voxels equal to `background` become 0. Equal values give equal bytes whatever type they are stored in.
+    Voxels equal to `background` become 0. Equal values give equal bytes whatever type they are stored in. Where the
+    brain has a soft edge, the percentiles leave the darkest of it out (see `soft_edge`): it would stretch the range
+    towards the background, and a model would take the brighter brain for tumour.
 
     Args:
       values: (slice, row, column) of any integer or float type, cropped to the brain; may be a view.
@@ -27,14 +30,16 @@ def normalise(values: np.ndarray, background: float, name: str) -> np.ndarray:
       UserError: the foreground has a single value.
     """
     array = np.ascontiguousarray(values)  # many files are flipped views, slow to walk along
+    brain = brain_within_soft_edge(array, background)
     lowest, highest = array.min(), array.max()
     if array.dtype.kind in "iu" and int(highest) - int(lowest) < _MOST_BINS:
         levels = np.arange(int(lowest), int(highest) + 1)
-        counts = sum(np.bincount(_above(lowest, plane).ravel(), minlength=levels.size) for plane in array)
-        low, high = _window_of_counts(levels, counts * (levels != background), name)
+        counts = sum(_counts(plane, lowest, levels.size) for plane in array)
+        counted = counts * (levels != background) if brain is None else _counts(array[brain], lowest, levels.size)
+        low, high = _window_of_counts(levels, counted, name)
         table = np.where(levels != background, _to_bytes(levels, low, high), 0).astype(np.uint8)
         return np.stack([table[_above(lowest, plane)] for plane in array])
-    low, high = _window_of_values(array[array != background], name)
+    low, high = _window_of_values(array[array != background if brain is None else brain], name)
     return np.stack([np.where(plane != background, _to_bytes(plane, low, high), np.uint8(0)) for plane in array])
 
 
@@ -74,6 +79,11 @@ def _window(
     if low == high:
         raise UserError(f"{name}: constant, all of the brain is {low:g}; repair or leave out the case")
     return float(low), float(high)
+
+
+def _counts(values: np.ndarray, lowest: np.generic, levels: int) -> np.ndarray:
+    """The number of values at each level from `lowest` on."""
+    return np.bincount(_above(lowest, values).ravel(), minlength=levels)
 
 
 def _above(lowest: np.generic, plane: np.ndarray) -> np.ndarray:

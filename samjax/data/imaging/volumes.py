@@ -20,7 +20,7 @@ from samjax.errors import UserError
 from samjax.metrics.boxes import bounding_box
 
 # Raised whenever the same files would give other numbers, so that caches of before are not used.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 THREADS = 2
 """Threads that read and prepare one case; zlib and NumPy, which take most of the time, release Python's lock."""
 

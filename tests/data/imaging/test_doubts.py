@@ -137,6 +137,20 @@ def test_a_qform_that_disagrees_with_the_sform_is_named(case: Case):
     assert header_doubts(case) == [(path, "its qform and sform put the voxels up to 7 mm apart; the sform is used")]
 
 
+def no_forms(header: nib.Nifti1Header) -> None:
+    header["qform_code"] = header["sform_code"] = 0
+
+
+def test_headers_that_give_no_place_are_counted(case: Case):
+    for modality in ("t1", "flair"):
+        changed_header(case.images[modality].path, no_forms)
+    (doubt,) = header_doubts(case)
+    assert doubt == (
+        case.images["t1"].path,
+        "2 of 4 headers give no orientation (neither qform nor sform): left and right are assumed",
+    )
+
+
 def test_check_and_predict_say_the_same(case: Case, tmp_path: Path):
     changed_header(case.images["t2"].path, shifted_qform)
     folder = tmp_path / "thick"

@@ -88,9 +88,15 @@ def scored(
     return slice_results(model, data, jax.random.key(0), objective)
 
 
-def test_the_loss_is_the_mean_of_the_regions_losses_empty_ones_too():
+@pytest.mark.parametrize(
+    ("prompt", "learns_absence", "counts_absent"),
+    [("point", False, False), ("none", False, False), ("point", True, False), ("none", True, True)],
+)
+def test_the_loss_is_the_mean_of_the_regions_that_the_slice_shows_or_that_are_learnt_as_absent(
+    prompt: str, learns_absence: bool, counts_absent: bool
+):
     data, levels = batch(2), (3.0, -2.0, 1.0)
-    found = jax.jit(lambda data: scored(Levels(*levels), data))(data)
+    found = jax.jit(lambda data: scored(Levels(*levels), data, prompt, learns_absence=learns_absence))(data)
     assert found.counted.all(), "each slice shows the whole tumour"
     targets = np.stack([data["labels"] > 0, data["labels"] > 1, data["labels"] == 3])
     assert all(not targets[2][place].any() for place in EMPTY_INNER)
@@ -102,7 +108,8 @@ def test_the_loss_is_the_mean_of_the_regions_losses_empty_ones_too():
         return slice_loss(logits, np.broadcast_to(level / 10, targets.shape[:3]), targets, pixels)
 
     losses = np.asarray(of_each(targets))
-    np.testing.assert_allclose(found.loss, losses.mean(axis=0), rtol=1e-5)
+    shown = targets.any((-2, -1)) | counts_absent
+    np.testing.assert_allclose(found.loss, (losses * shown).sum(axis=0) / shown.sum(axis=0), rtol=1e-5)
     assert (np.ptp(losses, axis=0) > 0.1).all(), "no region's loss is the mean by itself"
 
 

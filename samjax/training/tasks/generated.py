@@ -44,7 +44,7 @@ def generated_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
     objective = Objective(
         options.roi, session.channels, prompts, options.image_size, options.clicks, mask_share=MASK_SHARE,
-        modality_dropout=options.modality_dropout,
+        modality_dropout=options.modality_dropout, learns_absence=options.empty_share > 0,
     )  # fmt: skip
     train, held_out = head_numbers(options.limit)
     batch = options.batch_size * jax.local_device_count()

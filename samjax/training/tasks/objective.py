@@ -37,7 +37,7 @@ class Objective:
     """The choices that turn a batch into prompts and losses; static in the compiled step."""
 
     roi: str
-    """A region, or all: prompts, clicks and mask prompts are of the first of `rois`, and losses are averaged."""
+    """A region, or all: prompts, clicks and mask prompts are of the first of `rois`."""
     channels: Channels
     prompts: PromptMix
     image_size: int
@@ -51,6 +51,9 @@ class Objective:
     every round."""
     modality_dropout: float = 0.0
     """Probability with which each modality of a sample is hidden."""
+    learns_absence: bool = False
+    """Whether prompt-free samples learn that a slice shows none of an inner region, as they learn that it shows no
+    tumour; else an inner region counts in the slices that show it alone, as in a run of this region."""
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -66,7 +69,7 @@ class Objective:
 class SliceResults(NamedTuple):
     """Results of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name.
 
-    Of several regions, the loss is the mean and the counts are the prompted region's.
+    Of several regions, the loss is the mean of those that count (`region_shares`); pixel counts are the prompted one's.
     """
 
     loss: jax.Array
@@ -172,6 +175,21 @@ def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax
     return model.encode(to_input(images, objective.image_size), batch["slices"]).astype(jnp.float16)
 
 
+def region_shares(targets: jax.Array, absence: jax.Array) -> jax.Array:
+    """The share of each region in the loss of a slice, (b, Z, R) float32, whose sum over the regions is 1.
+
+    The prompted region, the first, always has one. Of the inner ones those that the slice does not show have one only
+    where absence is learnt.
+
+    Args:
+        targets: (b, Z, R, N, N) bool.
+        absence: whether absence is learnt, of a shape that broadcasts to (b, Z).
+    """
+    counts = targets.any((-2, -1)) | absence[..., None]
+    counts = counts.at[:, :, 0].set(True).astype(jnp.float32)
+    return counts / counts.sum(axis=2, keepdims=True)
+
+
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:
     """Augments, prompts and scores a batch; all random draws come from `key` and the identities.
 
@@ -189,6 +207,8 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     masks = targets[:, :, 0]  # of the prompted region
     keys = sample_keys(key, batch)
     prompts, kinds = draw_prompts(keys, masks, batch["extent"], objective)
+    prompt_free = (kinds == KINDS.index("none"))[:, None]
+    share = region_shares(targets, prompt_free & objective.learns_absence)
 
     losses: list[jax.Array] = []
     rounds, given = objective.rounds, {}
@@ -197,7 +217,7 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
         low = jax.lax.stop_gradient(logits[:, :, 0])
         logits = to_native(logits[:, 0], objective.image_size, labels.shape[2]).reshape(targets.shape)
         of_regions = slice_loss(logits, iou.reshape(targets.shape[:3]), targets, pixels[:, :, None])
-        losses.append(of_regions.mean(axis=2))
+        losses.append((share * of_regions).sum(axis=2))
         fixed = jax.lax.stop_gradient(logits[:, :, 0])
         if slot < rounds:
             prompts = answer_clicks(prompts, slot, keys.slices, fixed > 0, masks, pixels, objective.image_size)
@@ -206,6 +226,6 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
                 given = {"masks": low, "has_mask": has_mask}
 
     # A slice without ROI has no ground-truth prompt: it feeds its neighbours, but only `none` scores it.
-    prompted = masks.any((-2, -1)) | (kinds == KINDS.index("none"))[:, None]
+    prompted = masks.any((-2, -1)) | prompt_free
     counted = prompted & batch["slices"] & batch["valid"][:, None] & pixels.any((-2, -1))
     return SliceResults(sum(losses) / len(losses), counted, overlap(fixed, masks, pixels))

@@ -27,7 +27,7 @@ def fine_tuning_task(session: Session, graphdef: nnx.GraphDef) -> Task:
     prompts = PromptMix.parse(options.prompt, options.box_jitter)
     objective = Objective(
         options.roi, session.channels, prompts, options.image_size, options.clicks, augmentation_of(session),
-        options.seed, MASK_SHARE, options.modality_dropout,
+        options.seed, MASK_SHARE, options.modality_dropout, options.empty_share > 0,
     )  # fmt: skip
     validator = Validator(session, graphdef, prompts.kinds[0], validation_store(session))
     return Task(

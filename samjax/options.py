@@ -46,7 +46,7 @@ class TrainOptions:
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
     weights: Annotated[str | None, _by_strategy("weights")] = None
     """Base weights: a file that the command convert reads or writes, "tiny", or "random" for the same small model
-    without training; or a finished run's folder, to go on from what that learnt."""
+    without training; or a finished run's folder, or "glioma", to go on from what that learnt."""
     run: Annotated[Path | None, _default("runs/<time>-<strategy>")] = None
     """Folder of this run."""
     resume: bool = False
@@ -184,7 +184,7 @@ class EvalOptions:
     """Score runs or base weights against labels."""
 
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder; repeat to compare. Default: runs/latest."""
+    """Run folder, or glioma, the model that comes with samjax; repeat to compare. Default: runs/latest."""
     strategy: Literal["zeroshot"] | None = None
     """zeroshot scores --weights without fine-tuning; next to runs, for each of their regions and channels."""
     predictions: Annotated[tuple[str, ...], UseAppendAction] = ()
@@ -273,9 +273,10 @@ class PredictOptions:
     """Folder for <case>.nii.gz, in the space of the source, uint8, and for the volumes of all regions in millilitres
     (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder; repeat to merge regions into one label map: whole-tumor first, then tumor-core, edema, non-enhancing
-    and enhancing over it. Several runs of one region are an ensemble: their mean probability counts. Default:
-    runs/latest."""
+    """Run folder, "latest" for the newest run, or glioma, the default: a model of all regions that comes with samjax,
+    trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
+    tumor-core, edema, non-enhancing and enhancing over it. Several runs of one region are an ensemble: their mean
+    probability counts."""
     weights: str | None = None
     """New place of the run's base weights."""
     prompt: Literal["none"] | None = None

@@ -14,14 +14,14 @@ from samjax.data.imaging.doubts import read_ranges
 from samjax.files import replacing
 from samjax.options import CheckOptions
 from samjax.runs.config import needs_of
-from samjax.runs.folder import find_run, grid_of, read_config
+from samjax.runs.folder import find_model, grid_of, read_config
 
 
 def main(options: CheckOptions) -> None:
     """Checks a folder and prints what it found."""
     ranges, grid, needs = None, None, []
     if options.run:
-        run = find_run(options.run)
+        run = find_model(options.run)
         config = read_config(run)
         ranges, grid, needs = read_ranges(run), grid_of(run, config), [needs_of(config.options, run.resolve().name)]
     report = check(options.dir, options.layout, options.labels, options.workers, ranges=ranges, needs=needs, grid=grid)

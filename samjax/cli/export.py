@@ -3,7 +3,7 @@
 from samjax.inference.export import deploy
 from samjax.inference.loading import model_of_run, model_of_weights
 from samjax.options import ExportOptions
-from samjax.runs.folder import find_run
+from samjax.runs.folder import find_model
 
 
 def main(options: ExportOptions) -> None:
@@ -11,7 +11,7 @@ def main(options: ExportOptions) -> None:
     if options.run is None and options.weights is not None:
         model = model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2")
     else:
-        model = model_of_run(find_run(options.run), options.weights)
+        model = model_of_run(find_model(options.run), options.weights)
     description = deploy(model, options.out, options.platforms)
     found = description["difference"]
     compared = (

@@ -1,7 +1,7 @@
 """Scoring from start to end; read it from top to bottom."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from samjax.inference.loading import ZEROSHOT
 from samjax.inference.predictions import VolumePrediction
 from samjax.limits import check_numbers
 from samjax.options import EvalOptions
-from samjax.runs.folder import find_run, read_config
+from samjax.runs.folder import RUNS, find_model, is_shipped, read_config
 
 Analysis = Callable[[Path], None]
 """An additional analysis, which writes its figures and numbers into a folder."""
@@ -49,7 +49,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
     if options.roi not in (None, ALL):
         roi_codes(options.roi)
     others = options.strategy is not None or bool(options.predictions)
-    runs = [find_run(folder) for folder in options.run or (() if others else (None,))]
+    runs = [find_model(folder) for folder in options.run or (() if others else (None,))]
     models = choose_models(options, runs, [read_config(run) for run in runs])
     needs = [needs for model in models if isinstance(model, PromptedModel) for needs in model.needs]
     selection = select_cases(options, runs, needs)
@@ -62,7 +62,7 @@ def evaluate(options: EvalOptions) -> Evaluation:
     rule = SliceRule(options.min_pixels, options.protocol == "decathlon")
     suffix = result_suffix(options)
     configs = {run.resolve().name: read_config(run) for run in runs}
-    output = options.output or (runs[0] / f"eval{suffix}" if runs else Path("runs") / f"{ZEROSHOT}{suffix}")
+    output = options.output or _default_output(runs, suffix)
     collected: list[Collected] = []
     with closing(scoring_pool(options.workers)) as pool:
         for model in models:
@@ -72,6 +72,13 @@ def evaluate(options: EvalOptions) -> Evaluation:
     for analyse in analyses:
         analyse(output / "figures")
     return Evaluation(output, selection.left_out)
+
+
+def _default_output(runs: Sequence[Path], suffix: str) -> Path:
+    """The folder of results where none is named: in the first run's folder, unless that comes with samjax."""
+    if not runs:
+        return RUNS / f"{ZEROSHOT}{suffix}"
+    return RUNS / f"{runs[0].name}{suffix}" if is_shipped(runs[0]) else runs[0] / f"eval{suffix}"
 
 
 def result_suffix(options: EvalOptions) -> str:

@@ -34,7 +34,7 @@ from samjax.inference.rotations import refuse_boxes
 from samjax.inference.volume_table import clear_volumes, write_volumes
 from samjax.limits import check_numbers
 from samjax.options import PredictOptions
-from samjax.runs.folder import FINAL, find_run, read_config
+from samjax.runs.folder import FINAL, GLIOMA, find_model, read_config
 from samjax.weights.base import file_sha256
 
 if TYPE_CHECKING:
@@ -151,7 +151,13 @@ def predict(options: PredictOptions) -> Outcome:
     """
     check_numbers(options)
     kind, file = _kind_of(options)
-    runs = in_merge_order([find_run(folder) for folder in options.run or (None,)])
+    if not options.run:
+        print(
+            f"model: {GLIOMA}, trained on generated scans alone, its tumour core and enhancing tumour are not to be "
+            "relied on; --run latest takes your newest run",
+            file=sys.stderr,
+        )
+    runs = in_merge_order([find_model(folder) for folder in options.run or (Path(GLIOMA),)])
     outermost = [run for run in runs if read_config(run).options.roi == read_config(runs[0]).options.roi]
     rule, why = common_rule(options.postprocess, kind, outermost)
     cases, left_out = find_inputs(options.input, options.layout, options.labels)

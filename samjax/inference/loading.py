@@ -12,7 +12,7 @@ from samjax.inference.rotations import RANGE, evenly_spaced
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
 from samjax.models.flat import from_flat
-from samjax.runs.folder import WEIGHTS, channels_of, find_run, grid_of, read_config
+from samjax.runs.folder import WEIGHTS, channels_of, find_model, grid_of, read_config
 from samjax.runs.model import build_model
 from samjax.runs.trained import load_trained
 from samjax.strategies import find_strategy
@@ -45,7 +45,7 @@ def model_of_run(
         UserError: the run is not finished, was trained on pictures, on other planes or without rotations, several
             planes and rotations are asked for at once, or its base weights are missing or not the run's.
     """
-    folder = find_run(Path(folder))
+    folder = find_model(Path(folder))
     if find_strategy(read_config(folder).options.strategy).family == "pictures":
         raise UserError(f"{folder}: was trained on pictures and left {WEIGHTS} there; open that with from_weights")
     config, trained = load_trained(folder, weights, average)

@@ -70,6 +70,7 @@ class Predictor:
         """The model of a finished run, with averaged weights if the run has them.
 
         Args:
+            folder: the run's folder, "latest" for the newest one, or "glioma", the model that comes with samjax.
             weights: new place of the base weights, if they have moved.
             nested: for a run of several regions: whether what an inner region has outside an outer one is left out,
                 instead of making the outer one larger.
@@ -81,9 +82,9 @@ class Predictor:
                 missing or changed.
         """
         from samjax.inference.loading import model_of_run
-        from samjax.runs.folder import find_run
+        from samjax.runs.folder import find_model
 
-        run = find_run(Path(folder))
+        run = find_model(Path(folder))
         return cls(model_of_run(run, weights, nested=nested, planes=planes), slices, run)
 
     @classmethod

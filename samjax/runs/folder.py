@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+import samjax.weights
 from samjax.command_lines import command
 from samjax.data.imaging.doubts import read_ranges
 from samjax.data.imaging.grids import RunGrid, common_grid
@@ -33,6 +34,11 @@ CURVES = "curves.png"
 WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
 POSTPROCESS = "postprocess.json"
+
+GLIOMA = "glioma"
+"""The model that comes with samjax for scans of brain tumours."""
+SHIPPED_RUNS = {GLIOMA: Path(samjax.weights.__file__).with_name(GLIOMA)}
+"""Folders of the models that come with samjax, by name."""
 
 
 def check_folder(wanted: Path | None) -> None:
@@ -85,18 +91,39 @@ def point_latest(folder: Path) -> None:
 
 
 def find_run(folder: Path | None) -> Path:
-    """The folder of the run asked for: `folder`, or the newest run, which "latest" names too.
+    """The folder of the run asked for: `folder`, or the newest run.
 
     Raises:
         UserError: there is none, or it holds no run.
     """
-    if folder is None or (folder == Path(LATEST.name) and not (folder / CONFIG).is_file()):
+    if folder is None:
         if not LATEST.exists():
             raise UserError(f"no run yet: train one with {command('train')}, or name one with --run")
         folder = LATEST.resolve()
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: no {CONFIG} there, so it is not a run folder")
     return folder
+
+
+def find_model(folder: Path | None) -> Path:
+    """The folder of a finished run to read from: as `find_run`, or that of a model that comes with samjax, by name.
+
+    "latest" is the newest run. A folder of that name comes first.
+
+    Raises:
+        UserError: there is none, or it holds no run.
+    """
+    if folder is not None and not (folder / CONFIG).is_file():
+        if folder == Path(LATEST.name):
+            return find_run(None)
+        if str(folder) in SHIPPED_RUNS:
+            return SHIPPED_RUNS[str(folder)]
+    return find_run(folder)
+
+
+def is_shipped(run: Path) -> bool:
+    """Whether the folder is that of a model that comes with samjax."""
+    return run in SHIPPED_RUNS.values()
 
 
 def read_config(folder: Path) -> RunConfig:

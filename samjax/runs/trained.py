@@ -14,7 +14,7 @@ from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
 from samjax.models.lora import merge_lora
 from samjax.runs.config import FORMAT_VERSION, RunConfig
-from samjax.runs.folder import FINAL, WEIGHTS, read_config
+from samjax.runs.folder import FINAL, SHIPPED_RUNS, WEIGHTS, read_config
 from samjax.runs.model import Shapes, abstract_model, trained_shapes
 from samjax.strategies import find_strategy
 from samjax.weights.base import Sight, Weights, digest, load_base, save_weights
@@ -38,11 +38,11 @@ def final_of(trained: Trained) -> dict[str, np.ndarray]:
     return trained.get(AVERAGE) or trained.get(LAST) or {}
 
 
-def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None) -> None:
+def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | None = None, half: bool = False) -> None:
     """Writes final.safetensors: the trained parameters, by stored path, under `last/` and, if averaged, `average/`.
 
-    `step` is the number of steps of the run. Pretraining also writes weights.safetensors, mostly in float16, which
-    `--weights` takes.
+    `step` is the number of steps of the run; with `half`, parameters are rounded to float16 where that can hold them.
+    Pretraining also writes weights.safetensors, mostly in float16, which `--weights` takes.
     """
     metadata = {
         "format": "samjax-run",
@@ -56,6 +56,8 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
     }
     if step is not None:
         metadata[STEP] = str(step)
+    if half:
+        trained = {group: {path: _halved(path, x) for path, x in flat.items()} for group, flat in trained.items()}
     _write_trained(folder / FINAL, trained, metadata)
     if find_strategy(config.options.strategy).family == "pictures":
         flat = load_base_of(config, folder).flat | final_of(trained)
@@ -115,7 +117,7 @@ def load_start(weights: str) -> Weights:
     """The weights that a run starts from: base weights by name or path, or what another run ended with.
 
     Args:
-        weights: the folder of a finished run, or what `load_base` takes.
+        weights: the folder of a finished run, the name of a model that comes with samjax, or what `load_base` takes.
 
     Returns:
         Of a run, the parameters by which it predicts, LoRA merged into the kernels; those that attend across slices
@@ -124,7 +126,7 @@ def load_start(weights: str) -> Weights:
     Raises:
         UserError: the weights cannot be read, or the run has no SAM.
     """
-    folder = Path(weights).expanduser()
+    folder = SHIPPED_RUNS.get(weights, Path(weights).expanduser())
     if not (folder / FINAL).is_file():
         return load_base(weights)
     if (folder / WEIGHTS).is_file():  # of pictures
@@ -255,8 +257,8 @@ def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunC
 
 
 def _checksum(name: str, x: np.ndarray) -> str:
-    """The first 16 digits of a tensor's sha256 with its name, type and shape."""
-    return digest({name: x})[:16]
+    """The first 16 digits of the sha256 of a tensor in float32, with its name and shape."""
+    return digest({name: x.astype(np.float32, copy=False)})[:16]
 
 
 def _metadata_checksum(metadata: Mapping[str, str]) -> str:

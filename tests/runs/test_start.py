@@ -14,7 +14,7 @@ from samjax.models.config import Adaptation, ComputeConfig
 from samjax.models.flat import from_flat
 from samjax.models.prompt_encoder import POSITIVE, Prompts
 from samjax.options import TrainOptions
-from samjax.runs.folder import LATEST, find_run, point_latest, read_config
+from samjax.runs.folder import GLIOMA, LATEST, find_model, point_latest, read_config
 from samjax.runs.model import build_model, trained_shapes
 from samjax.runs.trained import LAST, load_start, load_trained, save_final
 from samjax.strategies import STRATEGIES
@@ -114,12 +114,23 @@ def test_other_channels_than_those_of_a_kept_patch_embedding_are_refused(run, st
         check_start(options, STRATEGIES[strategy], start)
 
 
-def test_runs_are_found_by_folder_and_as_the_newest(run, tmp_path, monkeypatch):
+def test_half_precision_keeps_the_masks_and_the_checksums(run, tmp_path):
+    config, found = load_trained(run)
+    (tmp_path / "config.json").write_text(config.to_json())
+    save_final(tmp_path, {LAST: found.trained}, config, half=True)
+    whole, half = ((folder / "final.safetensors").stat().st_size for folder in (run, tmp_path))
+    assert half < 0.75 * whole
+    np.testing.assert_allclose(masks(predicting(tmp_path)), masks(predicting(run)), atol=0.1)
+
+
+def test_models_are_found_by_folder_by_name_and_as_the_newest(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shipped = find_model(Path(GLIOMA))
+    assert read_config(shipped).data == {}
     with pytest.raises(UserError, match="no run yet"):
-        find_run(Path("latest"))
+        find_model(Path("latest"))
     point_latest(run)
-    assert find_run(Path("latest")) == find_run(None) == LATEST.resolve()
-    assert find_run(run) == run
-    (tmp_path / "latest").symlink_to(run)  # a folder of that name comes first
-    assert find_run(Path("latest")) == Path("latest")
+    assert find_model(Path("latest")) == find_model(None) == LATEST.resolve()
+    assert find_model(run) == run
+    (tmp_path / GLIOMA).symlink_to(run)  # a folder of that name comes first
+    assert find_model(Path(GLIOMA)).resolve() == run

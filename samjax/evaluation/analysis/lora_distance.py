@@ -19,7 +19,7 @@ from samjax.figures.lora_distance import DistanceColumn, draw_lora_distance
 from samjax.files import replacing
 from samjax.models.config import Adaptation
 from samjax.runs.config import RunConfig
-from samjax.runs.folder import find_run, read_config
+from samjax.runs.folder import find_model, read_config
 from samjax.runs.trained import load_trained
 
 MODULES = {"q": "query", "k": "key", "v": "value", "lin1": "first MLP layer", "lin2": "second MLP layer"}
@@ -92,7 +92,7 @@ def compare(
 
 
 def _factors_of(folder: Path, weights: str | None, average: bool) -> Factors:
-    config, found = load_trained(find_run(folder), weights, average)
+    config, found = load_trained(find_model(folder), weights, average)
     return lora_factors(found.trained, config.adaptation)
 
 

@@ -21,7 +21,7 @@ from samjax.inference.loading import model_of_run
 from samjax.inference.postprocess_search import LabelledCase, Predicted, choose
 from samjax.inference.volumes import segment_cases
 from samjax.options import DEFAULT_CACHE
-from samjax.runs.folder import CONFIG, SPLIT, write_text
+from samjax.runs.folder import CONFIG, FINAL, SPLIT, write_text
 from samjax.runs.trained import AVERAGE, LAST, load_trained, save_final
 from samjax.weights.safetensors_file import read_safetensors
 
@@ -49,7 +49,7 @@ class Options:
 def main(options: Options) -> None:
     """Writes the folder and prints the post-processing."""
     config, found = load_trained(options.run)
-    final, metadata = read_safetensors(options.run / "final.safetensors")
+    final, metadata = read_safetensors(options.run / FINAL)
     which = AVERAGE if any(name.startswith(f"{AVERAGE}/") for name in final) else LAST
     step = int(metadata["step"])
     plain = replace(config.options, data=(), run=None, cache_dir=DEFAULT_CACHE, resume=False)

@@ -20,6 +20,7 @@ from flax import nnx
 from jax import export
 
 from samjax.command_lines import command
+from samjax.data.imaging.soft_edge import BRAIN
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.inference.model import SegmentationModel
@@ -227,7 +228,7 @@ def _description(model: SegmentationModel, platforms: tuple[str, ...], programs:
         "dtype": model.compute.dtype,
         "pictures": {
             "modality": "percentiles 0.5 and 99.5 of the voxels that are not background become 0 and 255; background "
-            "stays 0",
+            f"stays 0; of a brain with a soft edge, of those that differ from it by {BRAIN:g} of the median or more",
             "spacing": None if model.grid is None else f"resampled linearly to {model.grid.words}",
             "slice": _slice_words(model),
             "axes": "rows from anterior to posterior, columns from the patient's right to left, slices upwards",

@@ -364,10 +364,10 @@ def read_images(case: Case) -> "tuple[np.ndarray, Geometry]":
 
 
 def _only_case(path: Path) -> Case:
-    from samjax.data.formats.layouts import find_cases, survey
+    from samjax.data.formats.layouts import all_usable, survey
 
     found = survey(path, read_labels=False)
     cases = {case.id for case in found.cases} | {problem.case for problem in found.unusable}
     if len(cases) > 1:
         raise UserError(f"{path}: holds {len(cases)} cases; name one case's folder")
-    return find_cases(path, read_labels=False)[0]
+    return all_usable(found, path)[0]

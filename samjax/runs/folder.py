@@ -113,12 +113,14 @@ def find_model(folder: Path | None) -> Path:
     Raises:
         UserError: there is none, or it holds no run.
     """
-    if folder is not None and not (folder / CONFIG).is_file():
-        if folder == Path(LATEST.name):
-            return find_run(None)
-        if str(folder) in SHIPPED_RUNS:
-            return SHIPPED_RUNS[str(folder)]
-    return find_run(folder)
+    newest = folder is None or (folder == Path(LATEST.name) and not (folder / CONFIG).is_file())
+    return find_run(None if newest else shipped_or(folder))
+
+
+def shipped_or(folder: Path) -> Path:
+    """The folder of the model that comes with samjax under this name; `folder` itself if there is none, or it holds a
+    run."""
+    return folder if (folder / CONFIG).is_file() else SHIPPED_RUNS.get(str(folder), folder)
 
 
 def is_shipped(run: Path) -> bool:

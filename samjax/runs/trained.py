@@ -14,7 +14,7 @@ from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
 from samjax.models.lora import merge_lora
 from samjax.runs.config import FORMAT_VERSION, RunConfig
-from samjax.runs.folder import FINAL, SHIPPED_RUNS, WEIGHTS, read_config
+from samjax.runs.folder import FINAL, WEIGHTS, read_config, shipped_or
 from samjax.runs.model import Shapes, abstract_model, trained_shapes
 from samjax.strategies import find_strategy
 from samjax.weights.base import Sight, Weights, digest, load_base, save_weights
@@ -57,11 +57,11 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
     if step is not None:
         metadata[STEP] = str(step)
     if half:
-        trained = {group: {path: _halved(path, x) for path, x in flat.items()} for group, flat in trained.items()}
+        trained = {group: _halved(flat) for group, flat in trained.items()}
     _write_trained(folder / FINAL, trained, metadata)
     if find_strategy(config.options.strategy).family == "pictures":
         flat = load_base_of(config, folder).flat | final_of(trained)
-        save_weights(folder / WEIGHTS, {path: _halved(path, x) for path, x in flat.items()}, config.architecture)
+        save_weights(folder / WEIGHTS, _halved(flat), config.architecture)
 
 
 def ended_at(folder: Path, step: int) -> bool:
@@ -70,14 +70,16 @@ def ended_at(folder: Path, step: int) -> bool:
     return path.is_file() and read_safetensors(path)[1].get(STEP, str(step)) == str(step)
 
 
-def _halved(path: str, x: np.ndarray) -> np.ndarray:
-    """The tensor in float16 where that can hold it.
+def _halved(flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors, by stored path, in float16 where that can hold them.
 
     The frequencies of positions stay as they are: they make large phases.
     """
-    if path.endswith("gaussian_matrix") or np.abs(x).max(initial=0) > np.finfo(np.float16).max:
-        return x
-    return x.astype(np.float16)
+
+    def fits(path: str, x: np.ndarray) -> bool:
+        return not path.endswith("gaussian_matrix") and np.abs(x).max(initial=0) <= np.finfo(np.float16).max
+
+    return {path: x.astype(np.float16) if fits(path, x) else x for path, x in flat.items()}
 
 
 def save_stage(folder: Path, number: int, trained: Trained) -> None:
@@ -126,7 +128,7 @@ def load_start(weights: str) -> Weights:
     Raises:
         UserError: the weights cannot be read, or the run has no SAM.
     """
-    folder = SHIPPED_RUNS.get(weights, Path(weights).expanduser())
+    folder = shipped_or(Path(weights).expanduser())
     if not (folder / FINAL).is_file():
         return load_base(weights)
     if (folder / WEIGHTS).is_file():  # of pictures

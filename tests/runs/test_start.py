@@ -134,3 +134,6 @@ def test_models_are_found_by_folder_by_name_and_as_the_newest(run, tmp_path, mon
     assert find_model(run) == run
     (tmp_path / GLIOMA).symlink_to(run)  # a folder of that name comes first
     assert find_model(Path(GLIOMA)).resolve() == run
+    own, named = load_start(str(run)).flat, load_start(GLIOMA).flat
+    assert own.keys() == named.keys()
+    assert all(np.array_equal(own[path], named[path]) for path in own)

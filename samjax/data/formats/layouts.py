@@ -69,7 +69,11 @@ def find_cases(
     Raises:
       UserError: nothing is found, a case cannot be used, or its label scheme is not known.
     """
-    found = survey(root, domain, layout, labels, read_labels)
+    return all_usable(survey(root, domain, layout, labels, read_labels), root)
+
+
+def all_usable(found: Survey, root: Path | str) -> list[Case]:
+    """The cases of a survey of `root`; a `UserError` if one cannot be used."""
     if found.unusable:
         first, *others = found.unusable
         more = f"; {len(others)} more such: {command('check', root)} lists them" if others else ""

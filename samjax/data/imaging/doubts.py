@@ -111,9 +111,9 @@ def geometry_doubts(geometry: Geometry, ranges: Ranges, whose: str, grid: RunGri
 
 def header_doubts(case: Case) -> list[tuple[Path, str]]:
     """The image files of a case whose header gives no place in space, or two that disagree, each with what is wrong."""
-    paths = list(dict.fromkeys(case.images[modality].path for modality in case.modalities))
-    found = [(path, text) for path in paths if (text := _disagreement(path))]
+    paths = dict.fromkeys(case.images[modality].path for modality in case.modalities)
     headers = {path: read_header(path) for path in paths}
+    found = [(path, text) for path, header in headers.items() if (text := _disagreement(header))]
     if unplaced := [path for path, header in headers.items() if not header["qform_code"] and not header["sform_code"]]:
         how_many = f"{len(unplaced)} of {len(paths)} headers give" if len(paths) > 1 else "the header gives"
         found.append((unplaced[0], f"{how_many} no orientation (neither qform nor sform): left and right are assumed"))
@@ -223,9 +223,8 @@ def _measured(geometry: Geometry) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _disagreement(path: Path) -> str | None:
-    """The disagreement between the qform and the sform of a file, if it has both."""
-    header = read_header(path)
+def _disagreement(header: nib.Nifti1Header) -> str | None:
+    """The disagreement between the qform and the sform of a header, if it has both."""
     if not header["qform_code"] or not header["sform_code"]:
         return None
     sform = header.get_sform()

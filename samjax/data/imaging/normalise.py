@@ -34,9 +34,11 @@ def normalise(values: np.ndarray, background: float, name: str) -> np.ndarray:
     lowest, highest = array.min(), array.max()
     if array.dtype.kind in "iu" and int(highest) - int(lowest) < _MOST_BINS:
         levels = np.arange(int(lowest), int(highest) + 1)
-        counts = sum(_counts(plane, lowest, levels.size) for plane in array)
-        counted = counts * (levels != background) if brain is None else _counts(array[brain], lowest, levels.size)
-        low, high = _window_of_counts(levels, counted, name)
+        if brain is None:
+            counts = sum(_counts(plane, lowest, levels.size) for plane in array) * (levels != background)
+        else:
+            counts = _counts(array[brain], lowest, levels.size)
+        low, high = _window_of_counts(levels, counts, name)
         table = np.where(levels != background, _to_bytes(levels, low, high), 0).astype(np.uint8)
         return np.stack([table[_above(lowest, plane)] for plane in array])
     low, high = _window_of_values(array[array != background if brain is None else brain], name)

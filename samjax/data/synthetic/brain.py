@@ -44,6 +44,14 @@ _MIDDLE_CEREBRAL_ARTERY = (
     (38.0, 4.0, -8.0, 1.3),
     (42.0, -8.0, 2.0, 1.0),
 )
+# From the confluence at the back along the tentorium's edge to the jugular foramen.
+_TRANSVERSE_SINUS = (
+    (0.0, -97.0, -6.0, 3.0),
+    (22.0, -90.0, -15.0, 3.0),
+    (44.0, -68.0, -20.0, 3.0),
+    (52.0, -46.0, -24.0, 3.0),
+    (40.0, -38.0, -40.0, 3.0),
+)
 # The brain stem: its floor on the midline, and the cerebral peduncle and pons on one side.
 _STEM = (
     (0.0, -27.0, -2.0, 9.5),
@@ -72,6 +80,7 @@ class Subject:
     gyrus: float  # wavelength of the folds in millimetres
     gliosis: float  # share in [0, 1] of the bright spots on FLAIR that come with age
     seed: int  # seed of the random fields
+    sinuses: float = 0.0  # radius of the transverse and sigmoid sinuses in millimetres
 
     def generator(self, purpose: int) -> np.random.Generator:
         """An independent stream for each random field, so that changing one leaves the others alone."""
@@ -319,6 +328,9 @@ def _paint_vessels(fractions: Field, points: Points, subject: Subject, outside: 
     beside = np.clip(-outside - 4, 0, None)
     sinus = np.sqrt(x**2 + beside**2) - np.float32(2.6)
     _paint(fractions, "vessel", edge(sinus) * edge(np.minimum(25 - z, np.maximum(y + 45, -12 - z))))
+    if subject.sinuses:
+        transverse = chain(mirrored, _TRANSVERSE_SINUS) + np.float32(3.0 - subject.sinuses)
+        _paint(fractions, "vessel", edge(transverse))
     fluid = fractions[TISSUES.index("csf")]
     shallow = edge(-outside - 9, 3.0)
     veins = np.clip(waves(rng, points, 11.0, 16) - 1.3, 0, 0.6) * shallow * fluid

@@ -22,11 +22,12 @@ from samjax.data.loading.progress import map_in_order
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
+from samjax.data.synthetic import varied
 from samjax.errors import UserError
 from samjax.files import replacing
 
-DOMAINS = ("adult", "meningioma", "paediatric", "subsaharan")
-PREFIXES = {"adult": "GLI", "meningioma": "MEN", "paediatric": "PED", "subsaharan": "SSA"}
+DOMAINS = ("adult", "meningioma", "paediatric", "subsaharan", "varied")
+PREFIXES = {"adult": "GLI", "meningioma": "MEN", "paediatric": "PED", "subsaharan": "SSA", "varied": "VAR"}
 FILE_NAMES = {"t1": "t1n", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
 FIELD_OF_VIEW = (192.0, 192.0, 144.0)  # millimetres, x y z
 VERSION = 1  # raise when the same options give other voxels, so that written cohorts are made anew
@@ -42,14 +43,15 @@ _SCANNERS = {
 
 @dataclass(frozen=True)
 class PhantomOptions:
-    """Size of the volumes; the field of view is always `FIELD_OF_VIEW`, so fewer voxels are larger ones."""
+    """Size of the volumes; the field of view stays, so fewer voxels are larger ones."""
 
     shape: tuple[int, int, int] = (160, 160, 32)  # voxels to the left, posterior and superior
+    field_of_view: tuple[float, float, float] = FIELD_OF_VIEW  # millimetres
 
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in millimetres."""
-        return tuple(length / n for length, n in zip(FIELD_OF_VIEW, self.shape, strict=True))
+        return tuple(length / n for length, n in zip(self.field_of_view, self.shape, strict=True))
 
     @property
     def affine(self) -> np.ndarray:
@@ -76,29 +78,35 @@ def make_case(domain: str, seed: int, index: int, options: PhantomOptions | None
     options = options or PhantomOptions()
     _check_domain(domain)
     rng = np.random.default_rng((DOMAINS.index(domain), seed, index))
-    subject = _draw_subject(domain, rng)
+    subject = varied.draw_subject(rng) if domain == "varied" else _draw_subject(domain, rng)
     points, near = _grid(options, subject)
     standard = brain.head_to_standard(points, subject)
     outside = brain.intracranial(standard)
-    inside = outside < 0
+    inside = outside < (varied.stripped_margin(subject, points) if domain == "varied" else 0)
     points, standard, outside = points[:, inside], standard[:, inside], outside[inside]
     mask = np.zeros(options.shape, bool)
     mask.flat[near[inside]] = True
 
-    tumour = growth.draw_tumour(domain, rng, standard, outside)
-    moved = growth.displaced(standard, tumour)
+    if domain == "varied":
+        tumours = varied.draw_tumours(rng)
+        contrast, scanners = varied.draw_contrast(rng, tumours[0].necrotic), varied.draw_scanners(rng)
+    else:
+        tumours = (growth.draw_tumour(domain, rng, standard, outside),)
+        contrast, scanners = scan.usual_contrast(tumours[0]), (_SCANNERS[domain],) * len(scan.MODALITIES)
+    moved = standard
+    for tumour in tumours:
+        moved = growth.displaced(moved, tumour)
     fractions = brain.tissue_fractions(moved, subject, outside)
-    opacities, compartments = growth.grow(standard, moved, tumour, fractions, outside)
+    opacities, compartments = growth.grow_all(standard, moved, tumours, fractions, outside)
     label = np.zeros(options.shape, np.uint8)
     label[mask] = compartments
     crumbs = _crumbs(label > 0, options)
     label[crumbs] = 0
     opacities *= 1 - crumbs[mask]
 
-    brightness = scan.signal(rng, points, fractions, opacities, tumour)
-    scanner = _SCANNERS[domain]
+    brightness = scan.signal(rng, points, fractions, opacities, contrast)
     images = {}
-    for modality, values in zip(scan.MODALITIES, brightness, strict=True):
+    for modality, values, scanner in zip(scan.MODALITIES, brightness, scanners, strict=True):
         volume = np.zeros(options.shape, np.float32)
         volume[mask] = values * scan.bias_field(rng, points, scanner.bias)
         images[modality] = scan.acquire(rng, volume, mask, options.spacing, scanner)

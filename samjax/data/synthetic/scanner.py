@@ -1,5 +1,6 @@
 """The scanner of the phantom: contrast of each modality, bias field, resolution and Rician noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ class Scanner:
     blur: float  # in-plane point spread, standard deviation in millimetres
     pixel: float = 1.0
     thickness: float = 1.0
+    slab: float = 0.0  # thickness in millimetres of slices that were acquired across `slab_axis`
+    slab_axis: int = 2  # i, j or k
 
 
 def tissue_contrast(rng: np.random.Generator) -> Field:
@@ -52,13 +55,30 @@ def tumour_contrast(rng: np.random.Generator, tumour: Tumour) -> Field:
     return (table * rng.lognormal(0, 0.05, table.shape)).astype(np.float32)
 
 
-def signal(rng: np.random.Generator, points: Points, fractions: Field, opacities: Field, tumour: Tumour) -> Field:
+@dataclass(frozen=True)
+class Contrast:
+    """How the tissues of one examination look: brightness of each in each modality, and its texture."""
+
+    healthy: Callable[[np.random.Generator], Field]
+    """Draws the brightness (4 modalities, tissues)."""
+    diseased: Callable[[np.random.Generator], Field]
+    """Draws the brightness (4 modalities, COMPARTMENTS)."""
+    texture: float = 0.07
+    """Standard deviation of the tumour's brightness from place to place, as a share of it."""
+
+
+def usual_contrast(tumour: Tumour) -> Contrast:
+    """The contrast of the domains that one scanner has seen."""
+    return Contrast(tissue_contrast, lambda rng: tumour_contrast(rng, tumour))
+
+
+def signal(rng: np.random.Generator, points: Points, fractions: Field, opacities: Field, contrast: Contrast) -> Field:
     """Noise-free brightness (4, n): healthy tissue with the tumour laid over it, both with some texture."""
-    healthy = _mixed(tissue_contrast(rng), fractions)
+    healthy = _mixed(contrast.healthy(rng), fractions)
     healthy *= 1 + 0.025 * waves(rng, points, 28.0) + 0.02 * waves(rng, points, 7.0)
-    diseased = _mixed(tumour_contrast(rng, tumour), opacities)
+    diseased = _mixed(contrast.diseased(rng), opacities)
     for row in diseased:
-        row *= 1 + 0.07 * waves(rng, points, 16.0, 12) + 0.03 * waves(rng, points, 6.0, 24)
+        row *= 1 + contrast.texture * waves(rng, points, 16.0, 12) + 0.03 * waves(rng, points, 6.0, 24)
     return healthy * (1 - opacities.sum(axis=0)) + diseased
 
 
@@ -73,7 +93,9 @@ def acquire(
     from scipy import ndimage
 
     inside = mask.astype(np.float32)
-    sigma = (scanner.blur / spacing[0], scanner.blur / spacing[1], 0)
+    sigma = [scanner.blur / spacing[0], scanner.blur / spacing[1], 0.0]
+    if scanner.slab:  # a box of that thickness has this standard deviation
+        sigma[scanner.slab_axis] = float(np.hypot(sigma[scanner.slab_axis], scanner.slab / 12**0.5 / spacing[scanner.slab_axis]))
     # Dividing by the blurred mask keeps the cut edge as bright as stripped scans have it.
     blurred = ndimage.gaussian_filter(volume, sigma, truncate=3) / np.maximum(
         ndimage.gaussian_filter(inside, sigma, truncate=3), 1e-3

@@ -25,7 +25,7 @@ _MIDDLE = np.asarray([[0], [-16], [3]], np.float32)
 _HALF = np.asarray([[67], [85], [71]], np.float32)
 
 # Places a glioma starts from: (|x|, y, z) in standard millimetres, and how often.
-_GLIOMA_SITES = (
+GLIOMA_SITES = (
     ((28.0, 34.0, 20.0), 0.26),
     ((44.0, -14.0, -13.0), 0.24),
     ((32.0, -42.0, 34.0), 0.18),
@@ -51,6 +51,10 @@ class Tumour:
     push: float
     necrotic: bool  # fluid in the core rather than solid tissue that does not enhance
     seed: int
+    fade: float = 1.0  # opacity of the edema at its far end
+    patches: float = 0.0  # standard deviation of the edema's opacity from place to place
+    one_sided: bool = False  # whether edema counts the way past the midline twice
+    spares_grey: float = 0.55  # how much less far edema reaches in grey matter, as a share
 
     def generator(self, purpose: int) -> np.random.Generator:
         """An independent stream for each random field."""
@@ -94,16 +98,33 @@ def grow(points: Points, moved: Points, tumour: Tumour, fractions: Field, outsid
         core = np.maximum(core, np.maximum(host - 1, outside + 2))
     in_core = edge(core)
     enhancing = in_core * _enhancement(points, tumour, core)
-    in_edema = _edema(points, tumour, core, fractions, np.maximum(host, outside + 3)) * (1 - in_core)
+    reach = _edema_distance(points, tumour, core, fractions)
+    in_edema = edge(np.maximum(reach, np.maximum(host, outside + 3)), 1.5) * (1 - in_core)
+    if tumour.edema == 0:
+        in_edema = np.zeros_like(core)
     fluid = fractions[TISSUES.index("csf")]
-    opacities = np.stack([in_core - enhancing, in_edema * np.clip(1.2 * (1 - fluid), 0, 1), enhancing])
+    seen = in_edema * np.clip(1.2 * (1 - fluid), 0, 1) * _edema_strength(points, tumour, reach)
+    opacities = np.stack([in_core - enhancing, seen, enhancing])
     labels = np.where(enhancing > opacities[0], 3, 1)
     labels = np.where(in_core >= 0.5, labels, np.where((in_edema >= 0.5) & (fluid < 0.8), 2, 0))
     return opacities, labels.astype(np.uint8)
 
 
+def grow_all(
+    points: Points, moved: Points, tumours: tuple[Tumour, ...], fractions: Field, outside: Field
+) -> tuple[Field, Labels]:
+    """What `grow` gives for several tumours together; edema of one does not cover the core of another."""
+    opacities, labels = grow(points, moved, tumours[0], fractions, outside)
+    for tumour in tumours[1:]:
+        more, drawn = grow(points, moved, tumour, fractions, outside)
+        more[1] *= 1 - opacities[0] - opacities[2]
+        opacities = opacities * (1 - more.sum(axis=0)) + more
+        labels = np.where((drawn == 2) & (labels > 0) | (drawn == 0), labels, drawn)
+    return opacities, labels
+
+
 def _glioma(rng: np.random.Generator, larger: bool) -> Tumour:
-    sites, weights = zip(*_GLIOMA_SITES, strict=True)
+    sites, weights = zip(*GLIOMA_SITES, strict=True)
     site = np.asarray(sites[rng.choice(len(sites), p=weights)])
     centre = (site + rng.normal(0, 5, 3)) * (rng.choice([-1, 1]), 1, 1)
     radius = float(np.clip(rng.lognormal(np.log(19 if larger else 16.5), 0.3), 8, 28))
@@ -111,7 +132,7 @@ def _glioma(rng: np.random.Generator, larger: bool) -> Tumour:
     return Tumour(
         kind="glioma",
         centre=tuple(centre.tolist()),
-        lobes=_lobes(rng, radius, int(rng.integers(1, 4))),
+        lobes=lobes(rng, radius, int(rng.integers(1, 4))),
         radius=radius,
         roughness=float(rng.uniform(0.12, 0.24)),
         rim=float(rng.uniform(0.16, 0.45)),
@@ -133,7 +154,7 @@ def _meningioma(rng: np.random.Generator, points: Points, outside: Field) -> Tum
     return Tumour(
         kind="meningioma",
         centre=tuple(float(c) for c in place),
-        lobes=_lobes(rng, radius, int(rng.integers(1, 3))),
+        lobes=lobes(rng, radius, int(rng.integers(1, 3))),
         radius=radius,
         roughness=float(rng.uniform(0.03, 0.07)),
         rim=float(rng.uniform(0.5, 0.9)) if rng.random() < 0.35 else 3.0,
@@ -163,7 +184,8 @@ def _midline_glioma(rng: np.random.Generator) -> Tumour:
     )
 
 
-def _lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
+def lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
+    """Lobes of a tumour of `radius` millimetres: offsets x, y, z of each from its centre, and its radius."""
     lobes = [(0.0, 0.0, 0.0, radius * (1.0 if count == 1 else 0.85))]
     for _ in range(count - 1):
         direction = rng.normal(size=3)
@@ -197,15 +219,25 @@ def _enhancement(points: Points, tumour: Tumour, core: Field) -> Field:
     return edge(-core - np.clip(width, 1.8, None)) * nodules
 
 
-def _edema(points: Points, tumour: Tumour, core: Field, fractions: Field, bounds: Field) -> Field:
-    """Edema: fingers through the white matter around the core that spare cortex and fluid."""
-    if tumour.edema == 0:
-        return np.zeros_like(core)
+def _edema_distance(points: Points, tumour: Tumour, core: Field, fractions: Field) -> Field:
+    """Distance to the edema: fingers through the white matter around the core that spare cortex and fluid."""
     uneven = waves(tumour.generator(5), points, 55.0) + 0.15 * waves(tumour.generator(6), points, 16.0)
     reach = np.float32(tumour.edema) * (1 + 0.4 * np.clip(uneven, -2, 1.5))
     grey = fractions[TISSUES.index("grey")] + fractions[TISSUES.index("thalamus")]
-    spared = np.float32(0.55 * tumour.edema) * grey
-    return edge(np.maximum(core - reach + spared, bounds), 1.5)
+    spared = np.float32(tumour.spares_grey * tumour.edema) * grey
+    distance = core - reach + spared
+    if tumour.one_sided:
+        distance += np.clip(-points[0] * np.float32(np.sign(tumour.centre[0])), 0, None)
+    return distance
+
+
+def _edema_strength(points: Points, tumour: Tumour, distance: Field) -> Field:
+    """Opacity in [0, 1] of the edema where there is any: it fades outwards and is uneven."""
+    if tumour.fade == 1 and tumour.patches == 0:
+        return np.ones_like(distance)
+    inwards = np.clip(-distance / np.float32(max(0.7 * tumour.edema, 4)), 0, 1)
+    uneven = np.float32(tumour.patches) * waves(tumour.generator(7), points, 18.0, 16)
+    return np.clip(tumour.fade + (1 - tumour.fade) * inwards + uneven, 0.15, 1).astype(np.float32)
 
 
 def _normal_quantile(share: float) -> float:

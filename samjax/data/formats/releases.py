@@ -69,12 +69,10 @@ def known_scheme(case_id: str, root: Path, folder: Path) -> KnownScheme | None:
     task = match["task"].lower()
     if task in _ONE_SCHEME:
         return KnownScheme("brats2023", f"from the names of the cases (BraTS-{match['task']})")
-    if task not in _BY_YEAR:
-        return None
     for above in _folders_above(root, folder):
         if _is_phantom(above):
             return KnownScheme("brats2023", f"from {above.name}/{_PHANTOM_RECORD} of the generated cohort")
-        if year := _release_year(folder_name(above), task):
+        if task in _BY_YEAR and (year := _release_year(folder_name(above), task)):
             return KnownScheme(_BY_YEAR[task][year], f"from the folder's name {folder_name(above)}")
     return None
 

@@ -176,7 +176,7 @@ def embed(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> jax
 
 
 def region_shares(targets: jax.Array, absence: jax.Array) -> jax.Array:
-    """The share of each region in the loss of a slice, (b, Z, R) float32, whose sum over the regions is 1.
+    """The weight of each region in the loss of a slice, (b, Z, R) float32: 1 over their number, or 0.
 
     The prompted region, the first, always has one. Of the inner ones those that the slice does not show have one only
     where absence is learnt.
@@ -187,7 +187,7 @@ def region_shares(targets: jax.Array, absence: jax.Array) -> jax.Array:
     """
     counts = targets.any((-2, -1)) | absence[..., None]
     counts = counts.at[:, :, 0].set(True).astype(jnp.float32)
-    return counts / counts.sum(axis=2, keepdims=True)
+    return counts / counts.shape[2]
 
 
 def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective) -> SliceResults:

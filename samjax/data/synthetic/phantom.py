@@ -1,9 +1,10 @@
-"""A generated cohort of brain-tumour scans in four domains, as NIfTI files in BraTS layout.
+"""A generated cohort of brain-tumour scans in five domains, as NIfTI files in BraTS layout.
 
 No scan of a real person went into it. The domains differ in the ways that the public ones do:
 `adult` (glioma inside the brain: edema, non-enhancing core, enhancing rim), `meningioma` (outside the
 brain, sharply bounded, mostly enhancing), `paediatric` (pons and midline, little enhancement) and
-`subsaharan` (gliomas seen by a coarse, noisy scanner).
+`subsaharan` (gliomas seen by a coarse, noisy scanner). `varied` is
+none of the public ones: gliomas and scanners that differ as those of many hospitals do.
 """
 
 import json
@@ -19,10 +20,9 @@ import numpy as np
 from filelock import FileLock
 
 from samjax.data.loading.progress import map_in_order
-from samjax.data.synthetic import brain
+from samjax.data.synthetic import brain, varied
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
-from samjax.data.synthetic import varied
 from samjax.errors import UserError
 from samjax.files import replacing
 
@@ -105,6 +105,8 @@ def make_case(domain: str, seed: int, index: int, options: PhantomOptions | None
     opacities *= 1 - crumbs[mask]
 
     brightness = scan.signal(rng, points, fractions, opacities, contrast)
+    if domain == "varied":
+        brightness *= varied.local_brightness(rng, points, moved, fractions)
     images = {}
     for modality, values, scanner in zip(scan.MODALITIES, brightness, scanners, strict=True):
         volume = np.zeros(options.shape, np.float32)

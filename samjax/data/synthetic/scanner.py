@@ -95,7 +95,8 @@ def acquire(
     inside = mask.astype(np.float32)
     sigma = [scanner.blur / spacing[0], scanner.blur / spacing[1], 0.0]
     if scanner.slab:  # a box of that thickness has this standard deviation
-        sigma[scanner.slab_axis] = float(np.hypot(sigma[scanner.slab_axis], scanner.slab / 12**0.5 / spacing[scanner.slab_axis]))
+        axis = scanner.slab_axis
+        sigma[axis] = float(np.hypot(sigma[axis], scanner.slab / 12**0.5 / spacing[axis]))
     # Dividing by the blurred mask keeps the cut edge as bright as stripped scans have it.
     blurred = ndimage.gaussian_filter(volume, sigma, truncate=3) / np.maximum(
         ndimage.gaussian_filter(inside, sigma, truncate=3), 1e-3

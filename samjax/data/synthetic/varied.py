@@ -7,9 +7,17 @@ Brightness is given over that of white matter in the same modality.
 
 import numpy as np
 
-from samjax.data.synthetic.brain import TISSUES, Field, Points, Subject, waves
+from samjax.data.synthetic.brain import TISSUES, Field, Points, Subject, edge, ellipsoid, waves
 from samjax.data.synthetic.scanner import MODALITIES, Contrast, Scanner
 from samjax.data.synthetic.tumour import COMPARTMENTS, GLIOMA_SITES, Tumour, lobes
+
+# Insula, hippocampus, cingulate and orbitofrontal cortex on one side: centres and semi-axes in millimetres.
+_LIMBIC = (
+    ((39.0, 2.0, 0.0), (10.0, 28.0, 17.0)),
+    ((26.0, -12.0, -18.0), (13.0, 24.0, 13.0)),
+    ((6.0, 8.0, 22.0), (8.0, 46.0, 18.0)),
+    ((14.0, 32.0, -18.0), (24.0, 28.0, 9.0)),
+)
 
 
 def draw_subject(rng: np.random.Generator) -> Subject:
@@ -70,6 +78,27 @@ def draw_scanners(rng: np.random.Generator) -> tuple[Scanner, ...]:
             )
         )
     return tuple(scanners)
+
+
+def local_brightness(rng: np.random.Generator, points: Points, standard: Points, fractions: Field) -> Field:
+    """What makes healthy tissue brighter in places, as factors (4 modalities, n): coils near the surface of the head,
+    and limbic and insular cortex on FLAIR, which are the two places where real scans mislead.
+
+    `points` are (3, n) millimetres of the head, `standard` their places in the standard anatomy.
+    """
+    grey = fractions[TISSUES.index("grey")] + fractions[TISSUES.index("thalamus")]
+    mirrored = np.stack([np.abs(standard[0]), *standard[1:]])
+    limbic = np.max([edge(ellipsoid(mirrored, centre, size), 5.0) for centre, size in _LIMBIC], axis=0) * grey
+    direction = rng.normal(0, 1, 3) * (0.5, 1.0, 0.5)
+    direction = (direction / np.linalg.norm(direction)).astype(np.float32)
+    towards = np.einsum("i,in->n", direction, points - np.float32([[0], [-16], [9]]))
+    strength, fall = rng.uniform(0, 0.45), rng.uniform(12, 35)
+    rows = []
+    for modality in MODALITIES:
+        coil = np.float32(strength * rng.uniform(0.3, 1.0)) * np.exp((towards - towards.max()) / np.float32(fall))
+        bright = rng.uniform(0, 0.4) if modality == "flair" else rng.uniform(0, 0.12)
+        rows.append((1 + coil) * (1 + np.float32(bright) * limbic))
+    return np.stack(rows).astype(np.float32)
 
 
 def _glioma(rng: np.random.Generator, radius: float) -> Tumour:

@@ -69,7 +69,7 @@ class Objective:
 class SliceResults(NamedTuple):
     """Results of each slice, (b, Z): its loss, whether it counts, and its pixel counts by name.
 
-    Of several regions, the loss is the mean of those that count (`region_shares`); pixel counts are the prompted one's.
+    Of several regions, the loss is weighted by `region_shares`; pixel counts are the prompted one's.
     """
 
     loss: jax.Array

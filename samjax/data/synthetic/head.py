@@ -118,7 +118,7 @@ def make_head(seed: int, spacing: float = 1.0, tumour: str = "inside") -> Head:
     opacities, label = growth.grow(place, moved, grown, fractions, depth)
     if tumour == "none":
         opacities, label = np.zeros_like(opacities), np.zeros_like(label)
-    signal[:, mask] = scan.signal(rng, inner, fractions, opacities, grown)
+    signal[:, mask] = scan.signal(rng, inner, fractions, opacities, scan.usual_contrast(grown))
 
     values = np.zeros(len(mask), np.uint8)
     values[mask] = label

@@ -100,8 +100,6 @@ def grow(points: Points, moved: Points, tumour: Tumour, fractions: Field, outsid
     enhancing = in_core * _enhancement(points, tumour, core)
     reach = _edema_distance(points, tumour, core, fractions)
     in_edema = edge(np.maximum(reach, np.maximum(host, outside + 3)), 1.5) * (1 - in_core)
-    if tumour.edema == 0:
-        in_edema = np.zeros_like(core)
     fluid = fractions[TISSUES.index("csf")]
     seen = in_edema * np.clip(1.2 * (1 - fluid), 0, 1) * _edema_strength(points, tumour, reach)
     opacities = np.stack([in_core - enhancing, seen, enhancing])
@@ -220,7 +218,10 @@ def _enhancement(points: Points, tumour: Tumour, core: Field) -> Field:
 
 
 def _edema_distance(points: Points, tumour: Tumour, core: Field, fractions: Field) -> Field:
-    """Distance to the edema: fingers through the white matter around the core that spare cortex and fluid."""
+    """Distance to the edema: fingers through the white matter around the core that spare cortex and fluid; infinite
+    where there is no edema."""
+    if tumour.edema == 0:
+        return np.full_like(core, np.inf)
     uneven = waves(tumour.generator(5), points, 55.0) + 0.15 * waves(tumour.generator(6), points, 16.0)
     reach = np.float32(tumour.edema) * (1 + 0.4 * np.clip(uneven, -2, 1.5))
     grey = fractions[TISSUES.index("grey")] + fractions[TISSUES.index("thalamus")]

@@ -8,6 +8,7 @@ import numpy as np
 from samjax.data.cache.cases import CachedCase
 from samjax.data.cache.embeddings import EmbeddingStore
 from samjax.data.cache.views import SlicedCase
+from samjax.data.labels import rois_of
 from samjax.data.loading.pipeline import MapDataset
 from samjax.data.slices import empty_windows, enough_pixels, roi_pixels, windows
 from samjax.errors import UserError
@@ -26,16 +27,23 @@ def largest_square(cases: Sequence[SlicedCase]) -> int:
 class TrainingWindows:
     """The windows with enough ROI of every epoch, at an offset drawn anew for each case and epoch.
 
-    `empty_share` of all windows show none of the ROI: from these, prompt-free samples learn to predict nothing. Every
-    epoch has a window.
+    Of several regions, an epoch has the windows that a run for each of them would have: one that shows an inner region
+    may come twice or, at other offsets, in parts. `empty_share` of the windows that are drawn for the outermost region
+    show none of it: from these, prompt-free samples learn to predict nothing. Every epoch has a window.
     """
 
     cases: tuple[SlicedCase, ...]
     depth: int
     roi: str
+    """A region, or all."""
     min_pixels: int
     empty_share: float
     seed: int
+
+    @property
+    def outermost(self) -> str:
+        """The region that is the only one or holds the others."""
+        return rois_of(self.roi)[0]
 
     def epoch(self, epoch: int) -> list[Window]:
         """The (case, first slice) of each window, in the order of the cases."""
@@ -50,7 +58,7 @@ class TrainingWindows:
 
     def check(self) -> None:
         """Refuses, by a `UserError`, cases of which no window at any offset holds enough of the ROI."""
-        if not any(enough_pixels(case.counts, self.roi, self.min_pixels).any() for case in self.cases):
+        if not any(enough_pixels(case.counts, self.outermost, self.min_pixels).any() for case in self.cases):
             raise UserError(
                 f"no training case has a slice with --min-pixels {self.min_pixels} of --roi {self.roi}; lower it or "
                 "check --roi and --labels"
@@ -61,20 +69,22 @@ class TrainingWindows:
         return [np.flatnonzero(self._can_show(case)) for case in self.cases]
 
     def _can_show(self, case: SlicedCase) -> np.ndarray:
-        found = enough_pixels(case.counts, self.roi, self.min_pixels)
+        found = enough_pixels(case.counts, self.outermost, self.min_pixels)
         if self.empty_share:
             first, last = case.box.start[0], case.box.stop[0]
-            found[first:last] |= roi_pixels(case.counts, self.roi)[first:last] == 0
+            found[first:last] |= roi_pixels(case.counts, self.outermost)[first:last] == 0
         return found
 
     def _starts(self, case: SlicedCase, rng: np.random.Generator) -> np.ndarray:
-        offset = int(rng.integers(self.depth))
-        chosen = windows(case.counts, self.depth, self.roi, self.min_pixels, offset)
-        if not self.empty_share:
-            return chosen
-        brain = (case.box.start[0], case.box.stop[0])
-        empty = empty_windows(case.counts, self.depth, self.roi, offset, self.empty_share, rng, brain, self.min_pixels)
-        return np.concatenate([chosen, empty])
+        counts, brain = case.counts, (case.box.start[0], case.box.stop[0])
+        chosen = []
+        for roi in rois_of(self.roi):
+            offset = int(rng.integers(self.depth))
+            chosen.append(windows(counts, self.depth, roi, self.min_pixels, offset))
+            if self.empty_share and roi == self.outermost:
+                share, least = self.empty_share, self.min_pixels
+                chosen.append(empty_windows(counts, self.depth, roi, offset, share, rng, brain, least))
+        return np.concatenate(chosen)
 
 
 @dataclass(frozen=True)

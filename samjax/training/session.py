@@ -320,8 +320,8 @@ def _session(
 
 def windows_of(config: RunConfig, views: tuple[SlicedCase, ...]) -> TrainingWindows:
     """The windows that a run shows of the training cases in its planes."""
-    options, roi = config.options, config.prompted_roi
-    return TrainingWindows(views, options.depth, roi, options.min_pixels, options.empty_share, options.seed)
+    options = config.options
+    return TrainingWindows(views, options.depth, options.roi, options.min_pixels, options.empty_share, options.seed)
 
 
 def of_part(cases: Sequence[CachedCase], splits: Splits, part: str) -> tuple[CachedCase, ...]:

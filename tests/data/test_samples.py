@@ -45,3 +45,23 @@ def test_cases_without_the_roi_are_refused_in_one_line():
     for call in (source.check, lambda: source.epoch(0)):
         with pytest.raises(UserError, match="--min-pixels 21 of --roi edema"):
             call()
+
+
+def test_several_regions_have_the_windows_of_a_run_for_each():
+    """The whole tumour is in slices 2 to 9, the core in 5 to 7, enhancing tumour in 7 alone."""
+    counts = np.zeros((12, 4), np.int32)
+    counts[2:10, 1], counts[5:8, 2], counts[7, 3] = 20, 20, 20
+    one = CachedCase(None, counts, Box((0, 0, 0), (12, 4, 4)), None)
+    for epoch in range(20):
+        drawn = [start for _, start in windows(one, depth=1, roi="all").epoch(epoch)]
+        assert drawn == [*range(2, 10), *range(5, 8), 7]
+
+
+def test_windows_without_tumour_are_drawn_once_for_several_regions():
+    """Half of the windows of the whole tumour, 2 of 4, show none of it; the regions inside it add none."""
+    counts = np.zeros((12, 4), np.int32)
+    counts[4:6, 3] = 20
+    one = CachedCase(None, counts, Box((0, 0, 0), (12, 4, 4)), None)
+    drawn = [start for _, start in windows(one, depth=1, roi="all", empty_share=0.5).epoch(0)]
+    assert sorted(start for start in drawn if 4 <= start < 6) == [4, 4, 4, 5, 5, 5]
+    assert len(drawn) == 8

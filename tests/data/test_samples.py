@@ -60,7 +60,7 @@ def test_several_regions_have_the_windows_of_a_run_for_each():
 def test_windows_without_tumour_are_drawn_once_for_several_regions():
     """Half of the windows of the whole tumour, 2 of 4, show none of it; the regions inside it add none."""
     counts = np.zeros((12, 4), np.int32)
-    counts[4:6, 3] = 20
+    counts[:, 0], counts[4:6, 3] = 100, 20
     one = CachedCase(None, counts, Box((0, 0, 0), (12, 4, 4)), None)
     drawn = [start for _, start in windows(one, depth=1, roi="all", empty_share=0.5).epoch(0)]
     assert sorted(start for start in drawn if 4 <= start < 6) == [4, 4, 4, 5, 5, 5]

@@ -16,6 +16,7 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import list_cases, prepare, require_labels
 from samjax.data.splits import Splits
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
+from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import model_of_run
 from samjax.inference.postprocess_search import LabelledCase, Predicted, choose
@@ -58,7 +59,7 @@ def main(options: Options) -> None:
     save_final(options.out, {LAST: found.trained}, shipped, step, half=True)
     write_text(options.out / CONFIG, shipped.to_json())
     write_text(options.out / SPLIT, json.dumps(Splits(plain.seed, None, {}).to_json(), indent=2) + "\n")
-    choice = choose(_predicted(options), (), "whole-tumor", LAST, step)
+    choice = choose(_predicted(options), (), "whole-tumor", LAST, step, fits=True)
     choice.save(options.out)
     print(f"{choice}; the weights are the run's {which}")
 
@@ -66,8 +67,10 @@ def main(options: Options) -> None:
 def _predicted(options: Options) -> Iterator[Predicted]:
     """The generated volumes with the prompt-free predictions of the shipped run."""
     model = model_of_run(options.out)
-    for case, prediction in segment_cases(model, _cases(options), GroundTruthPrompts("none")):
-        yield LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing), prediction.mask
+    for case, found in segment_cases(model, _cases(options), GroundTruthPrompts("none"), logits=True):
+        labelled = LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
+        after = fitted(found, case.read(0, case.shape[0])[0], labelled.spacing, model)
+        yield Predicted(labelled, found.mask, after.mask)
 
 
 def _cases(options: Options) -> list[CachedCase]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from samjax.data.cache.cases import CachedCase
 from samjax.data.needs import Needs
 from samjax.inference.averaged_cases import segment_averaged
+from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess import RAW, Postprocess, cleaned
@@ -106,12 +107,16 @@ class PromptedModel:
         self, cases: Sequence[CachedCase], slices: int, workers: int
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
         """Each case with its prediction, in order, see `segment_cases`; masks are cleaned, rounds of clicks are not."""
+        rule = self.postprocess
         if self.is_mean:
             segmented = segment_averaged(self.members, cases, self.prompts, slices=slices, workers=workers)
         else:
-            segmented = segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers)
+            segmented = segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers, logits=rule.fit)
         for case, found in segmented:
-            if self.postprocess != RAW:
-                mask = cleaned(found.mask, case.geometry.spacing, self.postprocess, self.rois)
+            if rule.fit:
+                images = case.read(0, case.shape[0])[0]
+                found = replace(fitted(found, images, case.geometry.spacing, self.model), logits=None)
+            if rule != RAW:
+                mask = cleaned(found.mask, case.geometry.spacing, rule, self.rois)
                 found = replace(found, mask=mask)
             yield case, found

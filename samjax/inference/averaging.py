@@ -39,9 +39,9 @@ def averaged(predictions: Iterable[VolumePrediction], model: SegmentationModel) 
     count, total, run, ious = 1, None, None, [first.region_iou]
     for found in remaining:
         if total is None:
-            total, run = first.probabilities, _run(first)
+            total, run = first.probabilities, run_slices(first)
         total += found.probabilities
-        run |= _run(found)
+        run |= run_slices(found)
         ious.append(found.region_iou)
         count += 1
     if total is None:
@@ -50,11 +50,11 @@ def averaged(predictions: Iterable[VolumePrediction], model: SegmentationModel) 
     logits = logits_of(mean)
     logits[:, ~run] = NOT_RUN
     if model.is_unet:
-        return replace(not_run(_codes_of(mean, model.rois)), logits=logits)
+        return replace(not_run(codes_of_regions(mean, model.rois)), logits=logits)
     return volume_prediction(mean > 0.5, _mean_iou(ious), model.rois, model.nested, logits=logits)
 
 
-def _run(found: VolumePrediction) -> np.ndarray:
+def run_slices(found: VolumePrediction) -> np.ndarray:
     """The slices that were run, (Z,) bool."""
     return (found.logits != NOT_RUN).any(axis=(0, 2, 3))
 
@@ -67,8 +67,8 @@ def _mean_iou(ious: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def _codes_of(mean: np.ndarray, rois: Sequence[str]) -> np.ndarray:
-    """A U-Net's canonical codes uint8 from the mean probabilities (R, Z, rows, columns) of its regions."""
+def codes_of_regions(mean: np.ndarray, rois: Sequence[str]) -> np.ndarray:
+    """A U-Net's canonical codes uint8 from probabilities (R, Z, rows, columns) of its regions."""
     by_roi = dict(zip(rois, mean, strict=True))
     inside = np.stack([by_roi[name] for name in COMPARTMENTS])
     codes = np.array([0, *COMPARTMENTS.values()], np.uint8)

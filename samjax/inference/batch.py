@@ -108,6 +108,7 @@ class CaseWriter:
             self.options.propagate,
             bool(maps_of(self.options)),
             self.options.nested,
+            self.postprocess.fit,
         )
         if self.postprocess != RAW:
             found = codes.any()

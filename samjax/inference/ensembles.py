@@ -8,6 +8,7 @@ import numpy as np
 
 from samjax.errors import UserError
 from samjax.inference.averaging import averaged
+from samjax.inference.fitting.predictions import fitted
 from samjax.inference.postprocess import AUTO, RAW, Postprocess
 from samjax.inference.postprocess_choice import rule_for
 from samjax.inference.predictions import VolumePrediction
@@ -64,6 +65,7 @@ def merged(
     propagate: bool,
     probabilities: bool = False,
     nested: bool = False,
+    fit: bool = False,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The canonical codes (slices, rows, columns) uint8 predicted by all predictors, and each region's probabilities.
 
@@ -76,11 +78,12 @@ def merged(
         prompts: `boxes` or `points` for `Predictor.segment`, the same for all predictors.
         probabilities: whether the probabilities, (slices, rows, columns) float32, are asked for; else there are none.
         nested: whether to clip inner regions to outer ones, where there are several predictors.
+        fit: whether the masks are those after the fit to the scan; the probabilities are the models' own.
     """
     masks, found = {}, {}
     for members in ensembles(predictors):
 
-        def of(predictor: Predictor, asked: bool = probabilities or len(members) > 1) -> VolumePrediction:
+        def of(predictor: Predictor, asked: bool = probabilities or fit or len(members) > 1) -> VolumePrediction:
             predictor.set_volume(images, spacing)
             return predictor.segment(**prompts, propagate=propagate, logits=asked)
 
@@ -88,6 +91,8 @@ def merged(
         one = averaged(map(of, members), first.model)
         if probabilities:
             found |= dict(zip(first.rois, one.probabilities, strict=True))
+        if fit:
+            one = fitted(one, images, spacing, first.model)
         if len(first.rois) > 1:
             return one.mask, found
         masks[first.rois[0]] = one.mask

@@ -1,5 +1,7 @@
 """Cleans predicted masks in 3-D: components that are too small are removed, and holes are filled.
 
+Before that a rule may have the prediction fitted to its scan, see `fitting`, which needs more than the mask.
+
 Components are of 26 neighbours: voxels that share a face, an edge or a corner belong together. A hole is background
 that faces of background voxels do not connect to the edge of the volume.
 """
@@ -33,6 +35,8 @@ class Postprocess:
     """The number of components that may stay, the largest ones; None: any number."""
     fill: bool = False
     """Whether holes are filled afterwards."""
+    fit: bool = False
+    """Whether the probabilities are fitted to the intensities of the scan first."""
 
     @classmethod
     def parse(cls, text: str, option: str = "--postprocess") -> "Postprocess":
@@ -49,6 +53,7 @@ class Postprocess:
 
     def __str__(self) -> str:
         parts = [
+            "fit" * self.fit,
             f"min={self.min_mm3:.10g}" * (self.min_mm3 > 0),
             f"share={self.share:.10g}" * (self.share > 0),
             f"largest={self.largest}" * (self.largest is not None),
@@ -74,14 +79,19 @@ def _number(text: str, allowed: Any) -> Any:
     return value if math.isfinite(value) and allowed(value) else None
 
 
-_FIELDS = {"min": "min_mm3", "share": "share", "largest": "largest", "fill": "fill"}
+_FIELDS = {"fit": "fit", "min": "min_mm3", "share": "share", "largest": "largest", "fill": "fill"}
 _READERS = {
+    "fit": lambda text: True,
     "min": lambda text: _number(text, lambda value: value > 0),
     "share": lambda text: _number(text, lambda value: 0 < value <= 1),
     "largest": lambda text: int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else None,
     "fill": lambda text: True,
 }
-_FORM = f'expected {AUTO}, {NONE}, or any of min=MM3, share=0..1, largest=N and fill, such as "min=500,share=0.05,fill"'
+_SWITCHES = ("fit", "fill")
+_FORM = (
+    f"expected {AUTO}, {NONE}, or any of fit, min=MM3, share=0..1, largest=N and fill, such as "
+    '"min=500,share=0.05,fill"'
+)
 
 
 def _fault(name: str, equals: str, value: str, given: Collection[str]) -> str:
@@ -92,8 +102,8 @@ def _fault(name: str, equals: str, value: str, given: Collection[str]) -> str:
         return f'"{name}" is no condition' if name else "a condition is empty"
     if name in given:
         return f"{name} is given twice"
-    if bool(equals) != (name != "fill"):
-        return "fill takes no value" if equals else f"{name} needs a value"
+    if bool(equals) != (name not in _SWITCHES):
+        return f"{name} takes no value" if equals else f"{name} needs a value"
     return "" if _READERS[name](value) is not None else f'{name} cannot be "{value}"'
 
 

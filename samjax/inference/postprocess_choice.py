@@ -23,7 +23,7 @@ class Candidate:
     hd95: float
     """Mean 3-D HD95 in mm over the validation cases."""
     spoilt_predictions: int
-    """Number of validation cases whose Dice it lowers by more than `SPOILT`."""
+    """Number of validation cases whose Dice its conditions for components lower by more than `SPOILT`."""
     spoilt_labels: int
     """Number of labels that it changes by more than `SPOILT`."""
     allowed: bool

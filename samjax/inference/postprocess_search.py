@@ -8,7 +8,9 @@ prompt-free predictions, and a rule is allowed only if
   - applied to the labels of the validation and training cases, it leaves them as they are, so that no focus, ring or
     cavity of a real tumour falls to it. This needs no prediction, so training patients can speak too.
 
-One case in `PER_CASE` may break each of the last two, so in fewer than that none may. Of the allowed rules the one with
+One case in `PER_CASE` may break each of the last two, so in fewer than that none may. Each rule is also compared with
+the prediction fitted to its scan (`fitting`) before it, which is allowed only if the mean Dice rises by `FIT_GAIN` and
+most cases gain. Of the allowed rules the one with
 the highest Dice is chosen, then that with the lowest HD95; nothing is done unless a rule is better than none. Few
 patients often leave several rules equal. Between these, predictions of training cases decide in the same way, and then
 the mildest is taken. The model has seen these cases, so if anything it leaves less on them to be removed.
@@ -20,7 +22,7 @@ Test patients have no part in it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -47,6 +49,8 @@ PER_CASE = 50
 """Number of cases of which one may be spoilt."""
 DICE_EQUAL, HD95_EQUAL = 0.0005, 0.1
 """Differences of the mean Dice, and of the mean HD95 in mm, that decide nothing."""
+FIT_GAIN = 0.01
+"""Mean Dice by which the fit to the scan has to raise a rule's."""
 MOST_LABELS = 200
 """Largest number of training cases whose labels are looked at, the first ones."""
 
@@ -62,8 +66,13 @@ class LabelledCase:
     """mm along slices, rows and columns."""
 
 
-Predicted = tuple[LabelledCase, np.ndarray]
-"""A case with its prediction (Z, rows, columns): a region as bool, or canonical codes as uint8."""
+class Predicted(NamedTuple):
+    """A case with its prediction (Z, rows, columns): a region as bool, or canonical codes as uint8."""
+
+    case: LabelledCase
+    mask: np.ndarray
+    fitted: np.ndarray | None = None
+    """The same prediction fitted to its scan; None if that is not compared."""
 
 
 class _Scores(NamedTuple):
@@ -85,6 +94,7 @@ def choose(
     weights: str,
     step: int,
     seen: Iterable[Predicted] = (),
+    fits: bool = False,
 ) -> PostprocessChoice:
     """Chooses a rule for one region of the predictions, see the module.
 
@@ -95,8 +105,10 @@ def choose(
         weights: the weights that predicted: average or last.
         step: the number of steps of these weights.
         seen: training cases with their prompt-free predictions, which are asked for only where they have to decide.
+        fits: whether all predictions have a fitted one beside them, which is compared too.
     """
-    rules = (*GENTLE, *STRONG)
+    gentle, strong = (_with_fits(rules) if fits else rules for rules in (GENTLE, STRONG))
+    rules = (*gentle, *strong)
     found = _scored(predicted, roi, rules)
     number, about = len(set(found.patients)), {"roi": roi, "weights": weights, "step": step}
     if not number:
@@ -105,7 +117,7 @@ def choose(
         )
     few = number < FEW
     changed = np.array([*found.changed, *(_changes(case, roi, rules) for case in islice(labelled, MOST_LABELS))])
-    candidates = _candidates(rules[: len(GENTLE)] if few else rules, found, changed)
+    candidates = _candidates(rules[: len(gentle)] if few else rules, found, changed)
     allowed = [place for place, candidate in enumerate(candidates) if candidate.allowed]
     leading = _leading(allowed, found)
     asked = 0
@@ -120,11 +132,15 @@ def choose(
     )  # fmt: skip
 
 
+def _with_fits(rules: Sequence[Postprocess]) -> tuple[Postprocess, ...]:
+    return (*rules, *(replace(rule, fit=True) for rule in rules))
+
+
 def _scored(predicted: Iterable[Predicted], roi: str, rules: Sequence[Postprocess]) -> _Scores:
     """Scores predictions one after the other."""
     patients, overlaps, distances, changed = [], [], [], []
-    for case, mask in predicted:
-        scores = _scores(case, mask, roi, rules)
+    for case, mask, fitted in predicted:
+        scores = _scores(case, mask, fitted, roi, rules)
         patients.append(case.patient)
         overlaps.append([one for one, _ in scores])
         distances.append([one for _, one in scores])
@@ -132,16 +148,19 @@ def _scored(predicted: Iterable[Predicted], roi: str, rules: Sequence[Postproces
     return _Scores(patients, np.array(overlaps), np.array(distances), np.array(changed))
 
 
-def _scores(case: LabelledCase, mask: np.ndarray, roi: str, rules: Sequence[Postprocess]) -> list[tuple[float, float]]:
+def _scores(
+    case: LabelledCase, mask: np.ndarray, fitted: np.ndarray | None, roi: str, rules: Sequence[Postprocess]
+) -> list[tuple[float, float]]:
     """Dice and HD95 of one prediction after each rule; rules that leave the same are computed once."""
     truth, counted = roi_mask(case.labels, roi), case.labels != IGNORED
-    parts = components_of(mask != 0, case.spacing)
+    masks = {False: mask} if fitted is None else {False: mask, True: fitted}
+    parts = {fit: components_of(one != 0, case.spacing) for fit, one in masks.items()}
     known: dict[tuple, tuple[float, float]] = {}
     found = []
     for rule in rules:
-        same = rule.stays(parts.volumes).tobytes(), rule.fill
+        same = rule.fit, rule.stays(parts[rule.fit].volumes).tobytes(), rule.fill
         if same not in known:
-            after = cleaned_parts(mask, parts, rule)
+            after = cleaned_parts(masks[rule.fit], parts[rule.fit], rule)
             after = (after if after.dtype == bool else roi_mask(after, roi)) & counted
             known[same] = dice(after, truth), hd95(after, truth, case.spacing)
         found.append(known[same])
@@ -168,16 +187,23 @@ def _candidates(rules: Sequence[Postprocess], found: _Scores, changed: np.ndarra
     """
     listed = []
     for place, rule in enumerate(rules):
-        lost = int((found.overlaps[:, place] < found.overlaps[:, 0] - SPOILT).sum())
+        overlaps, uncleaned = found.overlaps[:, place], found.overlaps[:, rules.index(Postprocess(fit=rule.fit))]
+        lost = int((overlaps < uncleaned - SPOILT).sum())
         spoilt = int(changed[:, place].sum())
-        means = float(found.overlaps[:, place].mean()), float(found.distances[:, place].mean())
+        means = float(overlaps.mean()), float(found.distances[:, place].mean())
         allowed = (
-            means[0] >= found.overlaps[:, 0].mean() - DICE_EQUAL
+            means[0] >= uncleaned.mean() - DICE_EQUAL
+            and (not rule.fit or _pays(overlaps - found.overlaps[:, rules.index(replace(rule, fit=False))]))
             and lost <= len(found.patients) // PER_CASE
             and spoilt <= len(changed) // PER_CASE
         )
         listed.append(Candidate(str(rule), *means, lost, spoilt, bool(place == 0 or allowed)))
     return listed
+
+
+def _pays(gains: np.ndarray) -> bool:
+    """Whether a fit pays that raises the Dice of each case by so much."""
+    return bool(gains.mean() >= FIT_GAIN and (gains > 0).mean() > 0.5)
 
 
 def _leading(places: Sequence[int], found: _Scores) -> list[int]:

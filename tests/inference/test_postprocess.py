@@ -16,6 +16,8 @@ SPACING = (1.0, 1.0, 1.0)
     [
         ("none", RAW),
         ("fill", Postprocess(fill=True)),
+        ("fit", Postprocess(fit=True)),
+        ("fit,share=0.2,fill", Postprocess(share=0.2, fill=True, fit=True)),
         ("min=500", Postprocess(min_mm3=500)),
         ("min=1234567.5,share=0.05,largest=2,fill", Postprocess(1234567.5, 0.05, 2, True)),
     ],
@@ -37,7 +39,8 @@ def test_parts_may_come_in_any_order_with_spaces():
         ("min=nan", 'min cannot be "nan"'), ("min=inf", 'min cannot be "inf"'), ("share=0", 'share cannot be "0"'),
         ("share=1.5", 'share cannot be "1.5"'), ("largest=0", 'largest cannot be "0"'),
         ("largest=1.5", 'largest cannot be "1.5"'), ("largest=-1", 'largest cannot be "-1"'),
-        ("fill=1", "fill takes no value"), ("fill,fill", "fill is given twice"), ("min=1,min=2", "min is given twice"),
+        ("fill=1", "fill takes no value"), ("fit=1", "fit takes no value"),
+        ("fill,fill", "fill is given twice"), ("min=1,min=2", "min is given twice"),
         ("none,fill", "none stands alone"), ("keep=1", '"keep" is no condition'), ("fill,", "a condition is empty"),
     ],
 )  # fmt: skip

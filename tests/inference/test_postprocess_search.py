@@ -7,7 +7,7 @@ import numpy as np
 from samjax.data.labels import EDEMA, ENHANCING, IGNORED, NON_ENHANCING
 from samjax.inference.postprocess import Postprocess, cleaned
 from samjax.inference.postprocess_choice import PostprocessChoice
-from samjax.inference.postprocess_search import FEW, GENTLE, MOST_LABELS, STRONG, LabelledCase, choose
+from samjax.inference.postprocess_search import FEW, GENTLE, MOST_LABELS, STRONG, LabelledCase, Predicted, choose
 from samjax.metrics.hausdorff import hd95
 from samjax.metrics.overlap import dice
 
@@ -37,7 +37,8 @@ def predicted(case: LabelledCase, island: int = 0) -> tuple[LabelledCase, np.nda
 
 
 def chosen(predictions, labels=(), roi: str = "whole-tumor") -> PostprocessChoice:
-    return choose(iter(predictions), iter(labels), roi, "average", 7)
+    given = [Predicted(*prediction) for prediction in predictions]
+    return choose(iter(given), iter(labels), roi, "average", 7, fits=bool(given) and given[0].fitted is not None)
 
 
 def test_islands_are_removed_by_the_mildest_rule_that_does_it():
@@ -159,10 +160,10 @@ def test_training_cases_decide_between_rules_that_validation_leaves_equal():
     def seen(*predictions):
         for prediction in predictions:
             asked.append(prediction)
-            yield prediction
+            yield Predicted(*prediction)
 
     def with_seen(validation, *predictions) -> PostprocessChoice:
-        return choose(iter([validation]), iter(big[1:]), "whole-tumor", "average", 7, seen(*predictions))
+        return choose(iter([Predicted(*validation)]), iter(big[1:]), "whole-tumor", "average", 7, seen(*predictions))
 
     assert with_seen(small).chosen == "min=1000"
     found = with_seen(small, large)
@@ -173,3 +174,29 @@ def test_training_cases_decide_between_rules_that_validation_leaves_equal():
     asked.clear()
     assert with_seen(predicted(big[0]), large).chosen == "none", "nothing is better on the validation patient"
     assert not asked
+
+
+def fitted_to(case: LabelledCase, mask: np.ndarray, better: int) -> Predicted:
+    """A prediction whose fitted one has so many more rows of the tumour, or lacks them if negative."""
+    after = mask.copy()
+    after[cube((2, 2, 2), 12)] = True
+    after[2 : 2 + max(0, 1 - better)] = False
+    return Predicted(case, mask, after)
+
+
+def test_the_fit_to_the_scan_is_chosen_where_it_pays():
+    """A row of twelve is 0.04 of the Dice."""
+    found = chosen([fitted_to(*predicted(labelled("a")), 1)])
+    assert found.chosen == "fit"
+    assert len(found.candidates) == 2 * len(GENTLE)
+    assert chosen([fitted_to(*predicted(labelled("a"), 4), 1)]).chosen == "fit,min=1000", (
+        "the island stays after the fit"
+    )
+    assert chosen([fitted_to(*predicted(labelled("a")), 0)]).chosen == "none", "nothing gained"
+    assert chosen([fitted_to(*predicted(labelled("a")), -1)]).chosen == "none"
+
+
+def test_the_fit_has_to_help_most_cases():
+    cases = [fitted_to(*predicted(labelled(str(n))), better) for n, better in enumerate((1, 1, 0))]
+    assert chosen(cases).chosen == "fit"
+    assert chosen([*cases, fitted_to(*predicted(labelled("x")), 0)]).chosen == "none", "half of them are no majority"

@@ -1,7 +1,7 @@
 """Dice on the validation patients after each epoch, and a picture of input, label and prediction."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
 from samjax.data.slices import enough_pixels
 from samjax.figures.first_validation import draw_first_validation
+from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess_choice import PostprocessChoice
@@ -28,6 +29,8 @@ from samjax.training.step import States, unreplicate
 from samjax.training.tasks.task import Scores
 
 WHOLE = "whole-tumor"
+MOST_FITTED = 40
+"""The largest number of validation cases whose predictions are also fitted to their scans: each takes seconds."""
 VALIDATION_SEED = 1
 """The seed of the validation prompts: one for all runs, so that runs are compared on the same clicks."""
 
@@ -75,7 +78,7 @@ class Validator:
         totals: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
         slice_dice: dict[str, list[np.ndarray]] = {roi: [] for roi in rois}
         largest, example = -1, None
-        predictions = self._segment(states, self.prompts, session.val, self.embeddings)
+        predictions = self._segment(self._model(states), self.prompts, session.val, self.embeddings)
         for (case, prediction), chosen in zip(predictions, scored, strict=True):
             labels = case.whole_labels()
             ignored = labels == IGNORED
@@ -103,28 +106,31 @@ class Validator:
         shown = self.session.val if shows_roi(self.session.val, roi) else ()
         train, planes = self.session.train, self.session.config.planes
 
+        fits = len(shown) <= MOST_FITTED
+
         def predicted(cases: Sequence[CachedCase]) -> Iterator[Predicted]:
-            for case, found in self._segment(states, GroundTruthPrompts("none"), cases, planes=planes):
-                yield _labelled(case), found.mask
+            model = self._model(states, planes)
+            for case, found in self._segment(model, GroundTruthPrompts("none"), cases, logits=fits):
+                yield _predicted(case, found, model if fits else None)
 
         seen = predicted(train[: max(0, FEW - len(shown))])
-        return choose(predicted(shown), map(_labelled, train), roi, weights, step, seen)
+        return choose(predicted(shown), map(_labelled, train), roi, weights, step, seen, fits)
 
     def _segment(
         self,
-        states: States,
+        model: SegmentationModel,
         prompts: GroundTruthPrompts,
         cases: Sequence[CachedCase],
         embeddings: EmbeddingStore | None = None,
-        planes: tuple[str, ...] = (AXIAL,),
+        logits: bool = False,
     ) -> Iterator[tuple[CachedCase, VolumePrediction]]:
-        options, model = self.session.options, replace(self._model(states), planes=planes)
+        options = self.session.options
         return segment_cases(
             model, cases, prompts, slices=options.batch_size * options.depth,
-            workers=min(1, options.workers), embeddings=embeddings,
+            workers=min(1, options.workers), embeddings=embeddings, logits=logits,
         )  # fmt: skip
 
-    def _model(self, states: States) -> SegmentationModel:
+    def _model(self, states: States, planes: tuple[str, ...] = (AXIAL,)) -> SegmentationModel:
         """The model in training, from one device's copy of its state."""
         options, config = self.session.options, self.session.config
         copies = (unreplicate(state) for state in states)
@@ -143,6 +149,7 @@ class Validator:
             compute=config.compute,
             prompts=config.prompts_seen,
             modality_dropout=options.modality_dropout,
+            planes=planes,
         )
 
     def _scores(self, by_volume: dict[str, float], by_slice: dict[str, float], example: Example) -> Scores:
@@ -173,6 +180,14 @@ def shows_roi(cases: Sequence[CachedCase], roi: str) -> bool:
 
 def _labelled(case: CachedCase) -> LabelledCase:
     return LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
+
+
+def _predicted(case: CachedCase, found: VolumePrediction, fitting: SegmentationModel | None) -> Predicted:
+    """A case with its prediction, which has logits and is fitted to its scan too if its model is given."""
+    if fitting is None:
+        return Predicted(_labelled(case), found.mask)
+    images = case.read(0, case.shape[0])[0]
+    return Predicted(_labelled(case), found.mask, fitted(found, images, case.geometry.spacing, fitting).mask)
 
 
 def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""The fit of `fit` for predictions of a model's regions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samjax.data.labels import COMPARTMENTS, roi_codes
+from samjax.inference.averaging import codes_of_regions, logits_of, run_slices
+from samjax.inference.fitting.fit import fit_classes
+from samjax.inference.model import SegmentationModel
+from samjax.inference.predictions import NOT_RUN, VolumePrediction, volume_prediction
+
+
+def fitted(
+    found: VolumePrediction, images: np.ndarray, spacing: Sequence[float], model: SegmentationModel
+) -> VolumePrediction:
+    """A prediction after the fit to its scan, see `fit_classes`.
+
+    Args:
+        found: with logits.
+        images: (Z, rows, columns, 4) uint8 of the scan.
+        spacing: mm along slices, rows and columns.
+        model: a model that made it.
+
+    Returns:
+        The prediction with new masks and logits; slices that were not run stay so.
+    """
+    probabilities, run = found.probabilities, run_slices(found)
+    if model.is_unet:
+        inside = [probabilities[model.rois.index(name)] for name in COMPARTMENTS]
+        classes = fit_classes(np.stack([1 - sum(inside), *inside]), images, spacing)
+        after = np.stack([_of_compartments(classes, roi) for roi in model.rois])
+    else:
+        nested = np.minimum.accumulate(probabilities, axis=0)  # a region's probability is no larger than an outer one's
+        classes = np.stack([1 - nested[0], *(nested[:-1] - nested[1:]), nested[-1]])
+        after = np.cumsum(fit_classes(classes, images, spacing)[:0:-1], axis=0)[::-1]
+    logits = logits_of(after)
+    logits[:, ~run] = NOT_RUN
+    if model.is_unet:
+        return VolumePrediction(codes_of_regions(after, model.rois), found.iou, found.rounds, logits, found.region_iou)
+    masks = (after > 0.5) & run[:, None, None]
+    return volume_prediction(masks, found.region_iou, model.rois, model.nested, found.rounds, logits)
+
+
+def _of_compartments(classes: np.ndarray, roi: str) -> np.ndarray:
+    """The probability of a region from those of background and each compartment."""
+    return classes[list(roi_codes(roi))].sum(axis=0)

@@ -27,7 +27,7 @@ def _by_strategy(option: str) -> Any:
 _POSTPROCESS_HELP = (
     "Cleaning of masks in 3-D. auto: the rule that the run chose on its validation patients, for prompt-free masks "
     "alone. For all masks: none, or any of min=MM3 (smallest component), share=S (of the largest component's volume), "
-    'largest=N and fill (holes), such as "min=500,share=0.05,fill".'
+    'largest=N, fill (holes) and fit (the masks are fitted to the scan first), such as "min=500,share=0.05,fill".'
 )
 _ROTATIONS_HELP = (
     "Segment every slice in this odd number of rotations, evenly from minus to plus the run's largest in training (20 "

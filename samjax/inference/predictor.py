@@ -16,6 +16,7 @@ from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import modalities_of, picture_of, picture_prompt, spacing_of, volume_of
 from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
+from samjax.inference.postprocess import NONE, RAW, Postprocess, cleaned
 from samjax.inference.predictions import SlicePrediction, VolumePrediction
 from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.source import SourceVolume
@@ -57,6 +58,7 @@ class Predictor:
         self._slices, self._run = slices, run
         self._picture: EncodedVolume | None = None
         self._volume: SourceVolume | None = None
+        self._spacing: Sequence[float] | None = None
 
     @classmethod
     def from_run(
@@ -202,6 +204,7 @@ class Predictor:
             images, geometry, found, doubts = volume_of(case), None, None, ()
             spacing = None if spacing is None else spacing_of(spacing)
         shown = modalities_of(images)
+        self._spacing = spacing
         self._volume = SourceVolume(self.model, images, spacing, self._slices, modalities=shown)
         self.geometry, self.case, self.missing = geometry, found, self.model.needs.lacking(shown)
         self.doubts, self._history = doubts, History()
@@ -220,6 +223,7 @@ class Predictor:
         initial: "np.ndarray | VolumePrediction | None" = None,
         space: "Space" = "volume",
         logits: bool = False,
+        postprocess: str = NONE,
     ) -> VolumePrediction:
         """Segments the volume: the slices that are prompted, or all where there are no prompts.
 
@@ -236,13 +240,18 @@ class Predictor:
             space: the coordinates of boxes and points and the axes of `initial`: `volume` as above; `source`, voxels
                 (i, j, k) of the file; or `ras`, millimetres (and an initial mask on the file's axes).
             logits: whether the prediction has the logits of its regions.
+            postprocess: how the masks are cleaned, as for the command predict: `none`, `auto` (what the run chose, of
+                prompt-free masks alone), or a rule such as `fit,share=0.05`.
 
         Raises:
             UserError: a prompt lies outside the volume or on slices that show nothing but background, or is of a kind
-                that the model was not trained with; or the initial mask is of another shape, or without any prompt.
+                that the model was not trained with; the initial mask is of another shape, or without any prompt; or
+                masks of an array whose spacing is not known are to be cleaned.
         """
         if self._volume is None:
             raise UserError("no volume is set; call set_volume first")
+        rule = self._rule(postprocess, prompt_free=not (len(boxes) or len(points)))
+        asked = logits or rule.fit
         shape = self._volume.shape
         if space != "volume":
             boxes, points, initial = self._in_volume(boxes, points, initial, space)
@@ -257,11 +266,29 @@ class Predictor:
         for kind in dict.fromkeys(kind for prompt in _prompts_of(regions) for kind in prompt.kinds):
             self.require(kind)
         if not regions:
-            found = self._without_prompts(propagate, start, logits)
+            found = self._without_prompts(propagate, start, asked)
         else:
-            found = self._volume.segment_regions(regions, propagate, start, logits)
+            found = self._volume.segment_regions(regions, propagate, start, asked)
+        if rule != RAW:
+            found = self._cleaned(found, rule)
+            found = found if logits else replace(found, logits=None)
         self._history.add(found)
         return found
+
+    def _rule(self, text: str, prompt_free: bool) -> Postprocess:
+        from samjax.inference.postprocess_choice import rule_for
+
+        rule, _ = rule_for(text, NONE if prompt_free else "prompted", self._run)
+        if rule != RAW and self._spacing is None:
+            raise UserError(f'postprocess "{text}": needs the spacing of the array in mm; give it to set_volume')
+        return rule
+
+    def _cleaned(self, found: VolumePrediction, rule: Postprocess) -> VolumePrediction:
+        from samjax.inference.fitting.predictions import fitted
+
+        if rule.fit:
+            found = fitted(found, self._volume.images, self._spacing, self.model)
+        return replace(found, mask=cleaned(found.mask, self._spacing, rule, self.rois))
 
     def _without_prompts(self, propagate: bool, start: np.ndarray | None, logits: bool) -> VolumePrediction:
         if start is not None:

@@ -17,8 +17,10 @@ from samjax.data.imaging.geometry import geometry_of
 from samjax.data.imaging.volumes import Box, Volume
 from samjax.errors import UserError
 from samjax.inference import encoded
+from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import model_of_run
+from samjax.inference.postprocess import Postprocess, cleaned
 from samjax.inference.predictions import SlicePrediction
 from samjax.inference.prompts import SlicePrompt
 from samjax.inference.propagation import IOU_SHARE, MIN_PIXELS, box_around, click_inside, propagate_prompts
@@ -30,6 +32,7 @@ from tests.made_runs import write_base, write_run
 
 SHAPE = (5, 28, 32)
 """An odd number of slices, which windows of two do not divide, and slices that are no squares."""
+SPACING = (3.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,26 @@ def test_a_picture_is_what_the_model_gives_by_hand(run: Path, predictor: Predict
     assert predictor.predict(clicks, labels, box, multimask=True)[0].shape == (3, 28, 32)
     with pytest.raises(UserError, match="prompt mask"):
         predictor.predict(clicks, labels, box, mask=low[0])
+
+
+def test_masks_are_cleaned_as_the_command_cleans_them(run: Path, volume: Volume):
+    """The run has no choice of its own; the prediction before cleaning is there with `undo`."""
+    predictor = Predictor.from_run(run)
+    predictor.set_volume(volume.images, SPACING)
+    raw = predictor.segment(logits=True)
+    for rule in ("largest=1,fill", "fit,largest=1"):
+        found = predictor.segment(postprocess=rule)
+        parsed = Postprocess.parse(rule)
+        before = fitted(raw, volume.images, SPACING, predictor.model) if parsed.fit else raw
+        np.testing.assert_array_equal(found.mask, cleaned(before.mask, SPACING, parsed))
+        assert (found.mask != raw.mask).any()
+        assert found.logits is None
+    np.testing.assert_array_equal(predictor.segment(postprocess="auto").mask, raw.mask)
+    predictor.set_volume(volume.images)
+    with pytest.raises(UserError, match="needs the spacing of the array in mm; give it to set_volume"):
+        predictor.segment(postprocess="fill")
+    with pytest.raises(UserError, match='"tidy" is no condition'):
+        predictor.segment(postprocess="tidy")
 
 
 def test_base_weights_take_pictures_volumes_and_masks(base: Path, volume: Volume):

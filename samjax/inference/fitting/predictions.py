@@ -1,6 +1,7 @@
 """The fit of `fit` for predictions of a model's regions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,9 +38,9 @@ def fitted(
     logits = logits_of(after)
     logits[:, ~run] = NOT_RUN
     if model.is_unet:
-        return VolumePrediction(codes_of_regions(after, model.rois), found.iou, found.rounds, logits, found.region_iou)
-    masks = (after > 0.5) & run[:, None, None]
-    return volume_prediction(masks, found.region_iou, model.rois, model.nested, found.rounds, logits)
+        return replace(found, mask=codes_of_regions(after, model.rois), logits=logits)
+    fit = volume_prediction(after > 0.5, found.region_iou, model.rois, model.nested)
+    return replace(found, mask=np.where(run[:, None, None], fit.mask, found.mask), logits=logits)
 
 
 def _of_compartments(classes: np.ndarray, roi: str) -> np.ndarray:

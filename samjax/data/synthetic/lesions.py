@@ -12,6 +12,7 @@ import numpy as np
 from samjax.data.labels import BACKGROUND, EDEMA, ENHANCING, NON_ENHANCING
 from samjax.data.synthetic.brain import Field, edge
 from samjax.data.synthetic.lattice import Lattice, smooth_field
+from samjax.data.synthetic.tumour import lobes
 
 PARTS = ("edema", "solid", "necrosis", "enhancing", "cyst", "blood", "cavity")
 """The materials of a tumour."""
@@ -122,7 +123,7 @@ def draw_lesion(rng: np.random.Generator, kind: str, centre: np.ndarray, size: f
     lesion = Lesion(
         centre=centre,
         radius=radius,
-        lobes=_lobes(rng, radius, count),
+        lobes=lobes(rng, radius, count, farthest=1.1, sizes=(0.35, 0.75)),
         stretch=tuple(rng.uniform(0.75, 1.3, 3).tolist()),
         roughness=float(rng.uniform(0.02, 0.08) if smooth else rng.uniform(0.05, 0.25)),
         rim=rim,
@@ -168,15 +169,6 @@ def grow(lesion: Lesion, lattice: Lattice, grey: Field, fluid: Field, inside: Fi
     halo, density = _edema(lesion, lattice, core, grey)
     halo *= (1 - within) * np.clip(1.25 * (1 - fluid), 0, 1) * inside
     return Opacities(within, enhancing, second, halo, density)
-
-
-def _lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
-    lobes = [(0.0, 0.0, 0.0, radius * (1.0 if count == 1 else 0.85))]
-    for _ in range(count - 1):
-        direction = rng.normal(size=3)
-        offset = direction / np.linalg.norm(direction) * radius * rng.uniform(0.5, 1.1)
-        lobes.append((*offset.tolist(), radius * rng.uniform(0.35, 0.75)))
-    return tuple(lobes)
 
 
 def _core_distance(lesion: Lesion, lattice: Lattice, points: Field) -> Field:

@@ -78,7 +78,7 @@ def make_case(domain: str, seed: int, index: int, options: PhantomOptions | None
     options = options or PhantomOptions()
     _check_domain(domain)
     rng = np.random.default_rng((DOMAINS.index(domain), seed, index))
-    subject = varied.draw_subject(rng) if domain == "varied" else _draw_subject(domain, rng)
+    subject = _draw_subject(domain, rng)
     points, near = _grid(options, subject)
     standard = brain.head_to_standard(points, subject)
     outside = brain.intracranial(standard)
@@ -87,12 +87,7 @@ def make_case(domain: str, seed: int, index: int, options: PhantomOptions | None
     mask = np.zeros(options.shape, bool)
     mask.flat[near[inside]] = True
 
-    if domain == "varied":
-        tumours = varied.draw_tumours(rng)
-        contrast, scanners = varied.draw_contrast(rng, tumours[0].necrotic), varied.draw_scanners(rng)
-    else:
-        tumours = (growth.draw_tumour(domain, rng, standard, outside),)
-        contrast, scanners = scan.usual_contrast(tumours[0]), (_SCANNERS[domain],) * len(scan.MODALITIES)
+    tumours, contrast, scanners = _draw_examination(domain, rng, standard, outside)
     moved = standard
     for tumour in tumours:
         moved = growth.displaced(moved, tumour)
@@ -160,6 +155,8 @@ def _check_domain(domain: str) -> None:
 
 
 def _draw_subject(domain: str, rng: np.random.Generator) -> brain.Subject:
+    if domain == "varied":
+        return varied.draw_subject(rng)
     child = domain == "paediatric"
     size = rng.normal(0.93 if child else 1.0, 0.02)
     return brain.Subject(
@@ -171,6 +168,17 @@ def _draw_subject(domain: str, rng: np.random.Generator) -> brain.Subject:
         gliosis=0.0 if child else float(rng.beta(1.0, 2.0)),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _draw_examination(
+    domain: str, rng: np.random.Generator, standard: brain.Points, outside: brain.Field
+) -> tuple[tuple[growth.Tumour, ...], scan.Contrast, tuple[scan.Scanner, ...]]:
+    """The tumours of a patient, how they and the tissues look, and the scanner of each modality."""
+    if domain == "varied":
+        tumours = varied.draw_tumours(rng)
+        return tumours, varied.draw_contrast(rng, tumours[0].necrotic), varied.draw_scanners(rng)
+    tumour = growth.draw_tumour(domain, rng, standard, outside)
+    return (tumour,), scan.usual_contrast(tumour), (_SCANNERS[domain],) * len(scan.MODALITIES)
 
 
 def _grid(options: PhantomOptions, subject: brain.Subject) -> tuple[brain.Points, np.ndarray]:

@@ -182,13 +182,18 @@ def _midline_glioma(rng: np.random.Generator) -> Tumour:
     )
 
 
-def lobes(rng: np.random.Generator, radius: float, count: int) -> tuple[tuple[float, float, float, float], ...]:
-    """Lobes of a tumour of `radius` millimetres: offsets x, y, z of each from its centre, and its radius."""
+def lobes(
+    rng: np.random.Generator, radius: float, count: int, farthest: float = 0.85, sizes: tuple[float, float] = (0.4, 0.7)
+) -> tuple[tuple[float, float, float, float], ...]:
+    """Lobes of a tumour of `radius` millimetres: offsets x, y, z of each from its centre, and its radius.
+
+    Those beside the first lie up to `farthest` radii away and have radii of `sizes`, as shares of the tumour's.
+    """
     lobes = [(0.0, 0.0, 0.0, radius * (1.0 if count == 1 else 0.85))]
     for _ in range(count - 1):
         direction = rng.normal(size=3)
-        offset = direction / np.linalg.norm(direction) * radius * rng.uniform(0.5, 0.85)
-        lobes.append((*offset.tolist(), radius * rng.uniform(0.4, 0.7)))
+        offset = direction / np.linalg.norm(direction) * radius * rng.uniform(0.5, farthest)
+        lobes.append((*offset.tolist(), radius * rng.uniform(*sizes)))
     return tuple(lobes)
 
 

@@ -39,6 +39,8 @@ class FitOptions:
     """Share of the prior that is the model's probability at the voxel; the rest is what the fit has found around it."""
     around: float = 6.0
     """Standard deviation in mm of what counts as around a voxel."""
+    doubt: float = 2.5
+    """How much lower the tumour's logit is where mixtures learn: from what is sure, not from what is likely."""
     least: float = 0.05
     """The smallest prior of the tumour and of what is none."""
     least_inner: float = 0.1
@@ -190,12 +192,22 @@ def _expectation_maximisation(
     drawn = rng.permutation(len(features))[: options.most_samples]
     samples = features[drawn]
     counts = [options.background_parts] + [options.class_parts] * (len(found) - 1)
-    mixtures = [fitted_mixture(samples, one[drawn], count, rng) for one, count in zip(found, counts, strict=True)]
+    sure = _doubted(found[:, drawn], options.doubt)
+    mixtures = [fitted_mixture(samples, one, count, rng) for one, count in zip(sure, counts, strict=True)]
     for _ in range(options.rounds):
         around = prior.around(found)
         found = _normalised(options.weight * _densities(mixtures, features) + prior.log(around))
-        mixtures = [mixture.updated(samples, one[drawn]) for mixture, one in zip(mixtures, found, strict=True)]
+        sure = _doubted(found[:, drawn], options.doubt)
+        mixtures = [mixture.updated(samples, one) for mixture, one in zip(mixtures, sure, strict=True)]
     return _densities(mixtures, features), prior.around(found)
+
+
+def _doubted(classes: np.ndarray, doubt: float) -> np.ndarray:
+    """Classes (K, n) with the logit of their tumour lowered by `doubt`; the classes in it keep their proportions."""
+    tumour = 1 - classes[0]
+    odds = tumour / np.maximum(classes[0], 1e-6) * np.exp(-np.float32(doubt))
+    less = odds / (1 + odds)
+    return np.concatenate([1 - less[None], classes[1:] * (less / np.maximum(tumour, 1e-6))]).astype(np.float32)
 
 
 def _densities(mixtures: Sequence[Mixture], features: np.ndarray) -> np.ndarray:

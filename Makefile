@@ -6,6 +6,7 @@ RUN ?= runs/demo
 .PHONY: demo test test-slow oracles parity parity-full lint clean
 
 demo: .venv/demo
+	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
 	$(BIN)/python train.py --strategy lora4ch --run $(RUN)
 	$(BIN)/python eval.py --run $(RUN) --strategy zeroshot --prompt point --save-predictions
 

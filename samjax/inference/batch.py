@@ -154,8 +154,8 @@ def predict(options: PredictOptions) -> Outcome:
     kind, file = _kind_of(options)
     if not options.run:
         print(
-            f"model: {GLIOMA}, trained on generated scans alone, its tumour core and enhancing tumour are not to be "
-            "relied on; --run latest takes your newest run",
+            f"model: {GLIOMA}, trained on generated scans alone, its enhancing tumour is not to be relied on; --run "
+            "latest takes your newest run",
             file=sys.stderr,
         )
     runs = in_merge_order([find_model(folder) for folder in options.run or (Path(GLIOMA),)])

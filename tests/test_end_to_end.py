@@ -86,7 +86,7 @@ def test_a_run_leaves_what_it_promises(trained: Path):
     assert 0 <= rows(trained, "validation")[-1]["dice"] <= 1
     choice = json.loads((trained / "postprocess.json").read_text())
     assert (choice["weights"], choice["step"], choice["patients"], choice["labels"]) == ("average", 8, 1, 4)
-    assert len(choice["candidates"]) == 10
+    assert len(choice["candidates"]) == 20
 
 
 def test_a_stopped_run_resumes_to_the_same_numbers(trained: Path, cohort: Path, place: Path):

@@ -19,7 +19,7 @@ from samjax.options import PrepareOptions
 from samjax.prepare.batch import prepare
 
 NAMES = {"t1": "t1", "t1gd": "t1ce", "t2": "t2", "flair": "flair"}
-MODALITIES = Sequence(noise=0.04, bias=0.15)
+SCAN = Sequence(noise=0.04, bias=0.15)
 SEED = 100
 
 
@@ -42,7 +42,7 @@ def write_head(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
     folder.mkdir(parents=True)
     head = make_head(seed)
     for modality, name in NAMES.items():
-        array, affine = scan_head(head, modality, seed, sequence=MODALITIES)
+        array, affine = scan_head(head, modality, seed, sequence=SCAN)
         nib.save(nib.Nifti1Image(array, affine), folder / f"{folder.name}_{name}.nii.gz")
     return head.label > 0, head.affine
 

@@ -16,10 +16,9 @@ from samjax.data.cache.cases import CachedCase
 from samjax.data.cohort import list_cases, prepare, require_labels
 from samjax.data.splits import Splits
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
-from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import model_of_run
-from samjax.inference.postprocess_search import LabelledCase, Predicted, choose
+from samjax.inference.postprocess_search import Predicted, choose, predicted_case
 from samjax.inference.volumes import segment_cases
 from samjax.options import DEFAULT_CACHE
 from samjax.runs.folder import CONFIG, FINAL, SPLIT, write_text
@@ -68,9 +67,7 @@ def _predicted(options: Options) -> Iterator[Predicted]:
     """The generated volumes with the prompt-free predictions of the shipped run."""
     model = model_of_run(options.out)
     for case, found in segment_cases(model, _cases(options), GroundTruthPrompts("none"), logits=True):
-        labelled = LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
-        after = fitted(found, case.read(0, case.shape[0])[0], labelled.spacing, model)
-        yield Predicted(labelled, found.mask, after.mask)
+        yield predicted_case(case, found, model)
 
 
 def _cases(options: Options) -> list[CachedCase]:

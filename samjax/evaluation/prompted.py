@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from samjax.data.cache.cases import CachedCase
 from samjax.data.needs import Needs
 from samjax.inference.averaged_cases import segment_averaged
-from samjax.inference.fitting.predictions import fitted
+from samjax.inference.fitting.predictions import postprocessed
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
-from samjax.inference.postprocess import RAW, Postprocess, cleaned
+from samjax.inference.postprocess import RAW, Postprocess
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 
@@ -113,10 +113,7 @@ class PromptedModel:
         else:
             segmented = segment_cases(self.model, cases, self.prompts, slices=slices, workers=workers, logits=rule.fit)
         for case, found in segmented:
-            if rule.fit:
-                images = case.read(0, case.shape[0])[0]
-                found = replace(fitted(found, images, case.geometry.spacing, self.model), logits=None)
             if rule != RAW:
-                mask = cleaned(found.mask, case.geometry.spacing, rule, self.rois)
-                found = replace(found, mask=mask)
+                images = case.read(0, case.shape[0])[0] if rule.fit else None
+                found = replace(postprocessed(found, images, case.geometry.spacing, self.model, rule), logits=None)
             yield case, found

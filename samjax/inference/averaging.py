@@ -39,9 +39,9 @@ def averaged(predictions: Iterable[VolumePrediction], model: SegmentationModel) 
     count, total, run, ious = 1, None, None, [first.region_iou]
     for found in remaining:
         if total is None:
-            total, run = first.probabilities, run_slices(first)
+            total, run = first.probabilities, slices_run(first)
         total += found.probabilities
-        run |= run_slices(found)
+        run |= slices_run(found)
         ious.append(found.region_iou)
         count += 1
     if total is None:
@@ -54,7 +54,7 @@ def averaged(predictions: Iterable[VolumePrediction], model: SegmentationModel) 
     return volume_prediction(mean > 0.5, _mean_iou(ious), model.rois, model.nested, logits=logits)
 
 
-def run_slices(found: VolumePrediction) -> np.ndarray:
+def slices_run(found: VolumePrediction) -> np.ndarray:
     """The slices that were run, (Z,) bool."""
     return (found.logits != NOT_RUN).any(axis=(0, 2, 3))
 

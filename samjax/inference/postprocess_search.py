@@ -10,10 +10,10 @@ prompt-free predictions, and a rule is allowed only if
 
 One case in `PER_CASE` may break each of the last two, so in fewer than that none may. Each rule is also compared with
 the prediction fitted to its scan (`fitting`) before it, which is allowed only if the mean Dice rises by `FIT_GAIN` and
-most cases gain. Of the allowed rules the one with
-the highest Dice is chosen, then that with the lowest HD95; nothing is done unless a rule is better than none. Few
-patients often leave several rules equal. Between these, predictions of training cases decide in the same way, and then
-the mildest is taken. The model has seen these cases, so if anything it leaves less on them to be removed.
+most cases gain. Of the allowed rules the one with the highest Dice is chosen, then that with the lowest HD95; nothing
+is done unless a rule is better than none. Few patients often leave several rules equal. Between these, predictions of
+training cases decide in the same way, and then the mildest is taken. The model has seen these cases, so if anything it
+leaves less on them to be removed.
 
 With fewer than `FEW` validation patients only gentle rules are compared: these leave a component alone that has a
 millilitre and a twentieth of the largest one's volume, whatever the few patients look like.
@@ -28,9 +28,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from samjax.data.cache.cases import CachedCase
 from samjax.data.labels import IGNORED, roi_mask
+from samjax.inference.fitting.predictions import fitted
+from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess import RAW, Postprocess, cleaned_parts, components_of, holes_of
 from samjax.inference.postprocess_choice import Candidate, PostprocessChoice
+from samjax.inference.predictions import VolumePrediction
 from samjax.metrics.hausdorff import hd95
 from samjax.metrics.overlap import dice
 
@@ -73,6 +77,20 @@ class Predicted(NamedTuple):
     mask: np.ndarray
     fitted: np.ndarray | None = None
     """The same prediction fitted to its scan; None if that is not compared."""
+
+
+def labelled_case(case: CachedCase) -> LabelledCase:
+    """A prepared case for `choose`."""
+    return LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
+
+
+def predicted_case(case: CachedCase, found: VolumePrediction, fitting: SegmentationModel | None = None) -> Predicted:
+    """A prepared case and its prediction for `choose`; fitted to the scan too if its model is given, with logits."""
+    labelled = labelled_case(case)
+    if fitting is None:
+        return Predicted(labelled, found.mask)
+    images = case.read(0, case.shape[0])[0]
+    return Predicted(labelled, found.mask, fitted(found, images, labelled.spacing, fitting).mask)
 
 
 class _Scores(NamedTuple):
@@ -139,8 +157,8 @@ def _with_fits(rules: Sequence[Postprocess]) -> tuple[Postprocess, ...]:
 def _scored(predicted: Iterable[Predicted], roi: str, rules: Sequence[Postprocess]) -> _Scores:
     """Scores predictions one after the other."""
     patients, overlaps, distances, changed = [], [], [], []
-    for case, mask, fitted in predicted:
-        scores = _scores(case, mask, fitted, roi, rules)
+    for case, mask, after_fit in predicted:
+        scores = _scores(case, mask, after_fit, roi, rules)
         patients.append(case.patient)
         overlaps.append([one for one, _ in scores])
         distances.append([one for _, one in scores])
@@ -149,11 +167,11 @@ def _scored(predicted: Iterable[Predicted], roi: str, rules: Sequence[Postproces
 
 
 def _scores(
-    case: LabelledCase, mask: np.ndarray, fitted: np.ndarray | None, roi: str, rules: Sequence[Postprocess]
+    case: LabelledCase, mask: np.ndarray, after_fit: np.ndarray | None, roi: str, rules: Sequence[Postprocess]
 ) -> list[tuple[float, float]]:
     """Dice and HD95 of one prediction after each rule; rules that leave the same are computed once."""
     truth, counted = roi_mask(case.labels, roi), case.labels != IGNORED
-    masks = {False: mask} if fitted is None else {False: mask, True: fitted}
+    masks = {False: mask} if after_fit is None else {False: mask, True: after_fit}
     parts = {fit: components_of(one != 0, case.spacing) for fit, one in masks.items()}
     known: dict[tuple, tuple[float, float]] = {}
     found = []

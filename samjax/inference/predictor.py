@@ -16,7 +16,7 @@ from samjax.inference.encoded import SLICES, EncodedVolume
 from samjax.inference.given import modalities_of, picture_of, picture_prompt, spacing_of, volume_of
 from samjax.inference.history import History
 from samjax.inference.model import SegmentationModel
-from samjax.inference.postprocess import NONE, RAW, Postprocess, cleaned
+from samjax.inference.postprocess import NONE, RAW, Postprocess
 from samjax.inference.predictions import SlicePrediction, VolumePrediction
 from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_content, slots_of
 from samjax.inference.source import SourceVolume
@@ -270,7 +270,9 @@ class Predictor:
         else:
             found = self._volume.segment_regions(regions, propagate, start, asked)
         if rule != RAW:
-            found = self._cleaned(found, rule)
+            from samjax.inference.fitting.predictions import postprocessed
+
+            found = postprocessed(found, self._volume.images, self._spacing, self.model, rule)
             found = found if logits else replace(found, logits=None)
         self._history.add(found)
         return found
@@ -282,13 +284,6 @@ class Predictor:
         if rule != RAW and self._spacing is None:
             raise UserError(f'postprocess "{text}": needs the spacing of the array in mm; give it to set_volume')
         return rule
-
-    def _cleaned(self, found: VolumePrediction, rule: Postprocess) -> VolumePrediction:
-        from samjax.inference.fitting.predictions import fitted
-
-        if rule.fit:
-            found = fitted(found, self._volume.images, self._spacing, self.model)
-        return replace(found, mask=cleaned(found.mask, self._spacing, rule, self.rois))
 
     def _without_prompts(self, propagate: bool, start: np.ndarray | None, logits: bool) -> VolumePrediction:
         if start is not None:

@@ -3,8 +3,8 @@
 No scan of a real person went into it. The domains differ in the ways that the public ones do:
 `adult` (glioma inside the brain: edema, non-enhancing core, enhancing rim), `meningioma` (outside the
 brain, sharply bounded, mostly enhancing), `paediatric` (pons and midline, little enhancement) and
-`subsaharan` (gliomas seen by a coarse, noisy scanner). `varied` is like none
-of the public ones: gliomas and scanners that differ as those of many hospitals do.
+`subsaharan` (gliomas seen by a coarse, noisy scanner). `varied` is like none of the public ones: gliomas and
+scanners that differ as those of many hospitals do.
 """
 
 import json

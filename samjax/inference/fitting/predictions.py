@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from samjax.data.labels import COMPARTMENTS, roi_codes
-from samjax.inference.averaging import codes_of_regions, logits_of, run_slices
+from samjax.inference.averaging import codes_of_regions, logits_of, slices_run
 from samjax.inference.fitting.fit import fit_classes
 from samjax.inference.model import SegmentationModel
+from samjax.inference.postprocess import Postprocess, cleaned
 from samjax.inference.predictions import NOT_RUN, VolumePrediction, volume_prediction
 
 
@@ -26,11 +27,11 @@ def fitted(
     Returns:
         The prediction with new masks and logits; slices that were not run stay so.
     """
-    probabilities, run = found.probabilities, run_slices(found)
+    probabilities, run = found.probabilities, slices_run(found)
     if model.is_unet:
         inside = [probabilities[model.rois.index(name)] for name in COMPARTMENTS]
         classes = fit_classes(np.stack([1 - sum(inside), *inside]), images, spacing)
-        after = np.stack([_of_compartments(classes, roi) for roi in model.rois])
+        after = np.stack([classes[list(roi_codes(roi))].sum(axis=0) for roi in model.rois])
     else:
         nested = np.minimum.accumulate(probabilities, axis=0)  # a region's probability is no larger than an outer one's
         classes = np.stack([1 - nested[0], *(nested[:-1] - nested[1:]), nested[-1]])
@@ -43,6 +44,14 @@ def fitted(
     return replace(found, mask=np.where(run[:, None, None], fit.mask, found.mask), logits=logits)
 
 
-def _of_compartments(classes: np.ndarray, roi: str) -> np.ndarray:
-    """The probability of a region from those of background and each compartment."""
-    return classes[list(roi_codes(roi))].sum(axis=0)
+def postprocessed(
+    found: VolumePrediction,
+    images: np.ndarray | None,
+    spacing: Sequence[float],
+    model: SegmentationModel,
+    rule: Postprocess,
+) -> VolumePrediction:
+    """A prediction after a rule: fitted to its scan if the rule says so (with logits and images), then cleaned."""
+    if rule.fit:
+        found = fitted(found, images, spacing, model)
+    return replace(found, mask=cleaned(found.mask, spacing, rule, model.rois))

@@ -37,8 +37,7 @@ def mirrored_indices(brain: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         seen = ndimage.map_coordinates(soft, _reflected(points, plane, centre, spacing), order=1)
         return float(np.square(seen - values).mean())
 
-    scale = (5.0, 5.0, 5.0)
-    start = np.vstack([np.zeros(3), np.diag(scale)])
+    start = np.vstack([np.zeros(3), 5.0 * np.eye(3)])  # degrees and mm
     found = minimize(
         mismatch,
         np.zeros(3),

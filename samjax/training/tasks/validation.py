@@ -16,11 +16,10 @@ from samjax.data.on_device.channels import Channels
 from samjax.data.samples import scored_slices
 from samjax.data.slices import enough_pixels
 from samjax.figures.first_validation import draw_first_validation
-from samjax.inference.fitting.predictions import fitted
 from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.model import SegmentationModel
 from samjax.inference.postprocess_choice import PostprocessChoice
-from samjax.inference.postprocess_search import FEW, LabelledCase, Predicted, choose
+from samjax.inference.postprocess_search import FEW, Predicted, choose, labelled_case, predicted_case
 from samjax.inference.predictions import VolumePrediction
 from samjax.inference.volumes import segment_cases
 from samjax.training.parameter_vector import ParameterVector
@@ -111,10 +110,10 @@ class Validator:
         def predicted(cases: Sequence[CachedCase]) -> Iterator[Predicted]:
             model = self._model(states, planes)
             for case, found in self._segment(model, GroundTruthPrompts("none"), cases, logits=fits):
-                yield _predicted(case, found, model if fits else None)
+                yield predicted_case(case, found, model if fits else None)
 
         seen = predicted(train[: max(0, FEW - len(shown))])
-        return choose(predicted(shown), map(_labelled, train), roi, weights, step, seen, fits)
+        return choose(predicted(shown), map(labelled_case, train), roi, weights, step, seen, fits)
 
     def _segment(
         self,
@@ -176,18 +175,6 @@ class Validator:
 def shows_roi(cases: Sequence[CachedCase], roi: str) -> bool:
     """Whether a slice of any case shows the ROI."""
     return any(enough_pixels(case.counts, roi, 1).any() for case in cases)
-
-
-def _labelled(case: CachedCase) -> LabelledCase:
-    return LabelledCase(case.case.patient, case.whole_labels(), case.geometry.spacing)
-
-
-def _predicted(case: CachedCase, found: VolumePrediction, fitting: SegmentationModel | None) -> Predicted:
-    """A case with its prediction, which has logits and is fitted to its scan too if its model is given."""
-    if fitting is None:
-        return Predicted(_labelled(case), found.mask)
-    images = case.read(0, case.shape[0])[0]
-    return Predicted(_labelled(case), found.mask, fitted(found, images, case.geometry.spacing, fitting).mask)
 
 
 def _dice(both: np.ndarray, pred: np.ndarray, true: np.ndarray) -> np.ndarray:

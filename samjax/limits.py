@@ -47,6 +47,7 @@ LIMITS: dict[str, Limit] = {
     "box_jitter": Limit(0, 1),
     **dict.fromkeys(("empty_share", "modality_dropout"), Limit(0, 1, below=True)),
     "swa_start": Limit(0, 1),
+    "port": Limit(0, 65535),
 }  # fmt: skip
 """The range of each numeric option, by its field's name."""
 

@@ -328,6 +328,41 @@ class PredictOptions:
 
 
 @dataclass(frozen=True)
+class ServeOptions:
+    """Segment scans by hand in a browser, or in 3D Slicer, napari and MITK.
+
+    A label that lies beside a scan is not opened. Every edit is kept at once, so that nothing is lost when the server
+    ends; with the same --input and --output it goes on where it was.
+
+    Needs a few packages more: pip install 'samjax[serve]'.
+    """
+
+    input: Annotated[tuple[Path, ...], _default("a generated scan")] = ()
+    """A folder of cases, a case's folder, or files of cases."""
+    output: Path = Path("segmentations")
+    """Folder for saved segmentations, <case>.nii.gz in the space of the source, and for what is kept of every case."""
+    run: Annotated[Path | None, _default("glioma, a model that comes with samjax")] = None
+    """Run folder, "latest" for the newest run, or glioma."""
+    weights: str | None = None
+    """Base weights to click with as they are or, with --run, the new place of the run's base weights."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own (127.0.0.1, localhost, ::1) needs --token; traffic is not
+    encrypted."""
+    port: int = 1527
+    """Port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """Secret that a browser or client must know."""
+    browser: bool = True
+    """Open the page in a browser."""
+    layout: Annotated[str | None, _default("recognised")] = None
+    """Layout of --input: brats, msd or nnunet."""
+    labels: Annotated[str | None, _default("that of the input's names, else of the run's first domain")] = None
+    """Scheme of the values written: brats2021, brats2023, ..."""
+    cache_dir: Path = DEFAULT_CACHE
+    """Folder of compiled programs and of the generated scan."""
+
+
+@dataclass(frozen=True)
 class CheckOptions:
     """Check that every case of a folder can be used.
 

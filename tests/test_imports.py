@@ -40,10 +40,11 @@ ROOMS: dict[str, set[str]] = {
     "figures": {"files", "metrics", "data.labels", "data.cases"},
     "prepare": {*FOUNDATION, "data", "figures"},
     "inference": {*FOUNDATION, "data", "runs"},
+    "serve": {*FOUNDATION, "data", "runs", "figures.palette", "inference"},
     "": {"version", "inference"},
     "training": {*FOUNDATION, "data", "runs", "figures", "inference"},
     "evaluation": {*FOUNDATION, "data", "runs", "figures", "inference"},
-    "cli": {*FOUNDATION, "data", "runs", "figures", "inference", "training", "evaluation", "prepare", ""},
+    "cli": {*FOUNDATION, "data", "runs", "figures", "inference", "training", "evaluation", "prepare", "serve", ""},
     "__main__": {"cli"},
 }
 """What each room may import besides itself: whole rooms, or single modules of one.

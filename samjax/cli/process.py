@@ -34,14 +34,15 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(128 + stopped.signal)
 
 
-def use_compilation_cache(cache_dir: Path) -> None:
+def use_compilation_cache(cache_dir: Path, shortest: float = 1.0) -> None:
     """Keeps compiled programs under `cache_dir`, so that the next run of the same shapes starts at once.
 
     It is not used with several processes: one that finds a program while another compiles it could wait forever.
+    Programs that compile in less than `shortest` seconds are not kept.
     """
     import jax
 
     if jax.process_count() > 1:
         return
     jax.config.update("jax_compilation_cache_dir", str(cache_dir.expanduser() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)

@@ -17,3 +17,6 @@ OPACITY = 0.55
 
 LABEL_OUTLINE, PREDICTION_OUTLINE = "#40e0ff", "#ffb000"
 """Colours of the outlines of label and prediction over a grey slice."""
+
+CODE_COLOURS = {1: "#56b4e9", 2: "#e69f00", 3: "#cc79a7"}
+"""Colours of the canonical codes over a grey scan: edema, non-enhancing core, enhancing tumour."""

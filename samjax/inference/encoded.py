@@ -252,6 +252,22 @@ class EncodedVolume:
         for group, filled in grouped(missing, self._windows * self.model.devices.count):
             self._embeddings |= zip(group, self._encoded(filled), strict=False)
 
+    @property
+    def encoded_slices(self) -> int:
+        """The number of slices whose embeddings are there."""
+        return min(len(self._embeddings) * self.model.depth, len(self.images))
+
+    @property
+    def embedding_bytes(self) -> int:
+        """The memory that the embeddings take."""
+        return sum(embedding.nbytes for embedding in tuple(self._embeddings.values()))
+
+    def nearest_unencoded(self, slice_: int) -> int | None:
+        """The slice nearest to `slice_` that has no embedding yet; None if all have theirs."""
+        depth = self.model.depth
+        missing = [z for z in range(len(self.images)) if z // depth not in self._embeddings]
+        return min(missing, key=lambda z: abs(z - slice_), default=None)
+
     def window(self, number: int) -> jax.Array:
         """The embeddings (depth, h, w, dim) of window `number`, which is encoded if necessary."""
         self.encode([number * self.model.depth])

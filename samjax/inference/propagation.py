@@ -1,6 +1,7 @@
 """Propagates a prompt to the neighbouring slices, one after the other, each prompted by the mask before it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,23 +21,43 @@ PredictSlices = Callable[[Sequence[SlicePrompt]], list[SlicePrediction]]
 Around = Callable[[np.ndarray, int], SlicePrompt]
 
 
+@dataclass(frozen=True)
+class Course:
+    """The slices from which masks are propagated, and where to."""
+
+    starts: frozenset[int] | None = None
+    """The prompted slices from which it goes; None: from all of them."""
+    directions: tuple[int, ...] = (1, -1)
+    """1: to higher slices; -1: to lower ones."""
+
+
+BOTH_WAYS = Course()
+
+
 def propagate_prompts(
-    predict_slices: PredictSlices, regions: Sequence[Region], slices: int, around: Around
+    predict_slices: PredictSlices,
+    regions: Sequence[Region],
+    slices: int,
+    around: Around,
+    course: Course = BOTH_WAYS,
 ) -> Iterator[SlicePrediction]:
     """The predictions of the prompted slices of each region, then those of the slices that their masks reach.
 
-    From every prompted slice the mask goes up and down until it has vanished, or a slice is reached that the region
-    has a prompt for. A slice may be predicted twice, where two such walks meet; its mask is then their union.
+    From every prompted slice of the course the mask goes up and down until it has vanished, or a slice is reached that
+    the region has a prompt for. Where two such walks meet, a slice is predicted twice: its mask is their union.
 
     Args:
         predict_slices: segments slices by their prompts.
         slices: number of slices of the volume.
         around: makes the next slice's prompt from a mask: `box_around` or `click_inside`.
+        course: the slices to start from, and the directions.
     """
     for region in regions:
-        for start in predict_slices(list(region.values())):
+        starts = [prompt for z, prompt in region.items() if course.starts is None or z in course.starts]
+        for start in predict_slices(starts) if starts else ():
             yield start
-            for path in (range(start.slice + 1, slices), range(start.slice - 1, -1, -1)):
+            for direction in course.directions:
+                path = range(start.slice + direction, slices if direction > 0 else -1, direction)
                 yield from _walk(predict_slices, start, path, region, around)
 
 

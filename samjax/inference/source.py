@@ -1,6 +1,6 @@
 """A scan as its files have it, which a model segments on its run's grid: the one place where the two grids meet."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +22,10 @@ from samjax.inference.predictions import (
     not_run,
 )
 from samjax.inference.prompts import Region, SlicePrompt
-from samjax.inference.propagation import box_around, click_inside, propagate_prompts
+from samjax.inference.propagation import BOTH_WAYS, Course, box_around, click_inside, propagate_prompts
 from samjax.inference.rotations import TurnedVolume
+
+Watch = Callable[[SlicePrediction], None]
 
 
 class SourceVolume:
@@ -89,20 +91,26 @@ class SourceVolume:
         propagate: bool = False,
         initial: np.ndarray | None = None,
         logits: bool = False,
+        course: Course = BOTH_WAYS,
+        watch: Watch | None = None,
     ) -> VolumePrediction:
         """Segments the slices that are prompted, and with `propagate` those that their masks reach on the run's grid.
 
         Args:
             regions: each object's prompts, on slices and in pixels of the scan.
             initial: (Z, rows, columns) of the scan, the mask of the slices that are not segmented; None: background.
+            course: the slices of the scan to propagate from, and the directions.
+            watch: called with each slice that propagation has segmented.
         """
-        found = self._segment_regions(regions, propagate, logits)
+        found = self._segment_regions(regions, propagate, logits, course, watch)
         if initial is None:
             return found
         segmented = ~np.isnan(found.iou)[:, None, None]
         return replace(found, mask=np.where(segmented, found.mask, initial))
 
-    def _segment_regions(self, regions: Sequence[Region], propagate: bool, logits: bool) -> VolumePrediction:
+    def _segment_regions(
+        self, regions: Sequence[Region], propagate: bool, logits: bool, course: Course, watch: Watch | None
+    ) -> VolumePrediction:
         run, shape, asked = self.encoded, self.encoded.shape, logits or self.resampled
         moved = [region_to_run(region, self.shape, shape) for region in regions] if self.resampled else regions
 
@@ -111,7 +119,10 @@ class SourceVolume:
 
         if propagate:
             around = box_around if "box" in run.model.prompts else click_inside
-            predictions = propagate_prompts(predict_slices, moved, shape[0], around)
+            if self.resampled and course.starts is not None:
+                starts = region_to_run({z: SlicePrompt(z) for z in course.starts}, self.shape, shape)
+                course = replace(course, starts=frozenset(starts))
+            predictions = _watched(propagate_prompts(predict_slices, moved, shape[0], around, course), watch)
         else:
             predictions = predict_slices([prompt for region in moved for prompt in region.values()])
         found = run.united(predictions, asked)
@@ -159,3 +170,10 @@ class SourceVolume:
         model = self.encoded.model
         found = prediction_to_source(found, self.shape, model.rois, model.nested, kept)
         return found if logits else replace(found, logits=None)
+
+
+def _watched(predictions: Iterator[SlicePrediction], watch: Watch | None) -> Iterator[SlicePrediction]:
+    for found in predictions:
+        if watch is not None:
+            watch(found)
+        yield found

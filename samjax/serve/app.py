@@ -1,0 +1,48 @@
+"""The web application: the page, its routes, and the guard in front of them."""
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from samjax.serve.api import BODY_LIMIT, Page, routes
+from samjax.serve.guards import Guard
+from samjax.version import __version__
+
+PAGE = Path(__file__).with_name("page")
+"""The built page, see web/README.md."""
+
+
+def make_app(page: Page, hosts: frozenset[str] | None, token: str | None = None) -> Starlette:
+    """The application.
+
+    Args:
+        page: the cases, and what the page tells of the model.
+        hosts: the names under which it may be asked; None: any, for which there must be a token.
+        token: what requests must know; None: nothing.
+    """
+    return Starlette(
+        routes=[
+            Route("/", _index),
+            Route("/healthz", _health),
+            *routes(page),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts, token=token, body_limit=_body_limit)],
+    )
+
+
+def _body_limit(path: str) -> int:
+    return BODY_LIMIT
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(PAGE / "index.html")
+
+
+async def _health(request: Request) -> Response:
+    return JSONResponse({"status": "ok", "service": "samjax", "version": __version__})

@@ -1,0 +1,125 @@
+"""The autosave of a case: a file to which every edit is appended before it is shown, so that a kill loses nothing."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from samjax.errors import UserError
+from samjax.files import parse_json
+from samjax.serve.segmentation import Edit, Segmentation
+
+FORMAT_VERSION = "1"
+UNDO, REDO, SAVED = "undo", "redo", "saved"
+
+
+class Journal:
+    """The file of a case's edits: a first line that says what they are of, and a line for each of them."""
+
+    def __init__(self, path: Path, about: dict[str, str]):
+        """
+        Args:
+            path: the file, which need not be there yet.
+            about: what the edits are of; `scan`, the digest of the scan, must be the same when they are read again.
+        """
+        self.path, self._about = path, about
+
+    def replay(self, shape: tuple[int, int, int]) -> tuple[Segmentation, bool]:
+        """The segmentation that the edits lead to, and whether it was saved since the last one.
+
+        A last line that a kill cut short is dropped.
+
+        Raises:
+            UserError: the file is not a journal of this scan, or is damaged.
+        """
+        found, saved = Segmentation(shape), True
+        for number, entry in self._entries():
+            try:
+                saved = _replay(found, entry, shape)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error) as error:
+                raise UserError(
+                    f"{self.path}: line {number} is no edit of this case ({error}); move the file away to begin anew"
+                ) from None
+        return found, saved
+
+    def _entries(self) -> Iterator[tuple[int, Any]]:
+        if not self.path.exists():
+            return
+        *lines, rest = self.path.read_bytes().split(b"\n")
+        if rest:  # cut short by a kill: never shown to anybody
+            os.truncate(self.path, self.path.stat().st_size - len(rest))
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = parse_json(line.decode("utf-8"))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.path}: line {number} is damaged ({error}); move the file away to begin anew"
+                ) from None
+            if number == 1:
+                self._check(entry)
+            else:
+                yield number, entry
+
+    def _check(self, head: Any) -> None:
+        if not isinstance(head, dict) or head.get("format_version") != FORMAT_VERSION:
+            raise UserError(f"{self.path}: no autosave of format {FORMAT_VERSION}; move the file away to begin anew")
+        if head.get("scan") != self._about["scan"]:
+            raise UserError(
+                f"{self.path}: the autosave of a case of this name whose scan is another one; move it away, or give "
+                "another --output"
+            )
+
+    def add(self, edit: Edit) -> None:
+        """Appends an edit."""
+        self._append({"edit": edit.to_json()})
+
+    def note(self, event: str) -> None:
+        """Appends `UNDO`, `REDO` or `SAVED`."""
+        self._append({"event": event})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                start = file.tell()
+                lines = [entry] if start else [{"format_version": FORMAT_VERSION, **self._about}, entry]
+                try:
+                    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), start)
+                    raise
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: the autosave cannot be written ({error.strerror or error}); the edit was not made"
+            ) from error
+
+
+def _replay(found: Segmentation, entry: Any, shape: tuple[int, int, int]) -> bool:
+    """Makes one entry's edit; returns whether the entry says that the segmentation was saved."""
+    if "edit" in entry:
+        found.apply(Edit.from_json(entry["edit"], shape))
+        return False
+    event = entry["event"]
+    if event == UNDO:
+        found.undo()
+    elif event == REDO:
+        found.redo()
+    elif event != SAVED:
+        raise ValueError(f"event {event!r}")
+    return event == SAVED
+
+
+def state_of(path: Path) -> str:
+    """What the journal of a case says of it by its last line: new, edited or saved."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 100))
+            last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    except OSError:
+        return "new"
+    return "saved" if last == json.dumps({"event": SAVED}).encode() else "edited"

@@ -1,0 +1,147 @@
+"""A case that is open: its images, its place in space, and its embeddings as far as they are computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from samjax.data.cases import MODALITIES, Case
+from samjax.data.fingerprint import scan_digest
+from samjax.data.imaging.doubts import case_doubts, read_ranges
+from samjax.data.imaging.geometry import Geometry
+from samjax.data.imaging.volumes import read_scan
+from samjax.data.labels import roi_codes
+from samjax.inference.given import modalities_of
+from samjax.inference.model import SegmentationModel
+from samjax.inference.predictor import read_images
+from samjax.inference.prompts import Region
+from samjax.inference.regions import region_codes
+from samjax.inference.source import SourceVolume
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedCase:
+    """A scan with the model that segments it.
+
+    Attributes:
+        model: the model.
+        volume: the scan, on whose grid prompts and masks are.
+        spacing: mm between its slices, rows and columns.
+        case, geometry: of a scan from files; None for an array.
+        doubts: signs that the files are not what the model was trained on, a sentence each.
+    """
+
+    model: SegmentationModel
+    volume: SourceVolume
+    spacing: tuple[float, float, float]
+    case: Case | None = None
+    geometry: Geometry | None = None
+    doubts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_files(cls, model: SegmentationModel, case: Case, run: Path | None = None) -> "OpenedCase":
+        """Reads a case; its label is not opened.
+
+        Raises:
+            UserError: a file is damaged, the files' grids differ, or the model needs a modality that is missing.
+        """
+        images, geometry = read_images(case)
+        volume = SourceVolume(model, images, geometry.spacing, modalities=modalities_of(images))
+        ranges = None if run is None else read_ranges(run)
+        doubts = tuple(case_doubts(case, images, geometry, ranges, model.grid))
+        return cls(model, volume, geometry.spacing, case, geometry, doubts)
+
+    @classmethod
+    def from_array(
+        cls, model: SegmentationModel, images: np.ndarray, spacing: tuple[float, float, float]
+    ) -> "OpenedCase":
+        """A scan (slices, rows, columns, 4) uint8 in memory, prepared as for training.
+
+        Raises:
+            UserError: the model needs a modality that is missing.
+        """
+        return cls(model, SourceVolume(model, images, spacing, modalities=modalities_of(images)), spacing)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The scan's slices, rows and columns."""
+        return self.volume.shape
+
+    @property
+    def images(self) -> np.ndarray:
+        """The four modalities (slices, rows, columns, 4) uint8 as the model takes them; background is 0."""
+        return self.volume.images
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the images and their grid; of an array "" ."""
+        return "" if self.geometry is None else scan_digest(self.images, self.geometry)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the scan has."""
+        return self.case.modalities if self.case else modalities_of(self.images)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modalities that the model looks at and that the scan lacks."""
+        return tuple(self.model.needs.lacking(self.modalities))
+
+    def scan(self, modality: str) -> np.ndarray:
+        """The numbers of a file (slices, rows, columns), read anew; a float64 file as float32.
+
+        Raises:
+            UserError: the file cannot be read any more.
+        """
+        if self.case is None:
+            return self.images[..., MODALITIES.index(modality)]
+        array = read_scan(self.case.images[modality], {}).array
+        return array if array.dtype.kind in "iu" and array.dtype.itemsize <= 4 else array.astype(np.float32)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the case takes now, with two masks of it and the embeddings that are there."""
+        encoded = self.volume.encoded
+        run = 0 if encoded.images is self.images else encoded.images.nbytes
+        return self.images.nbytes + run + 2 * self.images[..., 0].size + encoded.embedding_bytes
+
+    @property
+    def encoded_slices(self) -> int:
+        """The number of slices of the scan whose embeddings are there, as a share of all."""
+        encoded = self.volume.encoded
+        if self.model.is_unet:
+            return self.shape[0]
+        return round(encoded.encoded_slices * self.shape[0] / encoded.shape[0])
+
+    def encode_next(self, slice_: int) -> bool:
+        """Encodes the window nearest to a slice of the scan that has no embeddings; False if there is none."""
+        if self.model.is_unet:
+            return False
+        missing = self.next_missing(slice_)
+        if missing is None:
+            return False
+        self.volume.encoded.encode([missing])
+        return True
+
+    def next_missing(self, slice_: int) -> int | None:
+        """The slice of the run's grid nearest to a slice of the scan that has no embedding; None if all have theirs."""
+        return self.volume.encoded.nearest_unencoded(self.volume.run_slices([slice_])[0])
+
+    def segmented_slices(self, regions: Sequence[Region]) -> dict[int, np.ndarray]:
+        """The canonical codes (rows, columns) uint8 of every prompted slice, as `SourceVolume.segment_regions`."""
+        if self.shape[0] != self.volume.encoded.shape[0]:  # a prompt goes to several slices, or several to one
+            mask = self.codes(self.volume.segment_regions(regions).mask)
+            return {z: mask[z] for region in regions for z in region}
+        masks: dict[int, np.ndarray] = {}
+        prompts = [prompt for region in regions for prompt in region.values()]
+        for found in self.volume.predict_slices(prompts):
+            before = masks.get(found.slice)
+            masks[found.slice] = found.masks if before is None else before | found.masks
+        rois, nested = self.model.rois, self.model.nested
+        return {z: region_codes(dict(zip(rois, planes, strict=True)), nested) for z, planes in masks.items()}
+
+    def codes(self, mask: np.ndarray) -> np.ndarray:
+        """A predicted mask as canonical codes: of one region, bool, those of its outermost compartment."""
+        return mask.astype(np.uint8) * roi_codes(self.model.rois[0])[0] if mask.dtype == bool else mask

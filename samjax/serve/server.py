@@ -1,0 +1,124 @@
+"""Starts the server: finds cases and model, listens, and prints where."""
+
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import uvicorn
+
+from samjax.data.cases import Case
+from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
+from samjax.errors import UserError
+from samjax.inference.inputs import find_inputs, training_scheme
+from samjax.inference.loading import model_of_run, model_of_weights
+from samjax.limits import check_numbers
+from samjax.options import ServeOptions
+from samjax.runs.folder import GLIOMA, find_model
+from samjax.serve.api import Page
+from samjax.serve.app import make_app
+from samjax.serve.engine import Engine
+from samjax.serve.guards import LOOPBACK
+from samjax.serve.library import Library
+
+WARNING = f"{GLIOMA} was trained on generated scans alone; its enhancing tumour is not to be relied on"
+EXAMPLE_SEED = 1527
+"""Seed of the generated scan that is shown without --input; no model that comes with samjax was trained on it."""
+EXAMPLE_GRID = PhantomOptions((160, 160, 48))
+"""Its grid: 1.2 x 1.2 x 3 mm."""
+_ANY = ("0.0.0.0", "::", "")
+_GRACE = 2
+
+
+def serve(options: ServeOptions) -> None:
+    """Serves until it is stopped.
+
+    Raises:
+        UserError: model, cases, output or address cannot be used.
+    """
+    check_numbers(options)
+    hosts = allowed_hosts(options.host, options.token)
+    with _listening(options.host, options.port) as listener:
+        engine = _engine(options)
+        cases, left_out = _cases(options)
+        for reason in left_out:
+            print(f"left out: {reason}", file=sys.stderr)
+        library = Library(engine, cases, _schemes(options, engine.run, cases), options.output)
+        try:
+            warning = WARNING if engine.model.name == GLIOMA else None
+            app = make_app(Page(library, warning), hosts, options.token)
+            address = _address(options.host, listener.getsockname()[1])
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE, server_header=False)
+            about = f"model {engine.model.name}, {len(cases)} cases, saves in {options.output}"
+            print(f"samjax serve: {address} ({about}); stop with Ctrl-C", flush=True)
+            if warning:
+                print(f"model: {warning}", file=sys.stderr, flush=True)
+            threading.Thread(target=engine.warm_up, name="samjax-warm-up", daemon=True).start()
+            if options.browser:
+                webbrowser.open(address + (f"/?{urlencode({'token': options.token})}" if options.token else "/"))
+            uvicorn.Server(config).run([listener])
+        finally:
+            library.close()
+            engine.close()
+
+
+def allowed_hosts(host: str, token: str | None) -> frozenset[str] | None:
+    """The names under which a server that listens on `host` may be asked; None: any.
+
+    Raises:
+        UserError: others than this machine could ask, and there is no token.
+    """
+    if token is not None and (not token.isascii() or not token.isprintable() or not token.strip()):
+        raise UserError("--token: expected ASCII letters, digits and signs")
+    if host in LOOPBACK:
+        return frozenset(LOOPBACK)
+    if token is None:
+        raise UserError(
+            f"--host {host}: others could read and change the scans; give --token a secret, or listen on 127.0.0.1"
+        )
+    return None if host in _ANY else frozenset({host, *LOOPBACK})
+
+
+def _address(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host in _ANY else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({getattr(error, 'strerror', None) or error}); name "
+            "another --port"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _engine(options: ServeOptions) -> Engine:
+    if options.run is None and options.weights is not None:
+        return Engine(model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2"))
+    run = find_model(options.run or Path(GLIOMA))
+    return Engine(model_of_run(run, options.weights), run)
+
+
+def _cases(options: ServeOptions) -> tuple[list[Case], list[str]]:
+    if options.input:
+        return find_inputs(options.input, options.layout, options.labels)
+    folder = options.cache_dir.expanduser() / "example"
+    write_cohort(folder, "adult", 1, EXAMPLE_SEED, EXAMPLE_GRID)
+    return find_inputs([folder], None, options.labels)
+
+
+def _schemes(options: ServeOptions, run: Path | None, cases: Sequence[Case]) -> dict[str, str | None]:
+    """The label scheme in which each case is saved; None: 1 is the region."""
+    unknown = any(case.scheme is None for case in cases)
+    fallback = training_scheme(run) if unknown and run is not None else None
+    return {case.id: case.scheme or fallback for case in cases}

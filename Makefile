@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow oracles parity parity-full lint clean
+.PHONY: demo test test-slow test-browser oracles parity parity-full web web-check lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -29,6 +29,16 @@ parity: .venv/parity
 parity-full: .venv/parity
 	$(BIN)/python -m pytest -m "parity and full"
 
+# The page of samjax serve from its sources in web/ (Node 20 and npm); its built files are committed.
+web: web/node_modules
+	cd web && npm run --silent build
+
+# Whether the committed page is what the sources give.
+web-check: web/node_modules
+	rm -rf build/page
+	cd web && npm run --silent build -- ../build/page
+	diff -r build/page samjax/serve/page
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +56,10 @@ clean:
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+web/node_modules: web/package.json web/package-lock.json
+	cd web && npm ci --silent --no-audit --no-fund
 	touch $@
 
 .venv/oracles: .venv/test

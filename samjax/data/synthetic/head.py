@@ -13,7 +13,7 @@ import numpy as np
 from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
-from samjax.data.synthetic.brain import Field, Points, chain, edge, ellipsoid, smooth_union, waves
+from samjax.data.synthetic.brain import Field, Points
 
 CORNER = (-104.0, -132.0, -150.0)
 """Lowest x, y and z of the box that a head fills, in millimetres; the neck is cut off at the lowest z."""
@@ -22,24 +22,8 @@ EXTENT = (208.0, 252.0, 258.0)
 SITES = ("inside", "surface", "none")
 """Where a tumour grows: a glioma inside the brain, a meningioma at its surface, or no tumour."""
 
-# Brightness of each tissue on t1, t1gd, t2 and flair, as a share of white matter on t1.
-_BRIGHTNESS = {
-    "air": (0.02, 0.02, 0.02, 0.02),
-    "skin": (0.70, 0.85, 0.75, 0.60),
-    "fat": (1.55, 1.55, 1.45, 1.20),
-    "muscle": (0.58, 0.70, 0.42, 0.48),
-    "bone": (0.10, 0.10, 0.08, 0.08),
-    "marrow": (1.10, 1.15, 0.90, 0.80),
-    "vitreous": (0.26, 0.28, 2.60, 0.22),
-    "mucosa": (0.60, 1.60, 1.90, 1.20),
-    "dura": (0.45, 1.20, 0.35, 0.45),
-    "cord": (0.90, 0.92, 0.85, 0.88),
-    "fluid": (0.28, 0.30, 2.50, 0.24),
-}
 _PART = 40_000
 """Points that are computed together."""
-_FAT_SATURATED = 0.25
-"""Brightness of fat where its signal is suppressed."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,7 @@ def make_head(seed: int, spacing: float = 1.0, tumour: str = "inside") -> Head:
     shape = tuple(round(side / spacing) for side in EXTENT)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = np.asarray(CORNER) + spacing / 2
-    points = _voxel_centres(shape, affine)
+    points = voxel_centres(shape, affine)
     seed_around = int(rng.integers(2**31))
     parts = [_part(subject, seed_around, part) for part in np.array_split(points, -(-points.shape[1] // _PART), axis=1)]
     standard, outside, signal = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
@@ -150,7 +134,7 @@ def scan_head(
     thin[2, 3] -= sequence.spacing[2] * (1 - 1 / parts) / 2
     values = in_pose(head.images[modality], head.affine, fine, thin, pose)
     values = values.reshape(*shape, parts).mean(axis=-1)
-    points = _voxel_centres(shape, affine)
+    points = voxel_centres(shape, affine)
     values *= scan.bias_field(rng, points, sequence.bias).reshape(shape)
     real = values + sequence.noise * rng.standard_normal(shape, np.float32)
     imaginary = sequence.noise * rng.standard_normal(shape, np.float32)
@@ -176,7 +160,7 @@ def _draw_subject(rng: np.random.Generator) -> brain.Subject:
     )
 
 
-def _voxel_centres(shape: tuple[int, ...], affine: np.ndarray) -> Points:
+def voxel_centres(shape: tuple[int, ...], affine: np.ndarray) -> Points:
     """The centres of all voxels of an upright grid, (3, n) millimetres in C order."""
     axes = [affine[n, n] * np.arange(side) + affine[n, 3] for n, side in enumerate(shape)]
     return np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")]).astype(np.float32)
@@ -204,138 +188,10 @@ def in_pose(volume: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], onto
 
 
 def _part(subject: brain.Subject, seed: int, points: Points) -> tuple[Points, Field, Field]:
-    """Some points of a head: their places in the standard anatomy, distances to the brain's fluid, and `_surroundings`.
+    """Some points of a head: their places in the standard anatomy, distances to the brain's fluid, and `surroundings`.
 
     The arrays of one part fit into the processor's cache.
     """
     standard = brain.head_to_standard(points, subject)
     outside = brain.intracranial(standard)
-    return standard, outside, _surroundings(seed, points, standard, outside)
-
-
-def _surroundings(seed: int, points: Points, standard: Points, outside: Field) -> Field:
-    """Brightness (4, n) of all that is not brain; `outside` is the distance in millimetres to the brain's fluid."""
-    rng, fields = np.random.default_rng((seed, 0)), np.random.default_rng((seed, 1))
-    bright = {name: np.asarray(values) * rng.lognormal(0, 0.08, 4) for name, values in _BRIGHTNESS.items()}
-    for number, chance in enumerate((0.0, 0.4, 0.1, 0.4)):
-        if rng.random() < chance:
-            bright["fat"][number] = _FAT_SATURATED
-            bright["marrow"][number] = _FAT_SATURATED
-    signal = np.repeat(np.float32(bright["air"])[:, None], points.shape[1], axis=1)
-
-    def paint(tissue: str, alpha: Field) -> None:
-        for row, value in zip(signal, bright[tissue], strict=True):
-            row += alpha * (np.float32(value) - row)
-
-    shape = _Shape(fields, rng, standard, outside)
-    shape.paint(paint)
-    signal *= 1 + 0.05 * waves(fields, points, 20.0) + 0.03 * waves(fields, points, 6.0)
-    return signal
-
-
-class _Shape:
-    """The structures around one brain, from the skin inwards."""
-
-    def __init__(self, fields: np.random.Generator, rng: np.random.Generator, points: Points, outside: Field):
-        self.points, self.outside, self.fields = points, outside, fields
-        self.mirrored = np.stack([np.abs(points[0]), points[1], points[2]])
-        self.dura = np.float32(rng.uniform(0.6, 1.4))
-        self.table = np.float32(rng.uniform(1.2, 2.0))
-        diploe = rng.uniform(1.5, 5.0)
-        beside = np.clip(1 - np.abs(points[2] + 10) / 40, 0, 1) * np.clip(self.mirrored[0] / 45 - 0.6, 0, 1)
-        uneven = waves(fields, points, 45.0, 8)
-        self.diploe = (np.float32(diploe) * (1 + 0.35 * uneven) * (1 - beside)).clip(0, None)
-        self.skull = self.dura + 2 * self.table + self.diploe
-        muscle = ellipsoid(self.mirrored, (70.0, 8.0, -12.0), (16.0, 34.0, 38.0))
-        self.temporal = edge(muscle, 6.0)
-        self.scalp = np.float32(rng.uniform(3.5, 8.0)) * (1 + 0.15 * waves(fields, points, 50.0, 8)) + 8 * self.temporal
-        self.skin = np.float32(rng.uniform(1.5, 2.5))
-        self.sinuses = rng.uniform(0.6, 1.3)
-
-    def paint(self, paint) -> None:
-        """Lays every structure over what is there."""
-        surface = self._surface()
-        self._soft_tissue(paint, surface)
-        self._face(paint)
-        self._neck(paint)
-        self._skull(paint)
-        self._openings(paint)
-
-    def _surface(self) -> Field:
-        """Distance to the skin."""
-        points = self.points
-        head = self.outside - self.skull - self.scalp
-        face = smooth_union(
-            ellipsoid(points, (0.0, 28.0, -58.0), (64.0, 62.0, 62.0)),
-            ellipsoid(points, (0.0, 32.0, -102.0), (48.0, 54.0, 36.0)),
-            20.0,
-        )
-        face = smooth_union(face, ellipsoid(points, (0.0, 90.0, -60.0), (13.0, 16.0, 24.0)), 10.0)
-        neck = chain(points, ((0.0, -36.0, -50.0, 58.0), (0.0, -44.0, -110.0, 57.0), (0.0, -50.0, -200.0, 60.0)))
-        return smooth_union(smooth_union(head, face, 15.0), neck, 20.0)
-
-    def _soft_tissue(self, paint, surface: Field) -> None:
-        paint("skin", edge(surface))
-        paint("fat", edge(surface + self.skin))
-        lumps = waves(self.fields, self.points, 14.0, 16)
-        deep = edge(surface + self.skin + self.scalp * 0.8, 2.0)
-        paint("muscle", deep * np.clip(1.6 + 0.9 * lumps, 0, 1))
-        paint("muscle", self.temporal * edge(self.outside - self.skull - self.scalp + self.skin + 2))
-
-    def _face(self, paint) -> None:
-        points, mirrored = self.points, self.mirrored
-        jaw = np.abs(ellipsoid(points, (0.0, 34.0, -98.0), (42.0, 46.0, 22.0))) - 3
-        paint("bone", edge(np.maximum(jaw, -40 - points[2])) * edge(20 - points[1]))
-        orbit = ellipsoid(mirrored, (31.0, 50.0, -39.0), (19.0, 30.0, 18.0))
-        paint("bone", edge(orbit - 2.5) * edge(points[1] - 70, 3.0))
-        paint("fat", edge(orbit))
-        nerve = chain(mirrored, ((31.0, 56.0, -38.0, 2.2), (18.0, 24.0, -32.0, 2.2), (7.0, 8.0, -24.0, 2.2)))
-        paint("fluid", edge(nerve - 1.5))
-        paint("cord", edge(nerve))
-        for angle in (-1, 1):
-            paint("muscle", edge(chain(mirrored, ((31 + 12 * angle, 62, -38, 2.2), (20, 28, -33, 2.0)))))
-        globe = ellipsoid(mirrored, (32.0, 65.0, -38.0), (12.2, 12.2, 12.2))
-        paint("muscle", edge(globe))
-        paint("vitreous", edge(globe + 1.5))
-        paint("muscle", edge(ellipsoid(mirrored, (32.0, 74.0, -38.0), (4.5, 2.2, 4.5))))
-        size = np.float32(self.sinuses)
-        for centre, axes in (
-            ((28.0, 50.0, -66.0), (13.0, 16.0, 15.0)),
-            ((9.0, 50.0, -58.0), (6.0, 34.0, 18.0)),
-            ((8.0, 16.0, -43.0), (9.0, 12.0, 9.0)),
-            ((54.0, -42.0, -46.0), (9.0, 12.0, 14.0)),
-        ):
-            cavity = ellipsoid(mirrored, centre, tuple(size * axis for axis in axes))
-            paint("bone", edge(cavity - 3))
-            paint("mucosa", edge(cavity - 1))
-            paint("air", edge(cavity))
-
-    def _neck(self, paint) -> None:
-        points = self.points
-        airway = chain(points, ((0.0, 12.0, -62.0, 9.0), (0.0, 2.0, -100.0, 8.0), (0.0, 2.0, -200.0, 8.0)))
-        paint("mucosa", edge(airway - 2.5))
-        paint("air", edge(airway))
-        canal = chain(points, ((0.0, -39.0, -66.0, 9.0), (0.0, -44.0, -110.0, 8.0), (0.0, -50.0, -200.0, 8.0)))
-        below = edge(points[2] + 84, 3.0)
-        body = chain(points, ((0.0, -24.0, -92.0, 11.0), (0.0, -30.0, -200.0, 12.0)))
-        paint("bone", edge(np.minimum(canal - 5, body)) * below)
-        paint("marrow", edge(body + 2) * below * edge(1.5 - np.abs((points[2] + 1000) % 18 - 9)))
-        paint("fluid", edge(canal))
-        paint("cord", edge(canal + 3.5))
-
-    def _skull(self, paint) -> None:
-        spine = chain(self.points, ((0.0, -39.0, -58.0, 12.0), (0.0, -44.0, -110.0, 10.0)))
-        closed = 1 - edge(spine, 2.0)  # the foramen magnum
-        paint("bone", edge(self.outside - self.skull) * closed)
-        marrow = edge(self.outside - self.skull + self.table) * (1 - edge(self.outside - self.dura - self.table))
-        paint("marrow", marrow * closed * np.clip(self.diploe - 0.5, 0, 1))
-        frontal = ellipsoid(self.mirrored, (11.0, 76.0, -10.0), (10.0, 6.0, 11.0)) + 3 * (1 - np.float32(self.sinuses))
-        paint("air", edge(np.maximum(frontal, self.dura + self.table - self.outside)))
-        paint("dura", edge(self.outside - self.dura) * closed)
-
-    def _openings(self, paint) -> None:
-        """Vessels and nerves that pass through the skull."""
-        nerve = chain(self.mirrored, ((18.0, 24.0, -32.0, 1.8), (7.0, 6.0, -22.0, 1.8)))
-        paint("cord", edge(nerve))
-        carotid = chain(self.mirrored, ((22.0, -12.0, -90.0, 2.6), (20.0, -8.0, -45.0, 2.6), (9.0, 2.0, -20.0, 2.2)))
-        paint("bone", edge(carotid))  # flowing blood has no signal
+    return standard, outside, surroundings(seed, points, standard, outside)

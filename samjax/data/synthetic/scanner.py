@@ -32,9 +32,14 @@ class Scanner:
     slab_axis: int = 2  # i, j or k
 
 
+def usual_brightness() -> Field:
+    """Brightness (4 modalities, tissues) as it is on average."""
+    return np.asarray([_CONTRAST[m] for m in MODALITIES])
+
+
 def tissue_contrast(rng: np.random.Generator) -> Field:
     """Brightness (4 modalities, tissues) of one examination, varied by a few per cent."""
-    table = np.asarray([_CONTRAST[m] for m in MODALITIES])
+    table = usual_brightness()
     return (table * rng.lognormal(0, 0.04, table.shape)).astype(np.float32)
 
 

@@ -2,11 +2,11 @@
 
     python docs/measure_few_patients.py --data BRATS_DIR --out DIR
 
-`lora4ch` is trained on 1, 2, 4 and 7 of the first ten cases of a folder in the alphabet, once from `tiny` and once from
-`glioma`, and scored prompt-free on three others. Test cases of fold 1 are the first, fourth and seventh, those of folds 2
-and 3 the ones after these; of the other seven the first ones train. Nothing is chosen by a score: all runs take the same
-steps, and the patient that a run needs for its validation is a generated one. What is there already is not done again.
-The scores go to DIR/scores.csv, from which docs/make_few_patients_figure.py draws the figure and prints the table.
+`lora4ch` is trained on 1, 2, 4 and 7 of the first ten cases of a folder in the alphabet, once from `tiny` and once
+from `glioma`, and scored prompt-free on three others. Test cases of fold 1 are the first, fourth and seventh, those of
+folds 2 and 3 the ones after these; of the other seven the first ones train. Nothing is chosen by a score: all runs take
+the same steps, and the patient that a run needs for its validation is a generated one. What is there already is not
+done again. The scores go to DIR/scores.csv, of which docs/make_few_patients_figure.py makes a figure and a table.
 """
 
 import csv
@@ -39,10 +39,11 @@ PATIENTS = (1, 2, 4, 7)
 RULES = ("none", "fit,share=0.2")
 """Masks as predicted, and by the rule that comes with glioma."""
 REGIONS = ("whole-tumor", "tumor-core", "enhancing")
-RECIPE = (
-    "--strategy lora4ch --roi all --prompt none:0.5,point:0.3,box:0.2 --clicks 2 --box-jitter 0.1 --empty-share 0.15 "
-    "--epochs 1000 --lr 3e-4 --schedule cosine --warmup-steps 30"
-).split()
+RECIPE = [
+    "--strategy", "lora4ch", "--roi", "all", "--prompt", "none:0.5,point:0.3,box:0.2", "--clicks", "2",
+    "--box-jitter", "0.1", "--empty-share", "0.15", "--epochs", "1000", "--lr", "3e-4", "--schedule", "cosine",
+    "--warmup-steps", "30",
+]  # fmt: skip
 """How glioma was trained, with a lower learning rate and a shorter warm-up."""
 GRID = (240, 240, 155)
 """Voxels of the generated patient, of 1 mm."""

@@ -57,11 +57,13 @@ def main(options: Options) -> None:
         print(f"{name}, {volume:.0f} ml: " + ", ".join(f"{key} {x:.3f}" for key, x in scores.items()), flush=True)
         found.append(scores)
     for key in found[0]:
-        values = [scores[key] for scores in found]
-        print(
-            f"{key}, n = {len(values)}: mean {np.mean(values):.3f} +- {np.std(values, ddof=min(1, len(values) - 1)):.3f}, median "
-            f"{np.median(values):.3f}, worst {min(values):.3f}"
-        )
+        print(f"{key}: {_summary([scores[key] for scores in found])}")
+
+
+def _summary(values: list[float]) -> str:
+    spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    middle = f"median {np.median(values):.3f}, worst {min(values):.3f}"
+    return f"mean {np.mean(values):.3f}{spread}, {middle} (n = {len(values)})"
 
 
 def _heads(options: Options) -> Iterator[tuple[str, Head, Case | None]]:
@@ -73,7 +75,11 @@ def _heads(options: Options) -> Iterator[tuple[str, Head, Case | None]]:
     for number, case in enumerate(list_cases({"real": options.data}, None, None, options.heads)):
         images = {name: np.asarray(nib.load(source.path).dataobj) for name, source in case.images.items()}
         label = nib.load(case.label)
-        yield case.id, head_around(images, np.asarray(label.dataobj).astype(np.uint8), label.affine, SEED + number), case
+        yield (
+            case.id,
+            head_around(images, np.asarray(label.dataobj).astype(np.uint8), label.affine, SEED + number),
+            case,
+        )
 
 
 def write_scans(folder: Path, head: Head, seed: int) -> None:

@@ -72,7 +72,7 @@ def _pose(mask: np.ndarray, affine: np.ndarray) -> Pose:
 
 
 def _standard(points: Points, inside: Points) -> Points:
-    """Points at their places in the standard anatomy, by the ends of the brain; its height is as it is wide and long."""
+    """Points at their places in the standard anatomy, by the brain's ends; along z by its size along x and y."""
     low, high = _ends(inside)
     least, most = _generated_ends()
     scale = (most - least)[:2] / (high - low)[:2]

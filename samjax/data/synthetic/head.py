@@ -14,6 +14,7 @@ from samjax.data.synthetic import brain
 from samjax.data.synthetic import scanner as scan
 from samjax.data.synthetic import tumour as growth
 from samjax.data.synthetic.brain import Field, Points
+from samjax.data.synthetic.surroundings import surroundings
 
 CORNER = (-104.0, -132.0, -150.0)
 """Lowest x, y and z of the box that a head fills, in millimetres; the neck is cut off at the lowest z."""

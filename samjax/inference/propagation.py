@@ -44,7 +44,8 @@ def propagate_prompts(
     """The predictions of the prompted slices of each region, then those of the slices that their masks reach.
 
     From every prompted slice of the course the mask goes up and down until it has vanished, or a slice is reached that
-    the region has a prompt for. Where two such walks meet, a slice is predicted twice: its mask is their union.
+    the region has a prompt for. Where two such walks meet, a slice is predicted twice: its mask is their union. A start
+    that is prompted by a mask alone goes by that mask as it is, and is not predicted.
 
     Args:
         predict_slices: segments slices by their prompts.
@@ -54,8 +55,11 @@ def propagate_prompts(
     """
     for region in regions:
         starts = [prompt for z, prompt in region.items() if course.starts is None or z in course.starts]
-        for start in predict_slices(starts) if starts else ():
-            yield start
+        given = [prompt for prompt in starts if prompt.kinds == ("mask",)]
+        asked = [prompt for prompt in starts if prompt.kinds != ("mask",)]
+        predicted = predict_slices(asked) if asked else []
+        yield from predicted
+        for start in [*predicted, *(SlicePrediction(x.slice, x.mask[None], np.zeros(1)) for x in given)]:
             for direction in course.directions:
                 path = range(start.slice + direction, slices if direction > 0 else -1, direction)
                 yield from _walk(predict_slices, start, path, region, around)

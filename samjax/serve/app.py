@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -32,12 +33,18 @@ def make_app(page: Page, hosts: frozenset[str] | None, token: str | None = None)
             *routes(page),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
+        exception_handlers={HTTPException: _problem},
         middleware=[Middleware(Guard, hosts=hosts, token=token, body_limit=_body_limit)],
     )
 
 
 def _body_limit(path: str) -> int:
     return BODY_LIMIT
+
+
+async def _problem(request: Request, error: HTTPException) -> Response:
+    """What Starlette itself refuses, such as an unknown path, in the form of all other refusals."""
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
 async def _index(request: Request) -> Response:

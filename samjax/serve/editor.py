@@ -12,7 +12,7 @@ from samjax.inference.fitting.predictions import postprocessed
 from samjax.inference.postprocess import NONE, RAW
 from samjax.inference.postprocess_choice import rule_for
 from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_content
-from samjax.inference.propagation import Course, box_around
+from samjax.inference.propagation import Course
 from samjax.serve.engine import Engine
 from samjax.serve.journal import REDO, SAVED, UNDO, Journal
 from samjax.serve.opened import OpenedCase
@@ -242,18 +242,26 @@ class Editor:
             prompts = self.prompts.plus(more.points, more.boxes)
             if propagate:
                 return self._propagate(prompts, None, (1, -1), progress, frozenset(more.slices))
-            shown = {}
-            for z in sorted(more.slices):
-                shown |= self._answer(prompts.on(z), z)
-            return self._apply(self._edit(prompts, {}, shown))
+            return self._apply(self._edit(prompts, {}, self._answers(prompts, more.slices)))
 
-    def _answer(self, prompts: Prompts, slice_: int) -> dict[int, np.ndarray]:
-        """The model's answer to the prompts of one slice, by slice."""
-        below = np.broadcast_to(self._below(slice_), self.case.shape)
-        regions = regions_of(prompts.boxes, prompts.points, self.case.shape, below)
-        self._require(regions)
+    def _answers(self, prompts: Prompts, slices: set[int]) -> dict[int, np.ndarray]:
+        """The model's answers to the prompts on some slices, by slice; to all prompts where slices are mixed."""
+        if self.case.mixes_slices:
+            regions = self._regions(prompts, roi_mask(self._found.base, self._engine.model.rois[0]))
+        else:
+            regions = []
+            for z in sorted(slices):  # the mask below of no other slice is looked at
+                below = roi_mask(self._found.base[z], self._engine.model.rois[0])
+                regions += self._regions(prompts.on(z), np.broadcast_to(below, self.case.shape))
         with self._engine.foreground():
             return self.case.segmented_slices(regions)
+
+    def _regions(self, prompts: Prompts, below: np.ndarray) -> list[Region]:
+        """The prompts of slices, with the mask below (Z, rows, columns) where it shows anything."""
+        regions = regions_of(prompts.boxes, prompts.points, self.case.shape, below)
+        for kind in {kind for region in regions for prompt in region.values() for kind in prompt.kinds}:
+            self._engine.model.require(kind)
+        return regions
 
     def _propagate(
         self,
@@ -264,12 +272,11 @@ class Editor:
         starts: frozenset[int] | None = None,
     ) -> tuple[int, ...]:
         below = roi_mask(self._found.base, self._engine.model.rois[0])
-        regions = regions_of(prompts.boxes, prompts.points, self.case.shape, below)
+        regions = self._regions(prompts, below)
         if slice_ is not None:
             starts = frozenset([slice_])
             if slice_ not in prompts.slices:
                 regions = self._with_start(regions, slice_)
-        self._require(regions)
         with self._stoppable(progress) as told:
             seen: set[int] = set()
 
@@ -291,14 +298,10 @@ class Editor:
         mask = roi_mask(self.shown[slice_], self._engine.model.rois[0])
         if not mask.any():
             raise UserError(f"slice {slice_} (from 0, the lowest) has no mask to propagate; click or draw a box first")
-        kinds = self._engine.model.prompts
-        start = SlicePrompt(slice_, mask=mask) if "mask" in kinds else box_around(mask, slice_)
+        if "box" not in self._engine.model.prompts:
+            self._engine.model.require("point")
         first = regions[0] if regions else {}
-        return [{**first, slice_: start}, *regions[1:]]
-
-    def _require(self, regions: Sequence[Region]) -> None:
-        for kind in {kind for region in regions for prompt in region.values() for kind in prompt.kinds}:
-            self._engine.model.require(kind)
+        return [{**first, slice_: SlicePrompt(slice_, mask=mask)}, *regions[1:]]
 
     def _encode_all(self, told: Progress) -> None:
         """Encodes every slice, a window at a time, so that others get their turn."""
@@ -315,16 +318,12 @@ class Editor:
         self._stop.clear()
 
         def told(done: int, total: int) -> None:
-            if self._stop.is_set():
-                raise UserError("stopped; nothing was changed")
             if progress is not None:
                 progress(done, total)
+            if self._stop.is_set():
+                raise UserError("stopped; nothing was changed")
 
         yield told
-
-    def _below(self, slice_: int) -> np.ndarray:
-        """The prompted region of the mask below a slice, (rows, columns) bool."""
-        return roi_mask(self._found.base[slice_], self._engine.model.rois[0])
 
     def _plane(self, slice_: int) -> np.ndarray:
         if not 0 <= slice_ < self.case.shape[0]:

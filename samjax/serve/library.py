@@ -118,6 +118,7 @@ class Library:
         with self._lock:
             if id_ in self._open:
                 self._open.move_to_end(id_)
+                self._close_oldest()
                 return self._open[id_]
             case = self._cases[id_]
             try:

@@ -129,9 +129,14 @@ class OpenedCase:
         """The slice of the run's grid nearest to a slice of the scan that has no embedding; None if all have theirs."""
         return self.volume.encoded.nearest_unencoded(self.volume.run_slices([slice_])[0])
 
+    @property
+    def mixes_slices(self) -> bool:
+        """Whether slices of the scan share slices of the run's grid, or have several: prompts are then answered together."""
+        return self.shape[0] != self.volume.encoded.shape[0]
+
     def segmented_slices(self, regions: Sequence[Region]) -> dict[int, np.ndarray]:
         """The canonical codes (rows, columns) uint8 of every prompted slice, as `SourceVolume.segment_regions`."""
-        if self.shape[0] != self.volume.encoded.shape[0]:  # a prompt goes to several slices, or several to one
+        if self.mixes_slices:
             mask = self.codes(self.volume.segment_regions(regions).mask)
             return {z: mask[z] for region in regions for z in region}
         masks: dict[int, np.ndarray] = {}

@@ -131,7 +131,7 @@ class OpenedCase:
 
     @property
     def mixes_slices(self) -> bool:
-        """Whether slices of the scan share slices of the run's grid, or have several: prompts are then answered together."""
+        """Whether slices of the scan share slices of the run's grid, or have several: all are answered together."""
         return self.shape[0] != self.volume.encoded.shape[0]
 
     def segmented_slices(self, regions: Sequence[Region]) -> dict[int, np.ndarray]:

@@ -5,7 +5,7 @@ from importlib import import_module
 from benchmarks.work import Benchmark
 from samjax.errors import UserError
 
-NAMES = ("encoder", "decoder", "train_step", "epoch", "augment", "metrics", "pipeline", "startup")
+NAMES = ("encoder", "decoder", "train_step", "epoch", "augment", "metrics", "pipeline", "startup", "serve")
 
 
 def find_benchmark(name: str) -> Benchmark:

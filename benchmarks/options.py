@@ -13,7 +13,7 @@ class BenchOptions:
     """Compare samjax with its peers in speed and memory; prints one JSON object a line."""
 
     names: Positional[tuple[str, ...]]
-    """encoder, decoder, train_step, epoch, augment, metrics, pipeline, startup."""
+    """encoder, decoder, train_step, epoch, augment, metrics, pipeline, startup, serve."""
     repeats: int = 3
     """Fresh processes of each side, in alternation; the median counts."""
     preset: Literal["vit_b", "vit_l", "vit_h", "tiny"] = "vit_b"

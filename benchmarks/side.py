@@ -66,7 +66,8 @@ def _timed(work: Work, first: Any) -> tuple[list[float], Any]:
     while not seconds or (not work.once and sum(seconds) < LEAST_SECONDS and len(seconds) < MOST_RUNS):
         begin = time.perf_counter()
         result = work.run()
-        seconds.append(time.perf_counter() - begin)
+        took = time.perf_counter() - begin
+        seconds.append(took if work.seconds is None else work.seconds(result))
         first = result if work.once else first
         del result
     return seconds, first

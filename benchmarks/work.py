@@ -21,6 +21,8 @@ class Work:
     """Only the first time counts, as of an import: no warm-up."""
     answer: Callable[[Any], np.ndarray] | None = None
     """From what the first call gave to the numbers on which both sides must agree."""
+    seconds: Callable[[Any], float] | None = None
+    """From what a run gave to the seconds that count; None: those that it took."""
     compile_seconds: float | None = None
     own_memory: bool = True
     """Whether it happens in this process, so that the memory of this process tells anything."""

@@ -107,7 +107,7 @@ def tumour(setting: Setting) -> tuple[int, int, int]:
     from samjax.data.cache.cases import open_case
     from samjax.inference.propagation import click_inside
 
-    labels = open_case(one_scan(setting), None).whole_labels > 0
+    labels = open_case(one_scan(setting), None).whole_labels() > 0
     z = int(labels.sum(axis=(1, 2)).argmax())
     (x, y, _) = click_inside(labels[z], z).clicks[0]
     return z, y, x

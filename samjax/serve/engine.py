@@ -2,8 +2,9 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,19 @@ class Engine:
         run: the folder of its run; None for base weights.
     """
 
-    def __init__(self, model: SegmentationModel, run: Path | None = None):
+    def __init__(self, model: SegmentationModel, run: Path | None = None, warm: bool = False):
+        """
+        Args:
+            warm: whether the thread first compiles the programs that clicks need.
+        """
         self.model, self.run = model, run
         self._computing = threading.Lock()
         self._changed = threading.Condition()
         self._people = 0
         self._shown: tuple[OpenedCase, int] | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._encode_in_background, name="samjax-encoder", daemon=True)
+        steps = list(_warm_up(model)) if warm and not model.is_unet else []
+        self._thread = threading.Thread(target=self._work, args=(steps,), name="samjax-encoder", daemon=True)
         self._thread.start()
 
     @contextmanager
@@ -62,34 +68,25 @@ class Engine:
                 self._shown = None
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and returns when nothing is computed any more: a process must not end in the midst of it."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+        with self._computing:
+            pass
 
-    def warm_up(self) -> None:
-        """Compiles the programs that the first clicks need, the most usual first."""
-        shape = (self.model.depth, _WARM_SIDE, _WARM_SIDE)
-        images = np.full((*shape, len(MODALITIES)), 100, np.uint8)
-        if self.model.is_unet:
-            return
-        case = OpenedCase.from_array(self.model, images, (1.0, 1.0, 1.0))
-        mask = np.zeros(shape[1:], bool)
-        mask[20:40, 20:40] = True
-        for clicks in (1, 2, 4, 8):
-            click = (32, 32, 1)
-            for given in (None, mask) if "mask" in self.model.prompts else (None,):
-                with self.foreground():
-                    case.volume.predict_slices([SlicePrompt(0, (click,) * clicks, mask=given)])
-
-    def _encode_in_background(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or (not self._people and self._has_work()))
-                if self._closed:
-                    return
-                case, slice_ = self._shown
+    def _work(self, steps: Sequence[Callable[[], object]]) -> None:
+        """What the thread does: some steps, then encoding, a window at a time and while nobody waits."""
+        for step in steps:
+            if not self._has_turn(lambda: True):
+                return
+            with self._computing:
+                step()
+        while self._has_turn(self._has_work):
+            case, slice_ = self._shown or (None, 0)
+            if case is None:
+                continue
             try:
                 with self._computing:
                     case.encode_next(slice_)
@@ -97,9 +94,28 @@ class Engine:
                 print(f"{case.case.id if case.case else 'array'}: cannot be encoded ({error})", file=sys.stderr)
                 self.forget(case)
 
+    def _has_turn(self, ready: Callable[[], bool]) -> bool:
+        """Waits until there is something to do and nobody else waits; False once the engine is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (not self._people and ready()))
+            return not self._closed
+
     def _has_work(self) -> bool:
-        return (
-            self._shown is not None
-            and not self.model.is_unet
-            and self._shown[0].next_missing(self._shown[1]) is not None
-        )
+        if self._shown is None or self.model.is_unet:
+            return False
+        case, slice_ = self._shown
+        return case.next_missing(slice_) is not None
+
+
+def _warm_up(model: SegmentationModel) -> Iterator[Callable[[], object]]:
+    """Steps that compile the programs of the first clicks, the most usual first."""
+    shape = (model.depth, _WARM_SIDE, _WARM_SIDE)
+    images = np.full((*shape, len(MODALITIES)), 100, np.uint8)
+    volume = OpenedCase.from_array(model, images, (1.0, 1.0, 1.0)).volume
+    middle = _WARM_SIDE // 2
+    mask = np.zeros(shape[1:], bool)
+    mask[middle:, middle:] = True
+    for clicks in (1, 2, 4, 8):
+        for given in (None, mask) if "mask" in model.prompts else (None,):
+            prompt = SlicePrompt(0, ((middle, middle, 1),) * clicks, mask=given)
+            yield partial(volume.predict_slices, [prompt])

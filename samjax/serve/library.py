@@ -74,7 +74,9 @@ class Library:
             raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
 
     def close(self) -> None:
-        """Gives the folder of segmentations free."""
+        """Stops what is running, and gives the folder of segmentations free."""
+        for editor in self._open.values():
+            editor.stop()
         self._held.lock.release()
 
     @property

@@ -1,11 +1,11 @@
 """Starts the server: finds cases and model, listens, and prints where."""
 
+import signal
 import socket
 import sys
-import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -32,6 +32,7 @@ EXAMPLE_GRID = PhantomOptions((160, 160, 48))
 """Its grid: 1.2 x 1.2 x 3 mm."""
 _ANY = ("0.0.0.0", "::", "")
 _GRACE = 2
+"""Seconds that open requests have to end."""
 
 
 def serve(options: ServeOptions) -> None:
@@ -43,27 +44,30 @@ def serve(options: ServeOptions) -> None:
     check_numbers(options)
     hosts = allowed_hosts(options.host, options.token)
     with _listening(options.host, options.port) as listener:
-        engine = _engine(options)
         cases, left_out = _cases(options)
         for reason in left_out:
             print(f"left out: {reason}", file=sys.stderr)
-        library = Library(engine, cases, _schemes(options, engine.run, cases), options.output)
-        try:
-            warning = WARNING if engine.model.name == GLIOMA else None
-            app = make_app(Page(library, warning), hosts, options.token)
-            address = _address(options.host, listener.getsockname()[1])
-            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE, server_header=False)
-            about = f"model {engine.model.name}, {len(cases)} cases, saves in {options.output}"
-            print(f"samjax serve: {address} ({about}); stop with Ctrl-C", flush=True)
-            if warning:
-                print(f"model: {warning}", file=sys.stderr, flush=True)
-            threading.Thread(target=engine.warm_up, name="samjax-warm-up", daemon=True).start()
-            if options.browser:
-                webbrowser.open(address + (f"/?{urlencode({'token': options.token})}" if options.token else "/"))
-            uvicorn.Server(config).run([listener])
-        finally:
-            library.close()
-            engine.close()
+        with closing(_engine(options)) as engine:
+            library = Library(engine, cases, _schemes(options, engine.run, cases), options.output)
+            with closing(library), suppress(KeyboardInterrupt):
+                _run(options, library, hosts, listener)
+
+
+def _run(options: ServeOptions, library: Library, hosts: frozenset[str] | None, listener: socket.socket) -> None:
+    """Answers until Ctrl-C or SIGTERM, which come as KeyboardInterrupt once all requests have ended."""
+    model, count = library.engine.model.name, len(library.cases)
+    warning = WARNING if model == GLIOMA else None
+    address = _address(options.host, listener.getsockname()[1])
+    cases = "1 case" if count == 1 else f"{count} cases"
+    print(f"samjax serve: {address} (model {model}, {cases}, saves in {options.output}); stop with Ctrl-C", flush=True)
+    if warning:
+        print(f"model: {warning}", file=sys.stderr, flush=True)
+    if options.browser:
+        webbrowser.open(address + (f"/?{urlencode({'token': options.token})}" if options.token else "/"))
+    app = make_app(Page(library, warning), hosts, options.token)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE, server_header=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    uvicorn.Server(config).run([listener])
 
 
 def allowed_hosts(host: str, token: str | None) -> frozenset[str] | None:
@@ -104,9 +108,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 def _engine(options: ServeOptions) -> Engine:
     if options.run is None and options.weights is not None:
-        return Engine(model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2"))
+        return Engine(model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2"), warm=True)
     run = find_model(options.run or Path(GLIOMA))
-    return Engine(model_of_run(run, options.weights), run)
+    return Engine(model_of_run(run, options.weights), run, warm=True)
 
 
 def _cases(options: ServeOptions) -> tuple[list[Case], list[str]]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from samjax.data.cases import MODALITIES
+from samjax.data.imaging.volumes import THREADS
 from samjax.data.labels import roi_codes
 from samjax.errors import UserError
 from samjax.figures.palette import CODE_COLOURS
 from samjax.files import parse_json
 from samjax.serve.editor import Editor, Progress, Stale
 from samjax.serve.library import Library, UnknownCase
+from samjax.serve.opened import OpenedCase
 from samjax.serve.pictures import affine_of, nifti_bytes, window_of
 from samjax.version import __version__
 
@@ -137,12 +140,19 @@ async def _open(page: Page, request: Request) -> Response:
                 "modalities": case.modalities,
                 "missing": case.missing,
                 "doubts": case.doubts,
-                "window": {name: window_of(case.scan(name)) for name in case.modalities},
+                "window": _windows(case),
                 "depth": case.model.depth,
                 **_edit_fields(editor),
             }
 
     return JSONResponse(await run_sync(described))
+
+
+def _windows(case: OpenedCase) -> dict[str, tuple[float, float]]:
+    """The window in which each modality is first shown; files are read by several threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda name: window_of(case.scan(name)), case.modalities)
+        return dict(zip(case.modalities, found, strict=True))
 
 
 async def _image(page: Page, request: Request) -> Response:

@@ -137,14 +137,14 @@ class Library:
 
     def _close_oldest(self) -> None:
         """Closes the cases that were used longest ago, and not now, while all take too much memory."""
-        total = sum(editor.case.bytes for editor in self._open.values())
+        total = sum(editor.case.memory for editor in self._open.values())
         for id_ in list(self._open)[:-1]:
             if total <= OPEN_BYTES:
                 return
             if not self._users.get(id_):
                 editor = self._open.pop(id_)
                 self.engine.forget(editor.case)
-                total -= editor.case.bytes
+                total -= editor.case.memory
 
     def save(self, id_: str) -> Path:
         """Writes what is shown of a case in the space of its files, and returns where.

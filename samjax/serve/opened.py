@@ -1,7 +1,7 @@
 """A case that is open: its images, its place in space, and its embeddings as far as they are computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class OpenedCase:
     case: Case | None = None
     geometry: Geometry | None = None
     doubts: tuple[str, ...] = ()
+    _scans: dict[str, np.ndarray] = field(default_factory=dict, init=False)
 
     @classmethod
     def from_files(cls, model: SegmentationModel, case: Case, run: Path | None = None) -> "OpenedCase":
@@ -90,22 +91,26 @@ class OpenedCase:
         return tuple(self.model.needs.lacking(self.modalities))
 
     def scan(self, modality: str) -> np.ndarray:
-        """The numbers of a file (slices, rows, columns), read anew; a float64 file as float32.
+        """The numbers of a file (slices, rows, columns), read when first asked for and kept; a float64 file as float32.
 
         Raises:
             UserError: the file cannot be read any more.
         """
         if self.case is None:
             return self.images[..., MODALITIES.index(modality)]
-        array = read_scan(self.case.images[modality], {}).array
-        return array if array.dtype.kind in "iu" and array.dtype.itemsize <= 4 else array.astype(np.float32)
+        if modality not in self._scans:
+            array = read_scan(self.case.images[modality], {}).array
+            whole = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
+            self._scans[modality] = array if whole else array.astype(np.float32, copy=False)
+        return self._scans[modality]
 
     @property
-    def bytes(self) -> int:
-        """The memory that the case takes now, with two masks of it and the embeddings that are there."""
+    def memory(self) -> int:
+        """The bytes that the case takes now: images, two masks, what was read, and the embeddings that are there."""
         encoded = self.volume.encoded
         run = 0 if encoded.images is self.images else encoded.images.nbytes
-        return self.images.nbytes + run + 2 * self.images[..., 0].size + encoded.embedding_bytes
+        scans = sum(scan.nbytes for scan in tuple(self._scans.values()))
+        return self.images.nbytes + run + 2 * self.images[..., 0].size + scans + encoded.embedding_bytes
 
     @property
     def encoded_slices(self) -> int:

@@ -10,11 +10,12 @@ import pytest
 from samjax import Predictor
 from samjax.data.imaging.grids import RunGrid
 from samjax.errors import UserError
-from samjax.serve.editor import Editor, Stale, near_stroke
+from samjax.serve.editor import Editor, Stale
 from samjax.serve.engine import Engine
 from samjax.serve.journal import Journal
 from samjax.serve.opened import OpenedCase
 from samjax.serve.prompts import Prompts
+from samjax.serve.strokes import near_stroke
 from tests.serve.cases import INSIDE, SHAPE, cases_of, small_model, write_case
 
 Z, ROW, COLUMN = INSIDE
@@ -147,21 +148,6 @@ def test_an_erased_part_is_gone_and_the_slice_has_no_prompts(drawn: Editor):
     drawn.undo()
     np.testing.assert_array_equal(drawn.shown, before)
     assert drawn.prompts.boxes == ((2, 4, 5, 5, 12, 12),)
-
-
-def test_a_stroke_is_measured_in_millimetres():
-    found = near_stroke((9, 9), (2.0, 1.0), [[4, 4]], 2.0)
-    assert found[[3, 5], 4].all()
-    assert found[4, 2:7].all()
-    assert found.sum() == 7
-
-
-@pytest.mark.parametrize(
-    ("stroke", "radius"), [([], 1), ([[1, np.nan]], 1), ([[1, 1]], 0), ([[1, 1]], np.inf), ("a", 1)]
-)
-def test_a_stroke_that_is_none_is_refused(stroke: object, radius: float):
-    with pytest.raises(UserError, match="stroke"):
-        near_stroke((4, 4), (1, 1), stroke, radius)
 
 
 def test_a_slice_or_everything_is_cleared(drawn: Editor):

@@ -115,19 +115,19 @@ def tumour(setting: Setting) -> tuple[int, int, int]:
 
 def first_mask(setting: Setting) -> Work:
     place = tumour(setting)
-    held = server(setting)
-    address = held.__enter__()
-    warm = Client(address, names()[1])
-    warm.open()
-    warm.click(place)  # the programs are there, as for the second case of a session
-    client = Client(address, names()[0])
 
-    def run() -> None:
-        client.open()
-        client.click(place)
-        held.__exit__(None, None, None)
+    def run() -> float:
+        with server(setting) as address:
+            warm = Client(address, names()[1])  # the programs are loaded, as for the second case of a session
+            warm.open()
+            warm.click(place)
+            client = Client(address, names()[0])
+            begin = time.perf_counter()
+            client.open()
+            client.click(place)
+            return time.perf_counter() - begin
 
-    return Work(run, once=True, own_memory=False)
+    return Work(run, once=True, own_memory=False, seconds=float)
 
 
 def clicks(clients: int, share: float, *options: object, each: int = CLICKS):

@@ -17,6 +17,10 @@ test: .venv/test
 test-slow: .venv/test
 	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
+# The page of samjax serve in a Chromium that is installed (CHROMIUM may name it).
+test-browser: .venv/browser
+	SAMJAX_NEEDS_BROWSER=1 $(BIN)/python -m pytest -m browser
+
 # Metrics against MONAI, MedPy and surface-distance; on real labels too where SAMJAX_REAL_DATA names their folder.
 oracles: .venv/oracles
 	$(BIN)/python -m pytest -m oracles
@@ -56,6 +60,10 @@ clean:
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.venv/browser: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[serve,browser]'
 	touch $@
 
 web/node_modules: web/package.json web/package-lock.json

@@ -30,7 +30,7 @@ export const OPTIONS = {
   isRadiologicalConvention: true,
   crosshairWidth: 0,
   backColor: [0.027, 0.035, 0.047, 1] as [number, number, number, number],
-  fontColor: [0.55, 0.6, 0.66, 1] as [number, number, number, number],
+  fontColor: [0.62, 0.62, 0.62, 1] as [number, number, number, number],
   fontMinPx: 11,
   fontSizeScaling: 0.2,
   dragAndDropEnabled: false,

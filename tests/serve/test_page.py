@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "samjax" / "serve" / "page"
 WEB = ROOT / "web"
 SOURCES = ("build.mjs", "no-codec.mjs", "package-lock.json", "tsconfig.json")

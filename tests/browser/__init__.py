@@ -1,0 +1,1 @@
+"""The page of samjax serve in Chromium (make test-browser)."""

@@ -109,7 +109,7 @@ def unpack_array(packed: bytes, limit: int, axes: int) -> np.ndarray:
     raw = array.view(np.uint8)
     for chunk in chunks:
         _decompress(chunk, raw[chunk.start : chunk.stop])
-    if dtype == bool:
+    if dtype.kind == "b":
         array = raw != 0  # any other byte than 0 and 1 would be neither True nor False
     return array.reshape(shape)
 

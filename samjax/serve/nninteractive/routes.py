@@ -1,8 +1,8 @@
 """The routes of nnInteractive's protocol; /healthz is the server's own.
 
 Metadata of a binary body is JSON in the header X-Meta, the session's token is in X-Lease-Token. Errors are
-{"detail": ...}: 400 a body that no client sends, 410 a session that has ended, 503 anything else that cannot be answered.
-The last is no matter of capacity alone, but of 400 the clients show the number only, and of 503 they show the words.
+{"detail": ...}: 400 a body that no client sends, 410 a session that has ended, 503 what cannot be answered. The last
+is no matter of capacity alone, but of 400 the clients show the number only, and of 503 they show the words.
 """
 
 import json

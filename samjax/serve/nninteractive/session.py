@@ -1,4 +1,4 @@
-"""What one client does: its image, its prompts, and the mask that it shows, all on the axes of the array it uploaded."""
+"""What one client does: its image, its prompts and its mask, all on the axes of the array that it uploaded."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -48,17 +48,18 @@ class _Prompt(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What is taken back at once: so many edits of the editor."""
+    """What is taken back at once: so many edits of the editor, before which `initial` was as here."""
 
     edits: int
+    initial: frozenset[int]
 
 
 class Session:
     """One client's segmentation of one image; the embeddings of the image are shared with others.
 
-    A prompt is segmented on its slice and propagated from there, as one step that can be taken back. Prompts that wait
-    for a prediction are made together when it comes, as one step too. Negative clicks on a slice without a mask have
-    nothing to remove: they wait for one.
+    A prompt is segmented on its slice and propagated from there, as one step that can be taken back. On a slice of the
+    initial mask it corrects that slice alone. Prompts that wait for a prediction are made together when it comes, as
+    one step too. Negative clicks on a slice without a mask have nothing to remove: they wait for one.
 
     Attributes:
         autozoom: whether masks are propagated; without it, a prompt changes its own slices alone.
@@ -75,6 +76,7 @@ class Session:
         self._placed: Placed | None = None
         self._editor: Editor | None = None
         self._history: list[_Prompt | _Step] = []
+        self._initial: frozenset[int] = frozenset()  # slices that show the initial mask
         self._sent: np.ndarray | None = None  # the mask that the client shows; None: not known
 
     def set_image(self, placed: Placed) -> None:
@@ -94,7 +96,8 @@ class Session:
         """Removes all prompts, the mask, and what could be taken back; the client has emptied its mask."""
         if self._placed is None:  # clients also reset before their first image
             return
-        self._editor, self._history = Editor(self._engine, self._placed.case), []
+        self._editor = Editor(self._engine, self._placed.case)
+        self._history, self._initial = [], frozenset()
         self._sent = np.zeros(self._placed.shape, np.uint8)
 
     def add_points(self, places: Sequence[Sequence[int]], positive: bool, run: bool) -> Answer:
@@ -165,8 +168,10 @@ class Session:
             raise UserError(
                 f"initial segmentation of {mask.dtype} {mask.shape}: expected 0 and 1 of the image's {placed.shape}"
             )
-        editor.set_mask(placed.case.codes(placed.mask(mask != 0)))
+        shown = placed.mask(mask != 0)
+        editor.set_mask(placed.case.codes(shown))
         self._remember(1, waiting=())
+        self._initial = frozenset(np.flatnonzero(shown.any(axis=(1, 2))).tolist())
         self._sent = (mask != 0).astype(np.uint8)
         return Answer(ran=False)
 
@@ -197,6 +202,7 @@ class Session:
             return Answer(ran=False)
         newest = self._history.pop()
         if isinstance(newest, _Step):
+            self._initial = newest.initial
             for _ in range(newest.edits):
                 editor.undo()
         return self._changed()
@@ -236,24 +242,28 @@ class Session:
 
         for prompt in sorted(waiting, key=lambda prompt: prompt.box is None):
             if prompt.box is not None:
-                editor.box(*prompt.box, prompt.propagate and self.autozoom, told)
+                editor.box(
+                    *prompt.box, self.autozoom and prompt.propagate and prompt.box[0][0] not in self._initial, told
+                )
             elif not prompt.propagate:
                 editor.clicks(prompt.points, progress=told)
-        clicks = [prompt for prompt in waiting if prompt.box is None and prompt.propagate]
+        clicks = [point for prompt in waiting if prompt.box is None and prompt.propagate for point in prompt.points]
         shown = editor.region(self._engine.model.rois[0]).any(axis=(1, 2))
-        corrected = {*np.flatnonzero(shown).tolist(), *editor.prompts.slices}
-        corrected |= {z for prompt in clicks for z, *_, label in prompt.points if label}
-        points = [point for prompt in clicks for point in prompt.points if point[0] in corrected]
-        if points:
-            self._engine.show(editor.case, points[-1][0])
-            editor.clicks(points, self.autozoom, told)
-        held = [tuple(point for point in prompt.points if point[0] not in corrected) for prompt in clicks]
-        return [_Prompt(points) for points in held if points]
+        useful = {*np.flatnonzero(shown).tolist(), *editor.prompts.slices, *(z for z, *_, label in clicks if label)}
+        corrections = [point for point in clicks if point[0] in self._initial]
+        if corrections:
+            editor.clicks(corrections, progress=told)
+        starts = [point for point in clicks if point[0] in useful - self._initial]
+        if starts:
+            self._engine.show(editor.case, starts[-1][0])
+            editor.clicks(starts, self.autozoom, told)
+        held = tuple(point for point in clicks if point[0] not in useful | self._initial)
+        return [_Prompt(held)] if held else []
 
     def _remember(self, edits: int, waiting: Sequence[_Prompt]) -> None:
         """Keeps a step of so many edits, as far as the editor can take them back, and the prompts that still wait."""
         steps = [entry for entry in self._history if isinstance(entry, _Step)]
-        self._history = [*steps, *waiting, _Step(edits)]
+        self._history = [*steps, *waiting, _Step(edits, self._initial)]
         while sum(entry.edits for entry in self._history if isinstance(entry, _Step)) > KEPT:
             self._history.remove(next(entry for entry in self._history if isinstance(entry, _Step)))
 

@@ -61,7 +61,7 @@ class Placing:
             properties: what the client says of the image; `spacing` are the mm between its voxels along x, y and z.
 
         Raises:
-            UserError: the array has several channels or values that are not finite, is no served scan where the model
+            UserError: the array has several channels, one value or values that are not finite, is no served scan where the model
                 needs others beside it, or a file of the case cannot be used.
         """
         if image.shape[0] != 1:
@@ -69,6 +69,8 @@ class Placing:
         array = image[0].view(np.uint8) if image.dtype == bool else image[0]
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError("image: has NaN or infinite voxels; repair the file")
+        if array.min() == array.max():
+            raise UserError(f"image: every voxel is {array.flat[0]:g}; expected a scan")
         try:
             match = self._matcher.find(array)
         except UserError:

@@ -46,12 +46,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("served")
+    """A folder with the cases in `cases`."""
+    folder = tmp_path_factory.mktemp("served")
+    write_cases(folder / "cases")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def library(run: Path, place: Path) -> Iterator[Library]:
-    with library_of(run, write_cases(place / "cases"), place / "output") as library:
+    with library_of(run, place / "cases", place / "output") as library:
         yield library
 
 

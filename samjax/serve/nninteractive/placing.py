@@ -61,8 +61,8 @@ class Placing:
             properties: what the client says of the image; `spacing` are the mm between its voxels along x, y and z.
 
         Raises:
-            UserError: the array has several channels, one value or values that are not finite, is no served scan where the model
-                needs others beside it, or a file of the case cannot be used.
+            UserError: the array has several channels, one value alone or values that are not finite, is no served scan
+                where the model needs others beside it, or a file of the case cannot be used.
         """
         if image.shape[0] != 1:
             raise UserError(f"image of shape {image.shape}: expected one channel; its first side must be 1")

@@ -12,31 +12,28 @@ from starlette.staticfiles import StaticFiles
 
 from samjax.serve.api import BODY_LIMIT, Page, routes
 from samjax.serve.guards import Guard
-from samjax.serve.nninteractive.leases import LeaseLimits
-from samjax.serve.nninteractive.routes import body_limit, open_desk, protocol_routes
+from samjax.serve.nninteractive.routes import Desk, body_limit, open_desk, protocol_routes
 from samjax.version import __version__
 
 PAGE = Path(__file__).with_name("page")
 """The built page, see web/README.md."""
 
 
-def make_app(
-    page: Page, hosts: frozenset[str] | None, token: str | None = None, limits: LeaseLimits | None = None
-) -> Starlette:
+def make_app(page: Page, hosts: frozenset[str] | None, token: str | None = None, desk: Desk | None = None) -> Starlette:
     """The application.
 
     Args:
         page: the cases, and what the page tells of the model.
         hosts: the names under which it may be asked; None: any, for which there must be a token.
         token: what requests must know; None: nothing.
-        limits: how many clients of the interactive protocol there may be, and for how long.
+        desk: what clients of nnInteractive's protocol share; None: one of the page's cases.
     """
     return Starlette(
         routes=[
             Route("/", _index),
             Route("/healthz", _health),
             *routes(page),
-            *protocol_routes(open_desk(page.library, limits)),
+            *protocol_routes(desk or open_desk(page.library)),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
         exception_handlers={HTTPException: _problem},

@@ -7,6 +7,7 @@ is no matter of capacity alone, but of 400 the clients show the number only, and
 
 import json
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -59,11 +60,11 @@ class Desk:
     leases: Leases[Session]
 
 
-def open_desk(library: Library, limits: LeaseLimits | None = None) -> Desk:
-    """The desk of a server's cases."""
+def open_desk(library: Library, limits: LeaseLimits | None = None, clock: Callable[[], float] = time.monotonic) -> Desk:
+    """The desk of a server's cases; `clock` gives seconds that never go back."""
     engine = library.engine
     placing = Placing(engine.model, Matcher(library.cases), library.opened_case)
-    return Desk(engine.model, placing, Leases(partial(Session, engine), limits))
+    return Desk(engine.model, placing, Leases(partial(Session, engine), limits, clock))
 
 
 def body_limit(path: str) -> int | None:

@@ -18,6 +18,7 @@ from samjax.serve.app import make_app
 from samjax.serve.engine import Engine
 from samjax.serve.library import Library
 from samjax.serve.nninteractive.leases import LeaseLimits
+from samjax.serve.nninteractive.routes import open_desk
 from tests.data.trees import Example, example, save_brats
 from tests.made_runs import write_base, write_run
 
@@ -56,8 +57,21 @@ def library_of(run: Path, cases: Path, output: Path) -> Iterator[Library]:
         engine.close()
 
 
-def app_of(library: Library, token: str | None = None, limits: LeaseLimits | None = None) -> Starlette:
-    return make_app(Page(library), frozenset({"127.0.0.1", "testserver"}), token, limits)
+class Clock:
+    """Seconds that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def app_of(
+    library: Library, token: str | None = None, limits: LeaseLimits | None = None, clock: Clock | None = None
+) -> Starlette:
+    desk = open_desk(library, limits, clock or time.monotonic)
+    return make_app(Page(library), frozenset({"127.0.0.1"}), token, desk)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from samjax.serve.nninteractive.strokes import clicks_along
 from tests.serve.nninteractive.served import (
     CASES,
     SHAPE,
+    Clock,
     app_of,
     library_of,
     listening,
@@ -453,35 +453,37 @@ def test_a_wrong_or_released_lease_has_ended(address: str):
 
 
 def test_a_full_house_and_a_dead_client(library: Library):
-    limits = LeaseLimits(sessions=2, idle=600, liveness=0.5)
-    with listening(app_of(library, limits=limits)) as address:
-        with Client(address) as first:
-            dead = Client(address)
-            dead._stop_heartbeat.set()
-            with pytest.raises(remote.ServerAtCapacityError, match="all 2 sessions are in use"):
-                Client(address)
-            for _ in range(4):
-                time.sleep(0.2)
-                assert first.heartbeat() == pytest.approx(600, abs=2)
-            with Client(address):
-                pass
+    clock = Clock()
+    with listening(app_of(library, limits=LeaseLimits(sessions=2), clock=clock)) as address, Client(address) as first:
+        dead = Client(address)
+        with pytest.raises(remote.ServerAtCapacityError, match="all 2 sessions are in use"):
+            Client(address)
+        for _ in range(4):
+            clock.now += 20
+            assert first.heartbeat() == 600 - (clock.now - 1000)
+        with Client(address):
+            pass
         with pytest.raises(remote.SessionExpiredError):
             dead.heartbeat()
+        dead.close()
 
 
 def test_a_client_that_does_nothing_expires_in_spite_of_its_heartbeats(library: Library):
-    with listening(app_of(library, limits=LeaseLimits(sessions=1, idle=0.6, liveness=60))) as address:
-        with Viewer(address) as viewer:
-            for _ in range(4):
-                time.sleep(0.3)
-                viewer.session.add_point_interaction([3, 12, 16], True, run_prediction=False)
-            assert 0 < viewer.session.lease_status()["remaining_seconds"] <= 0.6
-            for _ in range(3):
-                time.sleep(0.3)
-                status = viewer.session._http.post("/heartbeat").status_code
-            assert status == 410
-            with pytest.raises(remote.SessionExpiredError):
-                viewer.session.undo()
+    clock = Clock()
+    limits = LeaseLimits(sessions=1)
+    with listening(app_of(library, limits=limits, clock=clock)) as address, Viewer(address) as viewer:
+        for _ in range(20):
+            clock.now += 50
+            viewer.session.add_point_interaction([3, 12, 16], True, run_prediction=False)
+        assert viewer.session.lease_status() == {"remaining_seconds": 600, "idle_timeout_seconds": 600}
+        for _ in range(12):
+            clock.now += 50
+            viewer.session.heartbeat()
+        clock.now += 1
+        with pytest.raises(remote.SessionExpiredError, match="connect again"):
+            viewer.session.heartbeat()
+        with pytest.raises(remote.SessionExpiredError):
+            viewer.session.undo()
         with Client(address):
             pass
 
@@ -502,7 +504,7 @@ def test_a_model_without_prompts_says_so(tmp_path: Path, place: Path):
 def test_the_command_serves_the_protocol(run: Path, place: Path, tmp_path: Path):
     command = [sys.executable, "-m", "samjax", "serve", "--run", run, "--input", place / "cases", "--output", tmp_path]
     with subprocess.Popen(
-        [*map(str, command), "--port", "0", "--no-browser"], stdout=subprocess.PIPE, text=True
+        [*map(str, command), "--labels", "brats2023", "--port", "0", "--no-browser"], stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             line = process.stdout.readline()

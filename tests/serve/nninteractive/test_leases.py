@@ -5,16 +5,9 @@ import threading
 import pytest
 
 from samjax.serve.nninteractive.leases import Full, LeaseExpired, LeaseLimits, Leases
+from tests.serve.nninteractive.served import Clock
 
 LIMITS = LeaseLimits(sessions=2, idle=600, liveness=60, claims=5, waiting=2)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

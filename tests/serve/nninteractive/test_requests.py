@@ -18,8 +18,7 @@ from samjax.serve.nninteractive.packing import pack_array
 from samjax.serve.nninteractive.routes import ACTIONS, ARRAYS, CHANGED, IMAGE_BYTES, READ, body_limit
 from tests.serve.nninteractive.served import SHAPE, app_of, library_of, scan_of, write_cases, write_model
 
-REQUESTS = int(os.environ.get("SAMJAX_FUZZ_REQUESTS", "600"))
-"""Number of requests; `make fuzz` sends more."""
+REQUESTS = 2000
 LIMITS = LeaseLimits(sessions=3, claims=10**9)
 ALLOWED = {200, 400, 404, 405, 410, 413, 503}
 GROWTH = 8 * 2**20

@@ -7,7 +7,7 @@ part in it. The card (README.md of --out) is written by hand.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -20,7 +20,6 @@ from samjax.inference.ground_truth import GroundTruthPrompts
 from samjax.inference.loading import model_of_run
 from samjax.inference.postprocess_search import Predicted, choose, predicted_case
 from samjax.inference.volumes import segment_cases
-from samjax.options import DEFAULT_CACHE
 from samjax.runs.folder import CONFIG, FINAL, SPLIT, write_text
 from samjax.runs.trained import AVERAGE, LAST, load_trained, save_final
 from samjax.weights.safetensors_file import read_safetensors
@@ -52,12 +51,11 @@ def main(options: Options) -> None:
     final, metadata = read_safetensors(options.run / FINAL)
     which = AVERAGE if any(name.startswith(f"{AVERAGE}/") for name in final) else LAST
     step = int(metadata["step"])
-    plain = replace(config.options, data=(), run=None, cache_dir=DEFAULT_CACHE, resume=False)
-    shipped = replace(config, options=plain, data={})
+    shipped = config.portable(config.options.labels)
     options.out.mkdir(parents=True, exist_ok=True)
     save_final(options.out, {LAST: found.trained}, shipped, step, half=True)
     write_text(options.out / CONFIG, shipped.to_json())
-    write_text(options.out / SPLIT, json.dumps(Splits(plain.seed, None, {}).to_json(), indent=2) + "\n")
+    write_text(options.out / SPLIT, json.dumps(Splits(shipped.options.seed, None, {}).to_json(), indent=2) + "\n")
     choice = choose(_predicted(options), (), "whole-tumor", LAST, step, fits=True)
     choice.save(options.out)
     print(f"{choice}; the weights are the run's {which}")

@@ -46,7 +46,7 @@ class TrainOptions:
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
     weights: Annotated[str | None, _by_strategy("weights")] = None
     """Base weights: a file that the command convert reads or writes, "tiny", or "random" for the same small model
-    without training; or a finished run's folder, or "glioma", to go on from what that learnt."""
+    without training; or a finished run's folder, a packed file, or "glioma", to go on from what that learnt."""
     run: Annotated[Path | None, _default("runs/<time>-<strategy>")] = None
     """Folder of this run."""
     resume: bool = False
@@ -184,7 +184,7 @@ class EvalOptions:
     """Score runs or base weights against labels."""
 
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder, or glioma, the model that comes with samjax; repeat to compare. Default: runs/latest."""
+    """Run folder, packed file, or glioma, the model that comes with samjax; repeat to compare. Default: runs/latest."""
     strategy: Literal["zeroshot"] | None = None
     """zeroshot scores --weights without fine-tuning; next to runs, for each of their regions and channels."""
     predictions: Annotated[tuple[str, ...], UseAppendAction] = ()
@@ -273,8 +273,8 @@ class PredictOptions:
     """Folder for <case>.nii.gz, in the space of the source, uint8, and for the volumes of all regions in millilitres
     (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder, "latest" for the newest run, or glioma, the default: a model of all regions that comes with samjax,
-    trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
+    """Run folder, packed file, "latest" for the newest run, or glioma, the default: a model of all regions that comes
+    with samjax, trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
     tumor-core, edema, non-enhancing and enhancing over it. Several runs of one region are an ensemble: their mean
     probability counts."""
     weights: str | None = None
@@ -329,7 +329,7 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Segment scans by hand in a browser, or in 3D Slicer, napari and MITK.
+    """Segment scans by hand in a browser, 3D Slicer, napari or MITK.
 
     A label that lies beside a scan is not opened. Every edit is kept at once, so that nothing is lost when the server
     ends; with the same --input and --output it goes on where it was.
@@ -342,7 +342,7 @@ class ServeOptions:
     output: Path = Path("segmentations")
     """Folder for saved segmentations, <case>.nii.gz in the space of the source, and for what is kept of every case."""
     run: Annotated[Path | None, _default("glioma, a model that comes with samjax")] = None
-    """Run folder, "latest" for the newest run, or glioma."""
+    """Run folder, packed file, "latest" for the newest run, or glioma."""
     weights: str | None = None
     """Base weights to click with as they are or, with --run, the new place of the run's base weights."""
     host: str = "127.0.0.1"
@@ -415,7 +415,7 @@ class _Conversion:
     src: Annotated[Positional[Path], arg(metavar="SRC")]
     """Weights to convert: a .pth, .bin or .safetensors file in Meta's, MedSAM's, Hugging Face's or samjax's names, the
     index of a model in shards (model.safetensors.index.json), a folder of transformers, the folder of a finished run,
-    or the final.safetensors in it."""
+    the final.safetensors in it, or a packed run."""
     dst: Annotated[Positional[Path], arg(metavar="DST")]
     """File to write: .safetensors for samjax, .pth or .safetensors for Meta's code, a new folder or a .safetensors file
     for transformers."""
@@ -465,11 +465,29 @@ class ExportOptions:
     out: Positional[Path]
     """New folder for the files."""
     run: Annotated[Path | None, _default("runs/latest, unless --weights names base weights")] = None
-    """Folder of a finished run."""
+    """Folder of a finished run, or a packed file."""
     weights: str | None = None
     """Base weights to export as they are or, with --run, the new place of the run's base weights."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
     """Platforms that the programs run on."""
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """Write a finished run as one file, for other machines.
+
+    Base weights, trained weights, channels, grid, post-processing and card are in it. Everything that takes a run
+    takes the file: predict, eval, serve, export, train --weights, Predictor.from_run.
+    """
+
+    run: Positional[Path]
+    """Folder of a finished run, "latest" for the newest one, or glioma."""
+    out: Positional[Path]
+    """New file, NAME.safetensors; NAME is the model's name from then on."""
+    weights: str | None = None
+    """New place of the run's base weights."""
+    labels: Annotated[str | None, _default("that of the training data")] = None
+    """Scheme of the label values that are written where the names of a scan do not tell it: brats2021, ..."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from samjax.command_lines import command
 from samjax.errors import UserError
 from samjax.options import ConvertOptions, ToFlaxOptions, ToTorchOptions
-from samjax.runs.folder import CONFIG, FINAL
+from samjax.runs.folder import CONFIG, FINAL, model_folder
 from samjax.runs.trained import load_trained
 from samjax.weights.base import FORMAT, Weights, describe, file_sha256, load_weights, save_weights
 from samjax.weights.download import download
@@ -68,8 +68,8 @@ def _is_ours(src: Path) -> bool:
 
 
 def _run_folder(src: Path) -> Path | None:
-    """The folder of the run if `src` is one, or is the final.safetensors in one; else None."""
-    folder = src.parent if src.name == FINAL else src
+    """The folder of the run if `src` is one, is the final.safetensors in one, or a packed run; else None."""
+    folder = src.parent if src.name == FINAL else model_folder(src) if src.is_file() else src
     return folder if (folder / CONFIG).is_file() and not is_model_folder(folder) else None
 
 

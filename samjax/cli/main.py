@@ -22,6 +22,7 @@ from samjax.options import (
     EvalOptions,
     ExportOptions,
     NnunetOptions,
+    PackOptions,
     PredictOptions,
     PrepareOptions,
     ServeOptions,
@@ -65,6 +66,7 @@ COMMANDS = {
     "check": Command(CheckOptions, "samjax.cli.check:main"),
     "convert": Command(ConvertOptions, "samjax.cli.convert:main"),
     "export": Command(ExportOptions, "samjax.cli.export:main"),
+    "pack": Command(PackOptions, "samjax.cli.pack:main"),
     "nnunet": Command(NnunetOptions, "samjax.cli.nnunet:main"),
     "completion": Command(CompletionOptions, "samjax.cli.completion:main"),
 }

@@ -25,7 +25,7 @@ from samjax.inference.loading import ZEROSHOT
 from samjax.inference.predictions import VolumePrediction
 from samjax.limits import check_numbers
 from samjax.options import EvalOptions
-from samjax.runs.folder import RUNS, find_model, is_shipped, read_config
+from samjax.runs.folder import RUNS, find_model, lies_elsewhere, read_config
 
 Analysis = Callable[[Path], None]
 """An additional analysis, which writes its figures and numbers into a folder."""
@@ -75,10 +75,10 @@ def evaluate(options: EvalOptions) -> Evaluation:
 
 
 def _default_output(runs: Sequence[Path], suffix: str) -> Path:
-    """The folder of results where none is named: in the first run's folder, unless that comes with samjax."""
+    """The folder of results where none is named: in the first run's folder, unless that is not its place."""
     if not runs:
         return RUNS / f"{ZEROSHOT}{suffix}"
-    return RUNS / f"{runs[0].name}{suffix}" if is_shipped(runs[0]) else runs[0] / f"eval{suffix}"
+    return RUNS / f"{runs[0].name}{suffix}" if lies_elsewhere(runs[0]) else runs[0] / f"eval{suffix}"
 
 
 def result_suffix(options: EvalOptions) -> str:

@@ -20,7 +20,7 @@ from samjax.evaluation.known import Findings, TrainedRun, find_known
 from samjax.evaluation.models import shown_modalities
 from samjax.inference.inputs import one_line
 from samjax.options import EvalOptions
-from samjax.runs.folder import read_config
+from samjax.runs.folder import read_config, read_splits
 
 _AT_ONCE = 16
 """Cases held in memory together while fingerprints are taken without a cache."""
@@ -74,6 +74,10 @@ def _data_of(options: EvalOptions, runs: list[Path]) -> tuple[dict[str, Path], s
     if not runs:
         return phantom_cohort(options.cache_dir), options.layout, options.labels
     config = read_config(runs[0])
+    if not config.data and read_splits(runs[0]).domains:
+        raise UserError(
+            f"{runs[0].name}: a packed run, which does not say where its scans are; name some with --data DIR"
+        )
     if not config.data:
         print(f"{runs[0].name} was trained on no scans: scored on the phantom; for others, name them with --data DIR")
         return phantom_cohort(options.cache_dir), options.layout, options.labels

@@ -58,10 +58,13 @@ class PostprocessChoice:
         """One line for the terminal."""
         return f"post-processing of prompt-free masks: {self.chosen} ({self.reason})"
 
+    def to_json(self) -> str:
+        """The text of postprocess.json."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
+
     def save(self, folder: Path) -> None:
         """Writes the choice into the folder of its run."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
-        write_text(folder / POSTPROCESS, json.dumps(content, indent=2) + "\n")
+        write_text(folder / POSTPROCESS, self.to_json())
 
 
 def load_choice(folder: Path) -> PostprocessChoice | None:

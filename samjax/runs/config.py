@@ -1,7 +1,7 @@
 """The configuration of a run: everything needed to build its model and read its data again."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from samjax.errors import UserError
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.flat import BlockSpans
 from samjax.models.unet import UNetConfig
-from samjax.options import TrainOptions
+from samjax.options import DEFAULT_CACHE, TrainOptions
 from samjax.strategies import find_strategy
 from samjax.version import __version__
 
@@ -79,6 +79,25 @@ class RunConfig:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{where}: not a run's configuration ({error})") from error
+
+    def portable(self, labels: str | None) -> "RunConfig":
+        """The configuration without the paths and names of the machine that trained; `labels` is the label scheme."""
+        options = self.options
+        weights = None if options.weights is None else _place_name(options.weights)
+        plain = replace(
+            options,
+            data=(),
+            weights=weights,
+            run=None,
+            resume=False,
+            overfit=None if options.overfit is None else "one case",
+            patients=None,
+            split_file=None,
+            labels=labels,
+            cache_dir=DEFAULT_CACHE,
+            coordinator=None,
+        )
+        return replace(self, options=plain, data={}, base_path=_place_name(self.base_path))
 
     @property
     def adaptation(self) -> Adaptation:
@@ -150,6 +169,11 @@ class RunConfig:
     def compute(self) -> ComputeConfig:
         """The options of the model's computation."""
         return ComputeConfig(self.options.dtype, self.options.remat)
+
+
+def _place_name(weights: str) -> str:
+    """The last part of a path; names of weights by which anybody finds them stay whole."""
+    return weights if weights.startswith("hf:") else Path(weights).name
 
 
 def _options(content: dict[str, Any]) -> TrainOptions:

@@ -13,13 +13,14 @@ from filelock import FileLock, Timeout
 
 import samjax.weights
 from samjax.command_lines import command
-from samjax.data.imaging.doubts import read_ranges
+from samjax.data.imaging.doubts import RANGES, read_ranges
 from samjax.data.imaging.grids import RunGrid, common_grid
 from samjax.data.on_device.channels import PCA2D, Channels, load_pca2d, parse_channels
 from samjax.data.splits import Splits, splits_from_json
 from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.runs.config import RunConfig
+from samjax.runs.packed import is_packed, is_unpacked, unpack
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
@@ -34,6 +35,9 @@ CURVES = "curves.png"
 WEIGHTS = "weights.safetensors"
 EXAMPLE = "first_validation.png"
 POSTPROCESS = "postprocess.json"
+CARD = "README.md"
+SMALL_FILES = (CONFIG, SPLIT, POSTPROCESS, RANGES, PCA, CARD)
+"""What a packed run may hold beside weights."""
 
 GLIOMA = "glioma"
 """The model that comes with samjax for scans of brain tumours."""
@@ -106,26 +110,39 @@ def find_run(folder: Path | None) -> Path:
 
 
 def find_model(folder: Path | None) -> Path:
-    """The folder of a finished run to read from: as `find_run`, or that of a model that comes with samjax, by name.
+    """The folder of a finished run to read from: as `find_run`, or as `model_folder`.
 
     "latest" is the newest run. A folder of that name comes first.
 
     Raises:
-        UserError: there is none, or it holds no run.
+        UserError: there is none, it holds no run, or a packed run cannot be opened.
     """
     newest = folder is None or (folder == Path(LATEST.name) and not (folder / CONFIG).is_file())
-    return find_run(None if newest else shipped_or(folder))
+    if newest:
+        return find_run(None)
+    return unpacked(folder) if folder.is_file() else find_run(model_folder(folder))
 
 
-def shipped_or(folder: Path) -> Path:
-    """The folder of the model that comes with samjax under this name; `folder` itself if there is none, or it holds a
-    run."""
-    return folder if (folder / CONFIG).is_file() else SHIPPED_RUNS.get(str(folder), folder)
+def model_folder(given: Path) -> Path:
+    """The folder of a run that is given as a folder, as a packed file, or by the name of one that comes with samjax.
+
+    Anything else is returned as it is.
+    """
+    if (given / CONFIG).is_file():
+        return given
+    if given.is_file():
+        return unpacked(given) if is_packed(given) else given
+    return SHIPPED_RUNS.get(str(given), given)
 
 
-def is_shipped(run: Path) -> bool:
-    """Whether the folder is that of a model that comes with samjax."""
-    return run in SHIPPED_RUNS.values()
+def unpacked(file: Path, name: str | None = None) -> Path:
+    """The folder of the run in a file that `samjax pack` wrote; see `packed.unpack`."""
+    return unpack(file, FINAL, SMALL_FILES, name)
+
+
+def lies_elsewhere(run: Path) -> bool:
+    """Whether results do not belong into the folder: it comes with samjax, or was made from a packed run."""
+    return run in SHIPPED_RUNS.values() or is_unpacked(run)
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -1,6 +1,5 @@
 """The trained parameters of a run: writing them, reading them with the base weights, and starting from them."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +12,11 @@ from samjax.data.on_device.channels import parse_channels
 from samjax.errors import UserError
 from samjax.models.flat import flat_shapes
 from samjax.models.lora import merge_lora
+from samjax.runs.checksums import CHECKSUM, COPY_AGAIN, TENSORS, checksum, metadata_checksum, with_checksums
 from samjax.runs.config import FORMAT_VERSION, RunConfig
-from samjax.runs.folder import FINAL, WEIGHTS, read_config, shipped_or
+from samjax.runs.folder import FINAL, WEIGHTS, model_folder, read_config
 from samjax.runs.model import Shapes, abstract_model, trained_shapes
+from samjax.runs.packed import BASE, FILES, PACKED
 from samjax.strategies import find_strategy
 from samjax.weights.base import Sight, Weights, digest, load_base, save_weights
 from samjax.weights.matching import finite_float32, first_names, match, plainly_named
@@ -25,12 +26,8 @@ Trained = dict[str, dict[str, np.ndarray]]
 """Trained parameters by stored path: the `last` ones and, where weights were averaged, their `average`."""
 
 LAST, AVERAGE = "last", "average"
-TENSORS = "tensors"
-"""Metadata key of the tensors' checksums: JSON, {name in the file: checksum}."""
 STEP = "step"
 """Metadata key of the steps that the run took."""
-CHECKSUM = "checksum"
-"""Metadata key of the checksum of all other metadata."""
 
 
 def final_of(trained: Trained) -> dict[str, np.ndarray]:
@@ -44,6 +41,16 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
     `step` is the number of steps of the run; with `half`, parameters are rounded to float16 where that can hold them.
     Pretraining also writes weights.safetensors, mostly in float16, which `--weights` takes.
     """
+    if half:
+        trained = {group: _halved(flat) for group, flat in trained.items()}
+    _write_trained(folder / FINAL, trained, final_metadata(config, step))
+    if find_strategy(config.options.strategy).family == "pictures":
+        flat = load_base_of(config, folder).flat | final_of(trained)
+        save_weights(folder / WEIGHTS, _halved(flat), config.architecture)
+
+
+def final_metadata(config: RunConfig, step: int | None) -> dict[str, str]:
+    """The metadata of a run's final.safetensors, without checksums."""
     metadata = {
         "format": "samjax-run",
         "format_version": FORMAT_VERSION,
@@ -54,14 +61,7 @@ def save_final(folder: Path, trained: Trained, config: RunConfig, step: int | No
         "base_sha256": config.base_sha256,
         "config": config.to_json(),
     }
-    if step is not None:
-        metadata[STEP] = str(step)
-    if half:
-        trained = {group: _halved(flat) for group, flat in trained.items()}
-    _write_trained(folder / FINAL, trained, metadata)
-    if find_strategy(config.options.strategy).family == "pictures":
-        flat = load_base_of(config, folder).flat | final_of(trained)
-        save_weights(folder / WEIGHTS, _halved(flat), config.architecture)
+    return metadata if step is None else metadata | {STEP: str(step)}
 
 
 def ended_at(folder: Path, step: int) -> bool:
@@ -119,7 +119,8 @@ def load_start(weights: str) -> Weights:
     """The weights that a run starts from: base weights by name or path, or what another run ended with.
 
     Args:
-        weights: the folder of a finished run, the name of a model that comes with samjax, or what `load_base` takes.
+        weights: the folder of a finished run, a packed run, the name of a model that comes with samjax, or what
+            `load_base` takes.
 
     Returns:
         Of a run, the parameters by which it predicts, LoRA merged into the kernels; those that attend across slices
@@ -128,7 +129,7 @@ def load_start(weights: str) -> Weights:
     Raises:
         UserError: the weights cannot be read, or the run has no SAM.
     """
-    folder = shipped_or(Path(weights).expanduser())
+    folder = model_folder(Path(weights).expanduser())
     if not (folder / FINAL).is_file():
         return load_base(weights)
     if (folder / WEIGHTS).is_file():  # of pictures
@@ -181,9 +182,18 @@ def load_trained(folder: Path, weights: str | None = None, average: bool = True)
         )
     trained, metadata = _read_trained(final, config)
     _check_run(final, metadata, config)
-    base = load_base_of(config, folder, weights).flat if config.architecture else {}
     chosen = final_of(trained) if average else trained[LAST]
+    base: dict[str, np.ndarray] = {}
+    if weights is None and PACKED in metadata:
+        base = chosen | trained.get(BASE.rstrip("/"), {})
+    elif config.architecture:
+        base = load_base_of(config, folder, weights).flat
     return config, TrainedWeights(base, chosen, tuple(metadata["prompts"].split(",")))
+
+
+def packed_base(base: Mapping[str, np.ndarray], trained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The base weights that a packed run holds, by their names in the file: those that were not trained anew."""
+    return {f"{BASE}{path}": x for path, x in base.items() if path not in trained or trained[path].shape != x.shape}
 
 
 def _check_run(path: Path, metadata: Mapping[str, str], config: RunConfig) -> None:
@@ -207,8 +217,7 @@ def _check_run(path: Path, metadata: Mapping[str, str], config: RunConfig) -> No
 
 def _write_trained(path: Path, trained: Trained, metadata: dict[str, str]) -> None:
     tensors = {f"{group}/{name}": x for group, flat in trained.items() for name, x in flat.items()}
-    metadata = metadata | {TENSORS: json.dumps({name: _checksum(name, x) for name, x in tensors.items()})}
-    write_safetensors(path, tensors, metadata | {CHECKSUM: _metadata_checksum(metadata)})
+    write_safetensors(path, tensors, with_checksums(metadata, tensors))
 
 
 def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> tuple[Trained, dict[str, str]]:
@@ -221,27 +230,28 @@ def _read_trained(path: Path, config: RunConfig, stages: int | None = None) -> t
             values that are not finite; the line names the file and the tensor.
     """
     tensors, metadata = read_safetensors(path)
-    plainly_named(tensors, path)
+    tensors = {name: x for name, x in plainly_named(tensors, path).items() if not name.startswith(FILES)}
     checksummed = bool({CHECKSUM, TENSORS} & metadata.keys())
-    if checksummed and metadata.get(CHECKSUM) != _metadata_checksum(metadata):
-        raise UserError(f"{path}: its metadata are not what was written (checksum); {_COPY_AGAIN}")
-    match(tensors, _expected(tensors, checksummed, config, stages), path, f"that {config.options.strategy} trains")
+    if checksummed and metadata.get(CHECKSUM) != metadata_checksum(metadata):
+        raise UserError(f"{path}: its metadata are not what was written (checksum); {COPY_AGAIN}")
+    expected = _expected(tensors, checksummed, config, stages)
+    if PACKED in metadata:
+        expected |= {name: x.shape for name, x in tensors.items() if name.startswith(BASE)}
+    match(tensors, expected, path, f"that {config.options.strategy} trains")
     tensors = finite_float32(tensors, path)
     if checksummed:
         checksums = json.loads(metadata[TENSORS])
-        if lacking := [name for name in checksums if name not in tensors]:  # such as a whole average
-            raise UserError(f"{path}: lacks {len(lacking)} tensors ({first_names(lacking)}); {_COPY_AGAIN}")
+        lacking = [name for name in checksums if name not in tensors and not name.startswith(FILES)]
+        if lacking:  # such as a whole average
+            raise UserError(f"{path}: lacks {len(lacking)} tensors ({first_names(lacking)}); {COPY_AGAIN}")
         for name, x in tensors.items():
-            if checksums.get(name) != _checksum(name, x):
-                raise UserError(f"{path}: {name} is not what was written (checksum); {_COPY_AGAIN}")
+            if checksums.get(name) != checksum(name, x):
+                raise UserError(f"{path}: {name} is not what was written (checksum); {COPY_AGAIN}")
     trained: Trained = {}
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")
         trained.setdefault(group, {})[name] = tensor
     return trained, metadata
-
-
-_COPY_AGAIN = "the file was damaged or changed, so copy it again"
 
 
 def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunConfig, stages: int | None) -> Shapes:
@@ -256,13 +266,3 @@ def _expected(tensors: Mapping[str, np.ndarray], checksummed: bool, config: RunC
     if not checksummed and tensors.keys() == whole.keys():
         return whole
     return in_groups(trained_shapes(config, model, stages))
-
-
-def _checksum(name: str, x: np.ndarray) -> str:
-    """The first 16 digits of the sha256 of a tensor in float32, with its name and shape."""
-    return digest({name: x.astype(np.float32, copy=False)})[:16]
-
-
-def _metadata_checksum(metadata: Mapping[str, str]) -> str:
-    others = {key: value for key, value in metadata.items() if key != CHECKSUM}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

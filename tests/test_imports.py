@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "runs": {*FOUNDATION, "data"},
     "figures": {"files", "metrics", "data.labels", "data.cases"},
     "prepare": {*FOUNDATION, "data", "figures"},
-    "inference": {*FOUNDATION, "data", "runs"},
+    "inference": {*FOUNDATION, "data", "runs", "figures.palette"},
     "serve": {*FOUNDATION, "data", "runs", "figures.palette", "inference"},
     "": {"version", "inference"},
     "training": {*FOUNDATION, "data", "runs", "figures", "inference"},

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from samjax.data.cases import Case
-from samjax.data.labels import COMPARTMENTS
+from samjax.data.cases import MODALITIES, Case
+from samjax.data.labels import COMPARTMENTS, roi_codes
 from samjax.data.on_device.channels import Channels
 from samjax.errors import UserError
 from samjax.inference.encoded import SLICES, EncodedVolume
@@ -22,6 +22,8 @@ from samjax.inference.prompts import Region, SlicePrompt, regions_of, require_co
 from samjax.inference.source import SourceVolume
 
 if TYPE_CHECKING:  # what reads files is imported where it is used: `from samjax import Predictor` stays quick
+    from ipyniivue import NiiVue
+
     from samjax.data.imaging.geometry import Geometry
     from samjax.inference.spaces import Space
 
@@ -333,6 +335,50 @@ class Predictor:
             raise UserError("there is no prediction to take back")
         self._history.drop()
         return self._history.newest
+
+    def show(self, modality: str | None = None) -> "NiiVue":
+        """A widget for notebooks: the volume, and the newest prediction over it. Needs the package ipyniivue.
+
+        A predictor that is a cell's last expression shows it by itself.
+
+        Args:
+            modality: the one in front, such as t1gd; None: FLAIR, or else the first that the volume has. The others
+                are layers that cannot be seen through it.
+
+        Raises:
+            UserError: no volume is set, it lacks the modality, or ipyniivue is not installed.
+        """
+        from samjax.inference.notebook import draw
+
+        if self._volume is None:
+            raise UserError("no volume is set; call set_volume first")
+        images, found = self._volume.images, self._history.newest
+        names = modalities_of(images)
+        front = modality or ("flair" if "flair" in names else names[0])
+        if front not in names:
+            raise UserError(f"modality {front}: the volume has {', '.join(names)}")
+        scans = {name: images[..., MODALITIES.index(name)] for name in (front, *(n for n in names if n != front))}
+        codes = None if found is None else self._codes(found.mask)
+        return draw(scans, codes, self.geometry, self._spacing)
+
+    def _codes(self, mask: np.ndarray) -> np.ndarray:
+        """A predicted mask as canonical codes: of one region, bool, those of its outermost compartment."""
+        return mask.astype(np.uint8) * roi_codes(self.rois[0])[0] if mask.dtype == bool else mask
+
+    def __repr__(self) -> str:
+        if self._volume is None:
+            return f"<Predictor {self.name}, no volume>"
+        voxels = " x ".join(map(str, self._volume.shape))
+        predicted = "no prediction" if self._history.newest is None else "predicted"
+        return f"<Predictor {self.name}, volume of {voxels} voxels, {predicted}>"
+
+    def _repr_mimebundle_(self, **asked: Any) -> dict[str, Any]:
+        """What a notebook shows of a predictor: the widget, or words where there is no volume or no ipyniivue."""
+        from samjax.inference.notebook import HINT, can_draw
+
+        if self._volume is None or not can_draw():
+            return {"text/plain": f"{self!r}" + ("" if self._volume is None else f"; {HINT}")}
+        return self.show()._repr_mimebundle_(**asked)
 
     def save(self, path: Path | str, labels: str | None = None) -> None:
         """Writes the newest prediction as NIfTI, in the space of the scan's files.

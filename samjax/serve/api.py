@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from samjax.data.cases import MODALITIES
+from samjax.data.imaging.for_viewers import affine_of, nifti_bytes, window_of
 from samjax.data.imaging.volumes import THREADS
 from samjax.data.labels import roi_codes
 from samjax.errors import UserError
@@ -25,7 +26,6 @@ from samjax.files import parse_json
 from samjax.serve.editor import Editor, Progress, Stale
 from samjax.serve.library import Library, UnknownCase
 from samjax.serve.opened import OpenedCase
-from samjax.serve.pictures import affine_of, nifti_bytes, window_of
 from samjax.version import __version__
 
 BODY_LIMIT = 64 * 1024

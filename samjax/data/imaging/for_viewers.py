@@ -1,4 +1,4 @@
-"""Scans and masks as NIfTI for the page: voxel axes (column, row, slice), at the place that the source has in space."""
+"""Scans and masks as NIfTI for NiiVue: voxel axes (column, row, slice), at the place that the source has in space."""
 
 from collections.abc import Sequence
 

@@ -79,6 +79,12 @@ class Session:
         self._initial: frozenset[int] = frozenset()  # slices that show the initial mask
         self._sent: np.ndarray | None = None  # the mask that the client shows; None: not known
 
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask (x, y, z) uint8 on the client's axes. Raises a `UserError` if no image is set."""
+        placed, editor = self._opened()
+        return placed.array(editor.region(self._engine.model.rois[0])).astype(np.uint8, order="C")
+
     def set_image(self, placed: Placed) -> None:
         """Takes an image in place of the one before, of which nothing is kept."""
         self._placed = placed
@@ -269,8 +275,7 @@ class Session:
 
     def _changed(self) -> Answer:
         """Where the mask differs from what the client shows."""
-        placed, editor = self._opened()
-        mask = placed.array(editor.region(self._engine.model.rois[0])).astype(np.uint8, order="C")
+        mask = self.mask
         where = bounding_box(np.ones_like(mask, bool) if self._sent is None else mask != self._sent)
         self._sent = mask
         if where is None:

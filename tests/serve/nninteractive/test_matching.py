@@ -221,3 +221,15 @@ def test_images_that_are_none_are_refused(single: Path, folder: Path):
         placing(scan[None], {})
     with pytest.raises(UserError, match="every voxel is 0"):
         placing(np.zeros((1, 4, 5, 6), bool), {"spacing": [1, 1, 1]})
+
+
+@pytest.mark.skipif("SAMJAX_REAL_DATA" not in os.environ, reason="SAMJAX_REAL_DATA is not set")
+def test_real_scans_are_found_as_viewers_read_them():
+    sitk = pytest.importorskip("SimpleITK")
+    cases = find_inputs([Path(os.environ["SAMJAX_REAL_DATA"]) / "brats18"], None, None)[0]
+    matcher = Matcher(cases)
+    for case in cases[:4]:
+        for source in case.images.values():
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(source.path)))
+            assert matcher.find(array).case is case
+            assert matcher.find(nib.load(source.path).get_fdata(dtype=np.float32)[::-1]).case is case

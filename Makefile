@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow test-browser oracles parity parity-full web web-check lint clean
+.PHONY: demo test test-slow test-browser oracles parity parity-full web web-check package types lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -43,12 +43,25 @@ web-check: web/node_modules
 	cd web && npm run --silent build -- ../build/page
 	diff -r build/page samjax/serve/page
 
+# The source distribution and the wheel made from it: their contents, and the tests of the installed wheel.
+package: .venv/package
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/hadolint Dockerfile
+	SAMJAX_DIST=$(CURDIR)/dist $(BIN)/python -m pytest tests/cli/test_wheel.py
+
+# The types of the public interface.
+types: .venv/package
+	$(BIN)/mypy
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "samjax needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -60,6 +73,10 @@ clean:
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.venv/package: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[package]'
 	touch $@
 
 .venv/browser: .venv/test

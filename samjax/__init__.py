@@ -1,8 +1,11 @@
 """SAM in JAX/Flax, fine-tuned for brain-tumour MRI."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samjax.version import __version__
+
+if TYPE_CHECKING:
+    from samjax.inference.predictor import Predictor
 
 __all__ = ["Predictor", "__version__"]
 

@@ -54,8 +54,8 @@ def modalities_of(volume: np.ndarray) -> tuple[str, ...]:
     Raises:
         UserError: all of it is 0.
     """
-    filled = volume.any((0, 1, 2))
-    if not filled.any():
+    filled = [bool(volume[..., channel].any()) for channel in range(len(MODALITIES))]
+    if not any(filled):
         raise UserError("volume: every voxel is 0 in all modalities; expected a scan")
     return tuple(name for name, there in zip(MODALITIES, filled, strict=True) if there)
 
@@ -115,7 +115,8 @@ def _picture_box(box: np.ndarray | Sequence, limits: np.ndarray) -> tuple[float,
     first, last = edges[:2], edges[2:]
     if (first > last).any() or (last < -0.5).any() or (first > limits).any():
         raise UserError(f"box {edges.tolist()}: expected x0, y0, x1, y1 with x0 <= x1 and y0 <= y1, in the picture")
-    return tuple(map(float, edges))
+    x0, y0, x1, y1 = edges.tolist()
+    return x0, y0, x1, y1
 
 
 def _numbers(values: np.ndarray | Sequence, what: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samjax.data.imaging.doubts import RANGES
 from samjax.data.splits import PARTS, Member, Split, Splits
 from samjax.errors import UserError
 from samjax.inference.inputs import training_scheme
@@ -18,7 +19,6 @@ from samjax.runs.folder import (
     FINAL,
     PCA,
     POSTPROCESS,
-    RANGES,
     SPLIT,
     WEIGHTS,
     find_model,

@@ -107,6 +107,7 @@ def united(
         masks[:, found.slice] |= found.masks
         ious[:, found.slice] = np.fmin(ious[:, found.slice], found.ious)
         if whole is not None:
+            assert found.logits is not None
             whole[:, found.slice] = np.maximum(whole[:, found.slice], found.logits)
     return volume_prediction(masks, ious, rois, nested, logits=whole)
 

@@ -162,7 +162,7 @@ class Predictor:
         Raises:
             UserError: no picture is set, or a prompt is not of it, not finite, or of a kind that the model never saw.
         """
-        if self._picture is None:
+        if self._picture is None or self.model.image_size is None:
             raise UserError("no picture is set; call set_image first")
         prompt = picture_prompt(points, labels, box, self._picture.shape[1:])
         kinds = {"point": prompt.clicks, "box": prompt.box, "mask": mask is not None}
@@ -250,18 +250,17 @@ class Predictor:
                 that the model was not trained with; the initial mask is of another shape, or without any prompt; or
                 masks of an array whose spacing is not known are to be cleaned.
         """
-        if self._volume is None:
-            raise UserError("no volume is set; call set_volume first")
+        volume = self._opened()
         rule = self._rule(postprocess, prompt_free=not (len(boxes) or len(points)))
         asked = logits or rule.fit
-        shape = self._volume.shape
+        shape = volume.shape
         if space != "volume":
             boxes, points, initial = self._in_volume(boxes, points, initial, space)
         start = None if initial is None else self._initial(initial)
         prompted = None if start is None else VolumePrediction(start, np.empty(0)).region(self.rois[0])
         try:
             regions = regions_of(boxes, points, shape, prompted)
-            require_content(regions, self._volume.images)
+            require_content(regions, volume.images)
         except UserError as error:
             given = "" if space == "volume" else f" (given as {space}; here as (slice, row, column) of the volume)"
             raise UserError(f"{error}{given}") from None
@@ -270,14 +269,20 @@ class Predictor:
         if not regions:
             found = self._without_prompts(propagate, start, asked)
         else:
-            found = self._volume.segment_regions(regions, propagate, start, asked)
+            found = volume.segment_regions(regions, propagate, start, asked)
         if rule != RAW:
             from samjax.inference.fitting.predictions import postprocessed
 
-            found = postprocessed(found, self._volume.images, self._spacing, self.model, rule)
+            assert self._spacing is not None  # else `_rule` has refused
+            found = postprocessed(found, volume.images, self._spacing, self.model, rule)
             found = found if logits else replace(found, logits=None)
         self._history.add(found)
         return found
+
+    def _opened(self) -> SourceVolume:
+        if self._volume is None:
+            raise UserError("no volume is set; call set_volume first")
+        return self._volume
 
     def _rule(self, text: str, prompt_free: bool) -> Postprocess:
         from samjax.inference.postprocess_choice import rule_for
@@ -293,7 +298,7 @@ class Predictor:
         self.require("none")
         if propagate:
             raise UserError("propagation starts from boxes or points; give some")
-        return self._volume.segment(logits)
+        return self._opened().segment(logits)
 
     def _in_volume(self, boxes: Any, points: Any, initial: Any, space: "Space") -> tuple[Any, Any, Any]:
         """Boxes, points and an initial mask of another space in ours; an earlier prediction is in ours already."""
@@ -307,13 +312,12 @@ class Predictor:
         """The mask to be corrected, (slices, rows, columns) bool, or uint8 canonical codes of several regions."""
         self.require("mask")
         mask = initial.mask if isinstance(initial, VolumePrediction) else np.asarray(initial)
-        several = len(self.rois) > 1
+        several, shape = len(self.rois) > 1, self._opened().shape
         allowed = np.arange(len(COMPARTMENTS) + 1) if several else np.arange(2)
-        if mask.shape != self._volume.shape or not np.isin(mask, allowed).all() or (several and mask.dtype == bool):
+        if mask.shape != shape or not np.isin(mask, allowed).all() or (several and mask.dtype == bool):
             expected = "canonical codes, uint8" if several else "one region, bool"
             raise UserError(
-                f"initial mask of {mask.dtype} {mask.shape}: expected {expected} {self._volume.shape} "
-                "(slices, rows, columns)"
+                f"initial mask of {mask.dtype} {mask.shape}: expected {expected} {shape} (slices, rows, columns)"
             )
         return mask.astype(np.uint8 if several else bool)
 
@@ -398,7 +402,7 @@ class Predictor:
         path, found = Path(path), self._history.newest
         if found is None:
             raise UserError("there is no prediction to save; call segment first")
-        if self.case is None:
+        if self.case is None or self.geometry is None:
             raise UserError("the volume came from an array, which has no place in space; set it from files to save")
         if not path.name.endswith((".nii", ".nii.gz")):
             raise UserError(f"{path}: expected a name that ends in .nii or .nii.gz")
@@ -410,8 +414,12 @@ class Predictor:
             raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
     def predict_slices(self, prompts: Sequence[SlicePrompt]) -> list[SlicePrediction]:
-        """Segments slices of the volume, each by its own prompt."""
-        return self._volume.predict_slices(prompts)
+        """Segments slices of the volume, each by its own prompt.
+
+        Raises:
+            UserError: no volume is set.
+        """
+        return self._opened().predict_slices(prompts)
 
 
 def _prompts_of(regions: Sequence[Region]) -> list[SlicePrompt]:

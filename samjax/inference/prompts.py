@@ -61,7 +61,10 @@ Region = dict[int, SlicePrompt]
 
 
 def regions_of(
-    boxes: np.ndarray, points: np.ndarray, shape: tuple[int, int, int], initial: np.ndarray | None = None
+    boxes: np.ndarray | Sequence,
+    points: np.ndarray | Sequence,
+    shape: tuple[int, int, int],
+    initial: np.ndarray | None = None,
 ) -> list[Region]:
     """The slice prompts of a volume's prompts: for each box one on every slice it spans; for all clicks one per slice.
 
@@ -124,8 +127,8 @@ def _region_of_click(boxed: Sequence[Region], z: int, y: int, x: int) -> Region 
     return spanning[0] if spanning else None
 
 
-def _holds(box: tuple[float, float, float, float], x: float, y: float) -> bool:
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+def _holds(box: tuple[float, float, float, float] | None, x: float, y: float) -> bool:
+    return box is not None and box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def _with_mask(region: Region, initial: np.ndarray) -> Region:
@@ -156,7 +159,7 @@ def require_content(regions: Sequence[Region], images: np.ndarray) -> None:
             )
 
 
-def _whole(values: np.ndarray, what: str, length: int) -> np.ndarray:
+def _whole(values: np.ndarray | Sequence, what: str, length: int) -> np.ndarray:
     """The values as an int array (n, length); n may be 0."""
     array = np.asarray(values)
     if array.size == 0:

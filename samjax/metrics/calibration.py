@@ -49,4 +49,4 @@ def calibrate(predicted_iou: ArrayLike, actual_iou: ArrayLike) -> Calibration:
         means[:, place] = predicted[inside].mean(), actual[inside].mean()
         quartiles[:, place] = np.quantile(actual[inside], (0.25, 0.75))
     gaps = np.abs(means[1] - means[0])
-    return Calibration(counts, *means, quartiles, float(np.nansum(gaps * counts) / counts.sum()))
+    return Calibration(counts, means[0], means[1], quartiles, float(np.nansum(gaps * counts) / counts.sum()))

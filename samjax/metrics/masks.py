@@ -68,8 +68,9 @@ def mask_pair(pred: Mask, true: Mask) -> MaskPair:
         ValueError: they are not two boolean masks of one shape, 2-D or 3-D.
     """
     check_masks(pred, true)
-    cropped = crop_to_union(pred, true)
-    return MaskPair(*cropped, *(int(np.count_nonzero(mask)) for mask in cropped), pred.shape)
+    shape = pred.shape
+    pred, true = crop_to_union(pred, true)
+    return MaskPair(pred, true, int(np.count_nonzero(pred)), int(np.count_nonzero(true)), shape)
 
 
 def check_masks(pred: Mask, true: Mask, dims: tuple[int, ...] = (2, 3)) -> None:

@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -132,7 +133,9 @@ def _ordered_dict(pairs: object = ()) -> dict:
     return dict(pairs)
 
 
-def _tensor(storage, offset, size, stride, requires_grad, hooks, metadata=None) -> np.ndarray:
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
+) -> np.ndarray:
     """A view into a storage, in elements. Raises ValueError where it would leave the storage or repeat it."""
     numbers = (offset, *size, *stride)
     if not isinstance(storage, np.ndarray) or not all(type(number) is int and number >= 0 for number in numbers):

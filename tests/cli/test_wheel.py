@@ -36,7 +36,13 @@ def pip(*arguments: object, where: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the sources, so that nothing is left in the repository or taken from an earlier build."""
+    """Built from a copy of the sources, so that nothing is left in the repository or taken from an earlier build.
+
+    Where SAMJAX_DIST names the folder of a distribution (`make package`), its wheel is taken.
+    """
+    if "SAMJAX_DIST" in os.environ:
+        (found,) = Path(os.environ["SAMJAX_DIST"]).glob("*.whl")
+        return found
     place = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         shutil.copy(ROOT / name, place / name)

@@ -269,6 +269,8 @@ def test_prompts_that_cannot_be_used_are_refused(place: Path, base: Path, volume
     predictor = Predictor.from_run(clicks_only)
     with pytest.raises(UserError, match="set_volume"):
         predictor.segment(points=[(0, 1, 1, 1)])
+    with pytest.raises(UserError, match="set_volume"):
+        predictor.predict_slices([])
     with pytest.raises(UserError, match="set_image"):
         predictor.predict(np.array([[1, 1]]), np.array([1]))
     with pytest.raises(UserError, match="columns, 4"):

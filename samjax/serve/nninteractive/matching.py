@@ -24,6 +24,10 @@ ROUNDINGS = 4
 """Voxels may differ by so many times the rounding error of the coarser of the two types."""
 
 
+class NoMatch(UserError):
+    """An array is none of the served scans."""
+
+
 class Match(NamedTuple):
     """A case, and the geometry of the uploaded array as one of its scans."""
 
@@ -100,7 +104,8 @@ class Matcher:
             array: (a, b, c), finite, of any real type.
 
         Raises:
-            UserError: it is none of them, or equals one in several orientations.
+            NoMatch: it is none of them.
+            UserError: it equals one in several orientations.
         """
         uploaded, compared = Summary.of(array), 0
         similar = [case for case in self._cases if self._similar(case, array.shape)]
@@ -117,7 +122,7 @@ class Matcher:
                     found = self._equal(array, uploaded, case.images[modality], summary, candidates)
                     if found is not None:
                         return Match(case, found)
-        raise UserError(
+        raise NoMatch(
             f"array of shape {array.shape}, {array.dtype} from {uploaded.low:g} to {uploaded.high:g}: is none of the "
             f"scans that are served here ({sum(len(case.images) for case in self._cases)}, of which {compared} have "
             "this size and were compared in every orientation); start samjax serve with the folder that holds this "

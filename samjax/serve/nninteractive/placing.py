@@ -12,9 +12,11 @@ from samjax.data.imaging.normalise import normalise
 from samjax.errors import UserError
 from samjax.inference.given import spacing_of
 from samjax.inference.model import SegmentationModel
-from samjax.serve.nninteractive.matching import Matcher
+from samjax.serve.nninteractive.matching import Matcher, NoMatch
 from samjax.serve.opened import OpenedCase
 
+LARGEST_VALUE = 2.0**53
+"""Largest value of a voxel: up to it, float64 has every whole number."""
 THICKER = 1.2
 """Times by which the distance between slices exceeds the others where an array's slices can be told by it."""
 
@@ -61,19 +63,20 @@ class Placing:
             properties: what the client says of the image; `spacing` are the mm between its voxels along x, y and z.
 
         Raises:
-            UserError: the array has several channels, one value alone or values that are not finite, is no served scan
-                where the model needs others beside it, or a file of the case cannot be used.
+            UserError: the array has several channels, one value alone or values that no scan has, equals a served scan
+                in several orientations or, where the model needs other modalities, none, or the case cannot be opened.
         """
         if image.shape[0] != 1:
             raise UserError(f"image of shape {image.shape}: expected one channel; its first side must be 1")
         array = image[0].view(np.uint8) if image.dtype == bool else image[0]
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UserError("image: has NaN or infinite voxels; repair the file")
-        if array.min() == array.max():
-            raise UserError(f"image: every voxel is {array.flat[0]:g}; expected a scan")
+        low, high = array.min().item(), array.max().item()
+        if not (abs(low) <= LARGEST_VALUE and abs(high) <= LARGEST_VALUE):
+            raise UserError(f"image: has voxels that are NaN, infinite or beyond {LARGEST_VALUE:g}; repair the file")
+        if low == high:
+            raise UserError(f"image: every voxel is {low:g}; expected a scan")
         try:
             match = self._matcher.find(array)
-        except UserError:
+        except NoMatch:
             if len(set(self._model.needs.modalities)) != 1:
                 raise
             return self._alone(array, properties)

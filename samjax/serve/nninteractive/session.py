@@ -155,10 +155,10 @@ class Session:
         Raises:
             UserError: nothing is drawn, or far too much for a line; otherwise as `add_points`.
         """
-        places = np.argwhere(drawn)
-        if not 0 < len(places) <= MOST_VOXELS:
-            raise UserError(f"scribble of {len(places)} voxels: expected a line of 1 to {MOST_VOXELS} voxels")
-        return self.add_points((clicks_along(places) + np.array(start)).tolist(), positive, run)
+        voxels = np.count_nonzero(drawn)
+        if not 0 < voxels <= MOST_VOXELS:
+            raise UserError(f"scribble of {voxels} voxels: expected a line of 1 to {MOST_VOXELS} voxels")
+        return self.add_points((clicks_along(np.argwhere(drawn)) + np.array(start)).tolist(), positive, run)
 
     def set_initial(self, mask: np.ndarray) -> Answer:
         """Takes a mask (x, y, z) in place of everything, to be corrected; the client shows it already.

@@ -375,6 +375,7 @@ def test_what_cannot_be_answered_is_said_in_the_client_and_changes_nothing(addre
             (lambda: session.add_bbox_interaction([[30, 40], [5, 9], [5, 9]], True), "box"),
             (lambda: session.add_lasso_interaction(half + 1, True), "draw a box"),
             (lambda: session.add_scribble_interaction(half, True), "scribble of 0 voxels"),
+            (lambda: session.add_scribble_interaction(np.ones((99, 99, 99), bool), True), "scribble of 970299 voxels"),
             (lambda: session.set_image(viewer.image[None, 1:]), "none of the scans that are served here"),
             (lambda: session.set_image(viewer.image[None] + 1), "folder that holds this scan"),
         ):

@@ -192,6 +192,15 @@ def test_a_model_of_one_modality_takes_an_array_alone(single: Path, folder: Path
     assert served.case.case.id == FIRST
 
 
+def test_a_model_of_one_modality_does_not_guess_at_a_symmetrical_scan(single: Path, tmp_path: Path):
+    scan = scan_of(0)
+    half = scan.images["flair"][:, :, :16]
+    scan.images["flair"][:] = np.concatenate([half, half[:, :, ::-1]], axis=2)
+    save_brats(tmp_path / FIRST, FIRST, scan, None)
+    with pytest.raises(UserError, match="in 2 orientations"):
+        placing_of(single, tmp_path)(stored(tmp_path, FIRST)[None], {"spacing": [1, 1, 3]})
+
+
 def test_a_model_of_four_modalities_does_not(tmp_path: Path, folder: Path):
     placing = placing_of(write_model(tmp_path), folder)
     with pytest.raises(UserError, match="none of the scans"):
@@ -216,9 +225,11 @@ def test_images_that_are_none_are_refused(single: Path, folder: Path):
     scan = stored(folder, FIRST).astype(np.float32)
     with pytest.raises(UserError, match="one channel"):
         placing(np.stack([scan, scan]), {})
-    scan[0, 0, 0] = np.nan
-    with pytest.raises(UserError, match="NaN"):
-        placing(scan[None], {})
+    for value in (np.nan, -np.inf, 1e39):
+        scan = scan.astype(np.float64)
+        scan[0, 0, 0] = value
+        with pytest.raises(UserError, match="NaN, infinite or beyond"):
+            placing(scan[None], {})
     with pytest.raises(UserError, match="every voxel is 0"):
         placing(np.zeros((1, 4, 5, 6), bool), {"spacing": [1, 1, 1]})
 

@@ -104,6 +104,65 @@ def test_zoom_keeps_clicks_on_their_voxels(window, tumour):
     window.press("0")
 
 
+def test_a_zoomed_picture_follows_the_crosshair(window, tumour):
+    window.go_to(tumour)
+    window.press(*"++++++")
+    window.press(*["Shift+ArrowLeft"] * 5)
+    left, top, width, height = window.ask(
+        "(() => { const { left, top, width, height } = document.getElementById('viewer').getBoundingClientRect();"
+        " return [left, top, width, height]; })()"
+    )
+    x, y = window.place(window.cursor())
+    assert left < x < left + 2 / 3 * width
+    assert top < y < top + height
+    window.edit(lambda: window.page.mouse.click(*window.place((tumour[0], tumour[1], tumour[2] - 49))))
+    assert window.cursor() == (tumour[0], tumour[1], tumour[2] - 49)
+    window.press("0")
+
+
+def test_prompts_that_the_model_does_not_know_are_explained(new_window, server):
+    window = changed_state(new_window(), server, lambda state: state["model"].update(prompts=["point"]))
+    for command, reason in (("tool-box", "was not trained with boxes"), ("automatic", "makes no proposal")):
+        button = f"[data-command={command}]"
+        assert window.page.get_attribute(button, "aria-disabled") == "true"
+        assert f"glioma {reason}" in window.page.get_attribute(button, "title")
+    version = window.version()
+    window.press("a")
+    window.note("glioma makes no proposal")
+    assert window.version() == version
+    assert window.page.get_attribute("[data-command=tool-positive]", "aria-disabled") == "false"
+
+
+def test_names_from_the_server_are_text(new_window, server):
+    name = "<img src=x onerror=alert(1)>"
+    case = {"id": name, "state": "unusable", "message": name}
+
+    def change(state):
+        state["cases"].append(case)
+        state["model"].update(warning=name, name=name)
+
+    window = changed_state(new_window(), server, change)
+    assert window.text("#cases li:last-child button") == 2 * name
+    assert window.text("#model") == name
+    assert name in window.text("#notices")
+    assert window.ask("document.images.length") == 0
+    assert window.problems == []
+
+
+def changed_state(window, server, change):
+    """Opens the page of a server that says something else of itself."""
+
+    def answer(route):
+        response = route.fetch()
+        state = response.json()
+        change(state)
+        route.fulfill(response=response, json=state)
+
+    window.page.route("**/api/state", answer)
+    window.open(f"{server.address}/#{NAMES[0]}")
+    return window
+
+
 def test_the_wheel_goes_through_slices(window):
     slice_, row, column = window.cursor()
     window.page.mouse.move(*window.place((slice_, row, column)))

@@ -30,6 +30,7 @@ export interface Timing {
 export class App {
   readonly api = new Api();
   readonly viewer = new Viewer();
+  readonly render = new Render(element<HTMLCanvasElement>("render-canvas"));
   readonly session: Session;
   readonly tools: Tools;
   readonly cases: CaseList;
@@ -45,7 +46,6 @@ export class App {
   onChange: () => void = () => undefined;
 
   private readonly marks: MarksLayer;
-  private readonly render = new Render(element<HTMLCanvasElement>("render-canvas"));
   private images: Images | null = null;
   private imagesOf = "";
   private showTimer = 0;
@@ -75,6 +75,7 @@ export class App {
   async start(wanted: string | null): Promise<void> {
     await this.viewer.attach(element<HTMLCanvasElement>("planes"));
     this.tools.listen(element("viewer"));
+    element("render").addEventListener("mouseup", () => element("viewer").focus()); // the keys stay the page's
     this.setLayout("all");
     await this.session.start(wanted);
   }
@@ -207,6 +208,7 @@ export class App {
 
   private begin(description: Description): void {
     location.hash = encodeURIComponent(description.id);
+    document.title = `${description.id} - samjax`;
     this.tools.cancel();
     this.imagesOf = description.id;
     this.images = new Images(this.api, description);

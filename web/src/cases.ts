@@ -34,6 +34,7 @@ export class CaseList {
     if (focused !== undefined) {
       this.list.querySelector<HTMLElement>(`[data-case="${CSS.escape(focused)}"]`)?.focus();
     }
+    this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   /** Opens the case that is `step` usable cases after the open one. */

@@ -9,6 +9,7 @@ const FAR = 10; // voxels of a step with Shift
 const OPACITY_STEP = 0.1;
 const WINDOW_STEP = 0.05;
 const ZOOM_STEP = 1.25;
+const TURN = 15; // degrees
 const MODALITIES = ["t1", "t1gd", "t2", "flair"];
 
 export function commandsOf(app: App): Command[] {
@@ -164,6 +165,10 @@ function pictures(app: App): Command[] {
     picture("zoom-in", "Zoom in at the crosshair", ["+", "="], () => app.viewer.zoom(ZOOM_STEP)),
     picture("zoom-out", "Zoom out", ["-"], () => app.viewer.zoom(1 / ZOOM_STEP)),
     picture("zoom-reset", "Whole slice", ["0"], () => app.viewer.resetView()),
+    picture("turn-left", "Turn the 3-D render left", ["Ctrl+ArrowLeft"], () => app.render.turn(-TURN, 0)),
+    picture("turn-right", "Turn the 3-D render right", ["Ctrl+ArrowRight"], () => app.render.turn(TURN, 0)),
+    picture("turn-up", "Turn the 3-D render up", ["Ctrl+ArrowUp"], () => app.render.turn(0, TURN)),
+    picture("turn-down", "Turn the 3-D render down", ["Ctrl+ArrowDown"], () => app.render.turn(0, -TURN)),
     picture("mask", "Show or hide the mask", ["O"], () => app.toggleMask()),
     picture("opacity-down", "Mask fainter", ["["], () => app.setOpacity(app.opacity - OPACITY_STEP)),
     picture("opacity-up", "Mask stronger", ["]"], () => app.setOpacity(app.opacity + OPACITY_STEP)),

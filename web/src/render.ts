@@ -10,7 +10,12 @@ const BRAIN = 0.5; // opacity of what is not mask
 const QUIET = 500; // milliseconds without a change before it is drawn anew
 
 export class Render {
-  private readonly nv = new Niivue({ ...OPTIONS, sliceType: SLICE_TYPE.RENDER, forceDevicePixelRatio: -1, smoothDrawing: 1 });
+  private readonly nv = new Niivue({
+    ...OPTIONS,
+    sliceType: SLICE_TYPE.RENDER,
+    forceDevicePixelRatio: -1,
+    smoothDrawing: 1,
+  });
   private attached: Promise<void> | null = null;
   private visible = false;
   private timer = 0;
@@ -49,6 +54,14 @@ export class Render {
   colourMask(regions: Region[], hidden: Set<string>): void {
     this.colours = { regions, hidden };
     this.later();
+  }
+
+  /** Turns it by degrees around the vertical and the horizontal axis. */
+  turn(azimuth: number, elevation: number): void {
+    const { renderAzimuth, renderElevation } = this.nv.scene;
+    if (this.visible && this.shown) {
+      this.nv.setRenderAzimuthElevation(renderAzimuth + azimuth, renderElevation + elevation);
+    }
   }
 
   private later(): void {

@@ -9,7 +9,13 @@ export type Tool = "positive" | "negative" | "box" | "eraser" | "move";
 export const RADII = { least: 1, most: 30, start: 5 }; // millimetres
 
 const NEEDS: Partial<Record<Tool, PromptKind>> = { positive: "point", negative: "point", box: "box" };
-const KIND_NAMES: Record<PromptKind, string> = { none: "no prompt", point: "clicks", box: "boxes", mask: "masks" };
+const UNTRAINED: Record<PromptKind, string> = {
+  none: "makes no proposal of its own: it was trained with prompts alone",
+  point: "was not trained with clicks",
+  box: "was not trained with boxes",
+  mask: "was not trained with masks",
+};
+const LONGEST_STROKE = 1000; // voxels that are erased at once; the server takes 2000
 const WHEEL_STEP = 40; // of the wheel's own units, for one slice
 
 export class Tools {
@@ -40,7 +46,7 @@ export class Tools {
   /** Why there is no such prompt for this model, or null. */
   untrained(kind: PromptKind): string | null {
     const model = this.session.server?.model;
-    return model && !model.prompts.includes(kind) ? `${model.name} was not trained with ${KIND_NAMES[kind]}` : null;
+    return model && !model.prompts.includes(kind) ? `${model.name} ${UNTRAINED[kind]}` : null;
   }
 
   choose(tool: Tool): void {
@@ -148,6 +154,10 @@ export class Tools {
       if (last[1] !== voxel[1] || last[2] !== voxel[2]) {
         this.stroke.push(voxel);
       }
+      if (this.stroke.length >= LONGEST_STROKE) {
+        this.endStroke();
+        this.stroke = [voxel];
+      }
       this.viewer.drawMarks();
     }
   }
@@ -159,9 +169,7 @@ export class Tools {
     if (pointed && this.draft) {
       this.endBox();
     } else if (pointed && this.stroke.length) {
-      const [slice] = this.stroke[0]!;
-      this.erase(slice, this.stroke.map(([, row, column]) => [row, column]));
-      this.stroke = [];
+      this.endStroke();
     }
   }
 
@@ -207,6 +215,15 @@ export class Tools {
     const first = [slice, Math.min(row0, row1), Math.min(column0, column1)];
     const last = [slice, Math.max(row0, row1), Math.max(column0, column1)];
     this.prompt("box", () => this.session.act("box", { first, last }));
+  }
+
+  private endStroke(): void {
+    const [slice] = this.stroke[0]!;
+    this.erase(
+      slice,
+      this.stroke.map(([, row, column]) => [row, column]),
+    );
+    this.stroke = [];
   }
 
   private erase(slice: number, stroke: [number, number][]): void {

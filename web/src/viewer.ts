@@ -11,11 +11,20 @@ export type Plane = "axial" | "coronal" | "sagittal";
 /** Left, top, width and height in CSS pixels of the viewer. */
 export type Rectangle = [left: number, top: number, width: number, height: number];
 
+/** A place in the volume: shares of NiiVue's three axes. */
+type Fractions = [number, number, number];
+
 const PLANES: Record<Plane, { type: SLICE_TYPE; across: number; down: number }> = {
   axial: { type: SLICE_TYPE.AXIAL, across: 0, down: 1 },
   coronal: { type: SLICE_TYPE.CORONAL, across: 0, down: 2 },
   sagittal: { type: SLICE_TYPE.SAGITTAL, across: 1, down: 2 },
 };
+
+/** The planes that a zoomed picture follows, and the axes by which; two planes share each axis. */
+const FOLLOWED: [Plane, number[]][] = [
+  ["axial", [0, 1]],
+  ["coronal", [2]],
+];
 
 const LAYOUTS: Record<Layout, { sliceType: SLICE_TYPE; position: [number, number, number, number] }[]> = {
   all: [
@@ -51,6 +60,7 @@ export class Viewer {
   private frame = 0;
   private staleImage = false;
   private staleScene = false;
+  private moved = false;
 
   async attach(canvas: HTMLCanvasElement): Promise<void> {
     await this.nv.attachToCanvas(canvas, false);
@@ -122,6 +132,7 @@ export class Viewer {
     const before = this.cursor;
     this.cursor = voxel.map((place, n) => Math.min(shape[n]! - 1, Math.max(0, place))) as Voxel;
     this.nv.scene.crosshairPos = this.grid.fractions(this.cursor);
+    this.moved = true;
     const shown = this.layout === "all" ? this.cursor : this.cursor.slice(0, 1); // the axial slice alone
     if (shown.some((place, n) => place !== before[n])) {
       this.draw();
@@ -186,10 +197,7 @@ export class Viewer {
     if (!from || !to || from.plane !== to.plane) {
       return;
     }
-    const [first, last] = [this.nv.frac2mm(from.at), this.nv.frac2mm(to.at)];
-    const [panX, panY, panZ, zoom] = this.nv.scene.pan2Dxyzmm as [number, number, number, number];
-    const moved = [panX, panY, panZ].map((pan, n) => pan + (last[n]! - first[n]!) * zoom);
-    this.nv.scene.pan2Dxyzmm = [moved[0]!, moved[1]!, moved[2]!, zoom];
+    this.panBy(from.at, to.at, [0, 1, 2]);
     this.draw();
   }
 
@@ -214,6 +222,36 @@ export class Viewer {
     this.nv.gl.readPixels(0, 0, 1, 1, this.nv.gl.RGBA, this.nv.gl.UNSIGNED_BYTE, new Uint8Array(4));
   }
 
+  /** Moves pictures that are zoomed in, as they were drawn last, to the crosshair; whether one had to be. */
+  private reveal(): boolean {
+    if (!this.grid || this.nv.scene.pan2Dxyzmm[3] === 1) {
+      return false;
+    }
+    const at = this.grid.fractions(this.cursor);
+    let hidden = false;
+    for (const [plane, axes] of FOLLOWED) {
+      const rectangle = this.rectangle(plane);
+      const place = this.positionOf(this.cursor, plane);
+      if (rectangle && place && !inside(place, rectangle)) {
+        const [left, top, width, height] = rectangle;
+        const centre = this.fractionsAt(left + width / 2, top + height / 2);
+        hidden ||= centre !== null;
+        this.panBy(at, centre?.at ?? at, axes);
+      }
+    }
+    return hidden;
+  }
+
+  /** Moves the picture along NiiVue's axes `axes` so that what is at the first fractions comes to the second. */
+  private panBy(from: Fractions, to: Fractions, axes: number[]): void {
+    const [first, last] = [this.nv.frac2mm(from), this.nv.frac2mm(to)];
+    const pan = [...this.nv.scene.pan2Dxyzmm] as [number, number, number, number];
+    for (const axis of axes) {
+      pan[axis] = pan[axis]! + (last[axis]! - first[axis]!) * pan[3];
+    }
+    this.nv.scene.pan2Dxyzmm = pan;
+  }
+
   private refreshImage(): void {
     this.staleImage = true;
     this.draw();
@@ -227,11 +265,14 @@ export class Viewer {
       this.nv.drawScene();
     }
 
-    this.staleImage = this.staleScene = false;
+    if (this.moved && this.reveal()) {
+      this.nv.drawScene();
+    }
+    this.staleImage = this.staleScene = this.moved = false;
     this.afterDraw();
   }
 
-  private fractionsAt(x: number, y: number): { at: [number, number, number]; plane: Plane } | null {
+  private fractionsAt(x: number, y: number): { at: Fractions; plane: Plane } | null {
     if (!this.grid) {
       return null;
     }
@@ -269,4 +310,8 @@ export class Viewer {
 
 function planeOf(type: SLICE_TYPE): Plane | undefined {
   return (Object.keys(PLANES) as Plane[]).find((plane) => PLANES[plane].type === type);
+}
+
+function inside([x, y]: [number, number], [left, top, width, height]: Rectangle): boolean {
+  return x >= left && x <= left + width && y >= top && y <= top + height;
 }

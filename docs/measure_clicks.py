@@ -51,7 +51,8 @@ def main() -> None:
 
 def describe(times: tuple[float, ...]) -> str:
     """Median and 95th percentile of milliseconds."""
-    return f"median {statistics.median(times):.0f} ms, p95 {statistics.quantiles(times, n=20)[-1]:.0f} ms (n = {len(times)})"
+    p95 = statistics.quantiles(times, n=20)[-1]
+    return f"median {statistics.median(times):.0f} ms, p95 {p95:.0f} ms (n = {len(times)})"
 
 
 if __name__ == "__main__":

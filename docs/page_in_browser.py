@@ -21,7 +21,7 @@ PATIENCE = 120.0  # seconds for anything to happen
 
 @contextmanager
 def generated_scan() -> Iterator[Page]:
-    """The page with the scan that `samjax serve` shows without --input, of a server that has begun in an empty folder."""
+    """The page with the scan that `samjax serve` shows without --input; nothing is edited yet."""
     browser_path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with serving() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)

@@ -199,6 +199,8 @@ export class App {
         this.viewer.showImage(image, true);
         this.picture(image);
         this.viewer.patchMask(this.session.mask, this.allSlices(description));
+        this.render.show(image, this.viewer.grid!);
+        this.render.setMask(this.session.mask);
         this.colour();
         this.goTo(firstVoxel(description, this.session.mask));
       }
@@ -215,7 +217,6 @@ export class App {
     this.pictured = false;
     this.shownSlice = -1;
     this.viewer.clearImage();
-    this.render.show(null, null, null);
     this.windows = Object.fromEntries(
       Object.entries(description.window).map(([name, window]) => [name, [...window] as Window]),
     );
@@ -226,11 +227,8 @@ export class App {
   }
 
   private picture(image: Awaited<ReturnType<Images["get"]>>): void {
-    if (this.viewer.image !== image) {
-      this.viewer.showImage(image, false);
-    }
+    this.viewer.showImage(image, false);
     this.viewer.setWindow(...this.windows[this.modality]!);
-    this.render.show(image, this.viewer.grid, this.session.mask);
     this.changed();
   }
 
@@ -240,7 +238,7 @@ export class App {
 
   private patched(mask: Uint8Array, slices: number[]): void {
     this.viewer.patchMask(mask, slices);
-    this.render.patchMask(mask, slices);
+    this.render.setMask(mask);
     this.changed();
   }
 

@@ -195,7 +195,10 @@ function files(app: App): Command[] {
     },
     file("next-case", "Next case", ["Shift+PageDown"], () => app.cases.next(1)),
     file("previous-case", "Previous case", ["Shift+PageUp"], () => app.cases.next(-1)),
-    file("help", "All keys", ["?", "H"], () => element<HTMLDialogElement>("help").showModal()),
+    file("help", "All keys", ["?", "H"], () => {
+      element<HTMLDialogElement>("help").showModal();
+      element("help-close").focus();
+    }),
   ];
 }
 

@@ -55,6 +55,31 @@ export class Grid {
     return voxel;
   }
 
+  /**
+   * The plane at `place` along our axis `axis`: where it begins and how large it is in NiiVue's order, and how the file's
+   * voxels are walked in that order, from index `origin` by `steps`.
+   */
+  plane(axis: 0 | 1 | 2, place: number) {
+    const [, rows, columns] = this.shape;
+    const strides = [rows * columns, columns, 1];
+    const first: [number, number, number] = [0, 0, 0];
+    const size: [number, number, number] = [1, 1, 1];
+    const steps: [number, number, number] = [0, 0, 0];
+    let origin = 0;
+    this.axes.forEach(({ ours, reversed }, n) => {
+      const length = this.size[n]!;
+      if (ours === axis) {
+        first[n] = reversed ? length - 1 - place : place;
+        origin += place * strides[ours]!;
+      } else {
+        size[n] = length;
+        steps[n] = reversed ? -strides[ours]! : strides[ours]!;
+        origin += reversed ? (length - 1) * strides[ours]! : 0;
+      }
+    });
+    return { first, size, origin, steps };
+  }
+
   /** Copies slice `slice` of `mask`, which is in our order, into `bitmap`, which is in NiiVue's. */
   copySlice(mask: Uint8Array, slice: number, bitmap: Uint8Array): void {
     const [, rows, columns] = this.shape;

@@ -1,13 +1,17 @@
 /** The 3-D render: a second NiiVue in its own canvas, so that a click on a slice does not wait for it. */
 
 import { Niivue, type NVImage, SLICE_TYPE } from "@niivue/niivue";
-import type { Grid } from "./grid";
+import { type Coarse, coarseImage, coarseMask, coarseOf } from "./coarse";
+import { Grid } from "./grid";
 import { colourMask, createMask } from "./mask";
 import type { Region } from "./types";
 import { OPTIONS } from "./viewer";
 
 const BRAIN = 0.5; // opacity of what is not mask
-const QUIET = 500; // milliseconds without a change before it is drawn anew
+const SLOW = 120; // milliseconds of a drawing, above which it is drawn with fewer pixels
+const FEWER = 0.5; // pixels of the canvas for each CSS pixel then
+const QUIET = 500; // milliseconds without a change before it is drawn anew; on a slow machine thrice as long as it takes
+const LONGEST_QUIET = 4000;
 
 export class Render {
   private readonly nv = new Niivue({
@@ -19,13 +23,13 @@ export class Render {
   private attached: Promise<void> | null = null;
   private visible = false;
   private timer = 0;
-  private image: NVImage | null = null;
-  private shown: NVImage | null = null; // of `image`
-  private grid: Grid | null = null;
-  private shownGrid: Grid | null = null;
+  private updating = false;
+  private wanted: { image: NVImage; grid: Grid } | null = null;
+  private shown: { of: NVImage; whole: Grid; coarse: Coarse; grid: Grid } | null = null;
   private mask: Uint8Array | null = null;
-  private changed = new Set<number>();
   private colours: { regions: Region[]; hidden: Set<string> } | null = null;
+  /** Milliseconds that the last drawing took. */
+  private took = 0;
 
   constructor(private readonly canvas: HTMLCanvasElement) {}
 
@@ -34,20 +38,15 @@ export class Render {
     this.later();
   }
 
-  /** What to show from now on. */
-  show(image: NVImage | null, grid: Grid | null, mask: Uint8Array | null): void {
-    if (grid !== this.grid) {
-      this.changed = new Set(Array.from({ length: grid?.shape[0] ?? 0 }, (_, slice) => slice));
-    }
-    [this.image, this.grid, this.mask] = [image, grid, mask];
+  /** What to show from now on, with the mask that is set next. */
+  show(image: NVImage, grid: Grid): void {
+    this.wanted = { image, grid };
+    this.mask = null;
     this.later();
   }
 
-  patchMask(mask: Uint8Array, slices: Iterable<number>): void {
+  setMask(mask: Uint8Array): void {
     this.mask = mask;
-    for (const slice of slices) {
-      this.changed.add(slice);
-    }
     this.later();
   }
 
@@ -67,35 +66,49 @@ export class Render {
   private later(): void {
     clearTimeout(this.timer);
     if (this.visible) {
-      this.timer = window.setTimeout(() => void this.update(), QUIET);
+      const quiet = Math.min(LONGEST_QUIET, Math.max(QUIET, 3 * this.took));
+      this.timer = window.setTimeout(() => void this.update(), quiet);
     }
   }
 
   private async update(): Promise<void> {
-    this.attached ??= this.attach();
-    await this.attached;
-    if (!this.image || !this.grid) {
+    if (this.updating) {
+      this.later();
       return;
     }
-    if (this.shownGrid !== this.grid) {
-      this.nv.volumes = [];
-      this.nv.addVolume(translucent(this.image));
-      createMask(this.nv);
-    } else if (this.shown !== this.image) {
-      const image = translucent(this.image);
-      this.nv.volumes = [image];
-      this.nv.back = image;
-      this.nv.updateGLVolume();
+    this.updating = true;
+    this.attached ??= this.attach();
+    await this.attached;
+    const began = performance.now();
+    await this.draw();
+    await finished(this.nv.gl);
+    this.took = performance.now() - began;
+    if (this.took > SLOW && this.nv.opts.forceDevicePixelRatio !== FEWER) {
+      this.nv.opts.forceDevicePixelRatio = FEWER;
+      this.nv.resizeListener();
     }
-    [this.shown, this.shownGrid] = [this.image, this.grid];
+    this.updating = false;
+  }
+
+  private async draw(): Promise<void> {
+    if (this.wanted && this.wanted.image !== this.shown?.of) {
+      const { image, grid } = this.wanted;
+      const coarse = coarseOf(grid);
+      const small = await coarseImage(image, grid, coarse);
+      small.opacity = BRAIN;
+      this.nv.volumes = [];
+      this.nv.addVolume(small);
+      createMask(this.nv);
+      this.shown = { of: image, whole: grid, coarse, grid: new Grid(small) };
+    }
     if (this.colours) {
       colourMask(this.nv, this.colours.regions, this.colours.hidden);
     }
-    if (this.mask) {
-      for (const slice of this.changed) {
-        this.grid.copySlice(this.mask, slice, this.nv.drawBitmap!);
+    if (this.mask && this.shown) {
+      const mask = coarseMask(this.mask, this.shown.whole.shape, this.shown.coarse);
+      for (let slice = 0; slice < this.shown.coarse.shape[0]; slice++) {
+        this.shown.grid.copySlice(mask, slice, this.nv.drawBitmap!);
       }
-      this.changed.clear();
       this.nv.refreshDrawing(false); // smooths its surface too
     }
     this.nv.drawScene();
@@ -109,7 +122,12 @@ export class Render {
   }
 }
 
-/** The same image with an opacity of its own, as the planes show it opaque. */
-function translucent(image: NVImage): NVImage {
-  return Object.assign(Object.create(image) as NVImage, { opacity: BRAIN });
+/** Waits until the graphics card has done what it was told. */
+async function finished(gl: WebGL2RenderingContext): Promise<void> {
+  const fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0)!;
+  gl.flush();
+  do {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  } while (gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED && !gl.isContextLost());
+  gl.deleteSync(fence);
 }

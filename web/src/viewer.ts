@@ -3,10 +3,11 @@
 import { Niivue, type NVImage, SLICE_TYPE } from "@niivue/niivue";
 import { Grid } from "./grid";
 import { colourMask, createMask, patchMask } from "./mask";
+import { addEmpty, type Plane, Planes } from "./planes";
 import type { Region, Voxel } from "./types";
 
+export type { Plane };
 export type Layout = "all" | "axial";
-export type Plane = "axial" | "coronal" | "sagittal";
 
 /** Left, top, width and height in CSS pixels of the viewer. */
 export type Rectangle = [left: number, top: number, width: number, height: number];
@@ -35,6 +36,8 @@ const LAYOUTS: Record<Layout, { sliceType: SLICE_TYPE; position: [number, number
   axial: [{ sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 1, 1] }],
 };
 
+const SHOWN: Record<Layout, Plane[]> = { all: ["axial", "coronal", "sagittal"], axial: ["axial"] };
+
 export const OPTIONS = {
   isRadiologicalConvention: true,
   crosshairWidth: 0,
@@ -56,9 +59,12 @@ export class Viewer {
   /** Called after every drawing, to draw what lies over the planes. */
   afterDraw: () => void = () => undefined;
 
+  /** What is shown, as it was decoded. */
+  image: NVImage | null = null;
+
   private readonly nv = new Niivue({ ...OPTIONS, interactive: false });
+  private planes: Planes | null = null;
   private frame = 0;
-  private staleImage = false;
   private staleScene = false;
   private moved = false;
 
@@ -72,35 +78,26 @@ export class Viewer {
   /** Shows `image`; the first image of a case also makes room for its mask. */
   showImage(image: NVImage, newCase: boolean): void {
     if (newCase) {
-      this.nv.volumes = [];
-      this.nv.addVolume(image);
       this.grid = new Grid(image);
+      this.planes = new Planes(this.nv, this.grid);
+      addEmpty(this.nv, image);
       createMask(this.nv);
       this.resetView();
-    } else {
-      this.nv.volumes = [image];
-      this.nv.back = image;
-      this.refreshImage();
     }
+    this.image = image;
+    this.planes!.show(image);
+    this.draw();
   }
 
   clearImage(): void {
     this.nv.volumes = [];
-    this.grid = null;
+    this.grid = this.planes = this.image = null;
     this.draw();
   }
 
-  get image(): NVImage | undefined {
-    return this.grid ? this.nv.volumes[0] : undefined;
-  }
-
   setWindow(low: number, high: number): void {
-    const image = this.image;
-    if (image && (image.cal_min !== low || image.cal_max !== high)) {
-      image.cal_min = low;
-      image.cal_max = high;
-      this.refreshImage();
-    }
+    this.planes?.setWindow(low, high);
+    this.draw();
   }
 
   patchMask(mask: Uint8Array, slices: Iterable<number>): void {
@@ -252,23 +249,16 @@ export class Viewer {
     this.nv.scene.pan2Dxyzmm = pan;
   }
 
-  private refreshImage(): void {
-    this.staleImage = true;
-    this.draw();
-  }
-
   private drawNow(): void {
     this.frame = 0;
-    if (this.staleImage) {
-      this.nv.updateGLVolume(); // draws too
-    } else if (this.staleScene) {
+    if (this.staleScene) {
+      this.planes?.paint(this.cursor, SHOWN[this.layout]);
       this.nv.drawScene();
     }
-
     if (this.moved && this.reveal()) {
       this.nv.drawScene();
     }
-    this.staleImage = this.staleScene = this.moved = false;
+    this.staleScene = this.moved = false;
     this.afterDraw();
   }
 

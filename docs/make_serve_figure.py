@@ -13,7 +13,7 @@ from PIL import Image
 OUT = Path(__file__).with_name("images") / "serve.png"
 CLICKS = (("p", (24, 76, 98)), ("n", (24, 54, 76)), ("p", (24, 88, 80)))
 """The tool's key and the voxel (slice, row, column) of each click, on the slice that is shown first."""
-RENDERED = 3.0  # seconds until the 3-D render has followed
+RENDERED = 15.0  # seconds until the 3-D render has followed
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from scipy import ndimage
 
 from samjax.data.labels import roi_codes, roi_mask
 from samjax.errors import UserError
@@ -197,7 +198,8 @@ class Editor:
         """Propagates masks to neighbouring slices: from one slice, or from every slice with prompts.
 
         It goes on until the mask has vanished or a slice with prompts is reached. A slice without prompts goes by its
-        mask, which stays as it is.
+        mask, which stays as it is. On the slices that it reaches it takes the place of what it touches; other lesions
+        stay.
 
         Args:
             directions: 1 for higher slices, -1 for lower ones.
@@ -289,7 +291,7 @@ class Editor:
                 course = Course(starts, tuple(directions))
                 found = self.case.volume.segment_regions(regions, True, course=course, watch=watch)
         codes, reached = self.case.codes(found.mask), set(np.flatnonzero(~np.isnan(found.iou)).tolist())
-        base = {z: codes[z] for z in reached - prompts.slices if z != slice_}
+        base = {z: beside(self._found.base[z], codes[z]) for z in reached - prompts.slices if z != slice_}
         answered = {z: codes[z] for z in reached & prompts.slices}
         return self._apply(self._edit(prompts, base, answered))
 
@@ -365,6 +367,13 @@ class Editor:
         if self._journal is not None:
             self._journal.note(event)
         self.saved = False
+
+
+def beside(before: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """A slice's new mask with those components of the mask before that it does not touch; codes (rows, columns)."""
+    components, _ = ndimage.label(before, np.ones((3, 3)))
+    touched = np.unique(components[new > 0])
+    return np.where((before > 0) & ~np.isin(components, touched), before, new)
 
 
 def _positive(points: Sequence[Point]) -> list[Point]:

@@ -10,7 +10,7 @@ import pytest
 from samjax import Predictor
 from samjax.data.imaging.grids import RunGrid
 from samjax.errors import UserError
-from samjax.serve.editor import Editor, Stale
+from samjax.serve.editor import Editor, Stale, beside
 from samjax.serve.engine import Engine
 from samjax.serve.journal import Journal
 from samjax.serve.opened import OpenedCase
@@ -135,6 +135,30 @@ def test_a_mask_without_prompts_is_propagated_and_stays(drawn: Editor):
     assert changed
     np.testing.assert_array_equal(drawn.shown[Z], before)
     assert drawn.prompts == Prompts()
+
+
+def test_a_new_mask_takes_the_place_of_what_it_touches_alone():
+    before, new = np.zeros((6, 9), np.uint8), np.zeros((6, 9), np.uint8)
+    before[1:3, 1:4], before[2, 2] = 1, 3
+    before[3:5, 6:8] = 2
+    new[1, 4], new[1, 3] = 1, 2  # touches the first one
+    expected = new.copy()
+    expected[3:5, 6:8] = 2
+    np.testing.assert_array_equal(beside(before, new), expected)
+    np.testing.assert_array_equal(beside(before, np.zeros_like(new)), before)
+
+
+def test_propagating_one_lesion_leaves_another(drawn: Editor, plain: Engine):
+    lesions = np.zeros(SHAPE, np.uint8)
+    lesions[1:-1, 3:5, 13:15] = 1
+    lesions[Z] = 0
+    drawn.set_mask(lesions)
+    alone = Editor(plain, drawn.case)
+    changed = alone.click(Z, ROW, COLUMN, propagate=True)
+    assert set(changed) - {Z}
+    assert drawn.click(Z, ROW, COLUMN, propagate=True) == changed
+    for z in changed:
+        np.testing.assert_array_equal(drawn.shown[z], beside(lesions[z], alone.shown[z]))
 
 
 def test_an_erased_part_is_gone_and_the_slice_has_no_prompts(drawn: Editor):

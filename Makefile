@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow test-browser oracles parity parity-full web web-check package types lint clean
+.PHONY: demo test test-slow test-browser gpu oracles parity parity-full web web-check package types lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -20,6 +20,10 @@ test-slow: .venv/test
 # The page of samjax serve in a Chromium that is installed (CHROMIUM may name it).
 test-browser: .venv/browser
 	SAMJAX_NEEDS_BROWSER=1 $(BIN)/python -m pytest -m browser
+
+# What must hold on a GPU; needs jax with CUDA in .venv (pip install -e '.[cuda]').
+gpu: .venv/test
+	JAX_PLATFORMS=cuda,cpu $(BIN)/python -m pytest -m gpu
 
 # Metrics against MONAI, MedPy and surface-distance; on real labels too where SAMJAX_REAL_DATA names their folder.
 oracles: .venv/oracles

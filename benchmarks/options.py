@@ -13,9 +13,16 @@ class BenchOptions:
     """Compare samjax with its peers in speed and memory; prints one JSON object a line."""
 
     names: Positional[tuple[str, ...]]
-    """encoder, decoder, train_step, epoch, augment, metrics, pipeline, startup, serve."""
+    """encoder, decoder, train_step, epoch, augment, metrics, pipeline, startup, serve; see --device too."""
     repeats: int = 3
     """Fresh processes of each side, in alternation; the median counts."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Run the suite for one device instead: all, or some of encoder, train_step, cached_step, prompts and predict,
+    beside PyTorch. Prints a JSON object a row; --output has them all."""
+    output: Path | None = None
+    """Folder for benchmarks.json and benchmarks.md of the suite."""
+    wave: int = 6
+    """Rows of the suite that compile at once."""
     preset: Literal["vit_b", "vit_l", "vit_h", "tiny"] = "vit_b"
     """Architecture of the benchmarks that run a model."""
     size: int | None = None

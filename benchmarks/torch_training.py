@@ -14,7 +14,16 @@ IOU_WEIGHT = 0.05
 class TorchTraining:
     """Meta's SAM with an optimiser over some of its parameters."""
 
-    def __init__(self, sam: nn.Module, parameters: Iterable[nn.Parameter], size: int, lr: float, encoder_trains: bool):
+    def __init__(
+        self,
+        sam: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        size: int,
+        lr: float,
+        encoder_trains: bool,
+        device: str = "cpu",
+    ):
+        self.device = device
         self.sam, self.size, self.encoder_trains = sam, size, encoder_trains
         self.parameters = [parameter.requires_grad_(True) for parameter in parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr)
@@ -22,7 +31,7 @@ class TorchTraining:
     def step(self, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """One slice (N, N, 3) in [0, 255] with its region (N, N) bool -> its loss and the gradient's norm."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(torch.from_numpy(picture), torch.from_numpy(mask))
+        loss = self._loss(torch.from_numpy(picture).to(self.device), torch.from_numpy(mask).to(self.device))
         loss.backward()
         squares = [parameter.grad.square().sum() for parameter in self.parameters if parameter.grad is not None]
         self.optimizer.step()

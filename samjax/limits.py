@@ -34,7 +34,7 @@ LIMITS: dict[str, Limit] = {
     **dict.fromkeys(
         (
             "depth", "epochs", "max_steps", "batch_size", "image_size", "min_pixels", "lora_rank", "limit", "clicks",
-            "checkpoint_every", "accumulate", "lr_finder_every", "cache_embeddings",
+            "checkpoint_every", "accumulate", "profile", "lr_finder_every", "cache_embeddings",
         ),
         _COUNT,
     ),

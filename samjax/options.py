@@ -163,12 +163,15 @@ class TrainOptions:
     epochs show them in turn. 1 with --no-augment. Only for --strategy decoder."""
     embeddings_budget: float = 50.0
     """GB that all embeddings in --cache-dir may take."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of activations and matrix products; parameters, norms, softmax and loss stay float32."""
+    dtype: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Type of activations and matrix products: tf32 keeps float32, but lets a GPU multiply it with 10 bits after the
+    point; a CPU does not. Norms, softmax, loss and what trains stay float32."""
     remat: bool = False
     """Recompute encoder blocks in the backward pass: less memory, about a quarter more time."""
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of an epoch saves one too."""
+    profile: Annotated[int | None, _default("none")] = None
+    """Write JAX's profile of this many steps, after the first few of each stage, to profile/ in the run's folder."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0, where several processes train together and were not started by a launcher (SLURM,

@@ -1,4 +1,7 @@
-"""Settings for every test: the CPU, with four fake devices; quick compilation, and no program compiled twice."""
+"""Settings for every test: the CPU, with four fake devices; quick compilation, and no program compiled twice.
+
+With JAX_PLATFORMS=cuda,cpu (make gpu) programs are compiled as users compile them.
+"""
 
 import gc
 import os
@@ -8,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-# Optimisation level 0 halves the time to compile; what runs here is small.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
+    # Optimisation level 0 halves the time to compile; what runs here is small.
+    os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0")
+else:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "samjax-test-programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from samjax.errors import Stopped, UserError
@@ -12,6 +12,11 @@ from samjax.errors import Stopped, UserError
 TRACING_THRESHOLD = 50_000
 """New objects between two garbage collections. At Python's 700 to 2,000, a sixth of the time from start to first step
 goes into scanning objects that JAX's tracing still holds."""
+DISABLE_PASSES = "--xla_disable_hlo_passes"
+SLOW_PASSES = ("triton-gemm-rewriter", "triton-softmax-rewriter", "dynamic-slice-fusion-rewriter-v2")
+"""XLA's passes for GPUs that write matrix products and norms in Triton: trying out their tilings takes five sixths of
+the time to compile a step in float32, and makes it an eighth faster (docs/performance.md). Without them XLA asks
+cuBLAS, to which the last one would give operands that do not begin where cuBLAS wants them to."""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -32,6 +37,17 @@ def run_command(main: Callable[[], None]) -> None:
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signal)
+
+
+def compile_quickly(dtype: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Lets XLA compile without `SLOW_PASSES`, unless XLA_FLAGS say themselves which passes are disabled.
+
+    Call it before JAX first looks for devices. It changes nothing for bfloat16, in which a step was seen to fail
+    without them.
+    """
+    flags = environment.get("XLA_FLAGS", "")
+    if dtype != "bfloat16" and DISABLE_PASSES not in flags:
+        environment["XLA_FLAGS"] = f"{flags} {DISABLE_PASSES}={','.join(SLOW_PASSES)}".strip()
 
 
 def use_compilation_cache(cache_dir: Path, shortest: float = 1.0) -> None:

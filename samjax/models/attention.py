@@ -2,7 +2,8 @@
 
 The score of query (i, j) and key (m, n) is  scale * q.k + q.R_h[i - m] + q.R_w[j - n]  (Li et al. 2022,
 "MViTv2", eq. 4), with one table for each axis. The scores of a 64 x 64 grid would take 800 MB for twelve heads:
-above `DENSE_TOKENS` they are formed for some rows of queries at a time and never kept.
+above `DENSE_TOKENS` they are formed for some rows of queries at a time and never kept. A CPU takes one head after the
+other, so that its scores lie in the cache; an accelerator takes all pictures and heads together, as it needs the work.
 """
 
 from functools import partial
@@ -13,9 +14,12 @@ import jax.numpy as jnp
 DENSE_TOKENS = 1024
 """Grids with at most this many tokens form all scores at once."""
 CHUNK_TOKENS = 512
-"""The approximate number of queries that go through the chunked form together."""
-FUSED_WIDTH = {False: 128, True: 256}
-"""The widest heads that cuDNN's attention takes: before Hopper (compute capability 9.0), and from it on."""
+"""The approximate number of queries of a head that go through the chunked form together on a CPU."""
+CHUNK_SCORES = 2**26
+"""The number of scores of all pictures and heads that an accelerator forms together, or one row of queries: 256 MiB."""
+FUSED_WIDTH, HOPPER_FUSED_WIDTH = 128, 256
+"""The widest heads that cuDNN's attention takes, forward and backward; Hopper's (compute capability 9) are wider than
+those of the GPUs before and after it (cuDNN's support matrix of scaled dot product attention)."""
 
 
 def relative_table(table: jax.Array, size: int) -> jax.Array:
@@ -65,38 +69,65 @@ def grid_attention(q: jax.Array, k: jax.Array, v: jax.Array, table_h: jax.Array,
     _, height, width, _, dim = q.shape
     rel_h = relative_table(table_h, height).astype(q.dtype)
     rel_w = relative_table(table_w, width).astype(q.dtype)
-    if cudnn_takes(q.dtype, folded_width(height, width, dim), jax.local_devices()[0]):
+    dense = height * width <= DENSE_TOKENS
+    forms = {"default": _all_at_once} if dense else {"cpu": _head_by_head, "default": _rows_by_rows}
+    if cudnn_takes(q.dtype, height * width, folded_width(height, width, dim), jax.local_devices()[0]):
         # What is exported here for other platforms keeps to our own.
-        fused = partial(fused_attention, implementation="cudnn")
-        return jax.lax.platform_dependent(q, k, v, rel_h, rel_w, cuda=fused, default=_own_attention)
-    return _own_attention(q, k, v, rel_h, rel_w)
+        forms["cuda"] = partial(fused_attention, implementation="cudnn")
+    return jax.lax.platform_dependent(q, k, v, rel_h, rel_w, **forms)
 
 
-def _own_attention(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
-    """Computes `grid_attention` from the vectors of every pair of rows (H, H, d) and of columns (W, W, d)."""
+# The three forms of our own: each computes `grid_attention` from the vectors of every pair of rows (H, H, d) and of
+# columns (W, W, d).
+
+
+def _all_at_once(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
+    out = _attend_rows(*_heads_first(q, k, v), rel_h, rel_w)
+    return out.transpose(0, 2, 3, 1, 4)
+
+
+def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
     batch, height, width, heads, dim = q.shape
-    q, k, v = (x.transpose(0, 3, 1, 2, 4) for x in (q, k, v))
-    if height * width <= DENSE_TOKENS:
-        out = _attend_rows(q, k, v, rel_h, rel_w)
-        return out.transpose(0, 2, 3, 1, 4)
-
-    rows = next(r for r in range(max(1, CHUNK_TOKENS // width), 0, -1) if height % r == 0)
-    chunks = height // rows
-    rel_h = rel_h.reshape(chunks, rows, height, dim)
+    rows = _most_rows(height, CHUNK_TOKENS // width)
+    rel_h = rel_h.reshape(-1, rows, height, dim)
 
     def one_head(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         q, k, v = qkv
+        return _in_chunks(q.reshape(-1, rows, width, dim), k, v, rel_h, rel_w)
 
-        # The checkpoint is inside the loop, where every backend keeps the recomputation.
-        @jax.checkpoint
-        def one_chunk(args: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return _attend_rows(args[0], k, v, args[1], rel_w)
-
-        return jax.lax.map(one_chunk, (q.reshape(chunks, rows, width, dim), rel_h))
-
-    flat = tuple(x.reshape(batch * heads, height, width, dim) for x in (q, k, v))
+    flat = tuple(x.reshape(batch * heads, height, width, dim) for x in _heads_first(q, k, v))
     out = jax.lax.map(one_head, flat).reshape(batch, heads, height, width, dim)
     return out.transpose(0, 2, 3, 1, 4)
+
+
+def _rows_by_rows(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
+    batch, height, width, heads, dim = q.shape
+    rows = _most_rows(height, CHUNK_SCORES // (batch * heads * width * height * width))
+    q, k, v = _heads_first(q, k, v)
+    chunks = jnp.moveaxis(q.reshape(batch, heads, -1, rows, width, dim), 2, 0)
+    out = _in_chunks(chunks, k, v, rel_h.reshape(-1, rows, height, dim), rel_w)
+    return out.transpose(1, 0, 3, 4, 2, 5).reshape(batch, height, width, heads, dim)
+
+
+def _heads_first(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Arrays (B, H, W, heads, d) as (B, heads, H, W, d)."""
+    return tuple(x.transpose(0, 3, 1, 2, 4) for x in arrays)
+
+
+def _most_rows(height: int, limit: int) -> int:
+    """The largest number of rows up to a limit, at least one, that divides the height."""
+    return next(rows for rows in range(max(1, min(limit, height)), 0, -1) if height % rows == 0)
+
+
+def _in_chunks(q: jax.Array, k: jax.Array, v: jax.Array, rel_h: jax.Array, rel_w: jax.Array) -> jax.Array:
+    """Attention of chunks of rows q (chunks, ..., r, W, d), with rel_h (chunks, r, H, d), to k, v (..., H, W, d)."""
+
+    # The checkpoint is inside the loop, which keeps its recomputation apart from the forward pass on every backend.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def one_chunk(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return _attend_rows(args[0], k, v, args[1], rel_w)
+
+    return jax.lax.map(one_chunk, (q, rel_h))
 
 
 def folded_width(height: int, width: int, dim: int) -> int:
@@ -104,12 +135,15 @@ def folded_width(height: int, width: int, dim: int) -> int:
     return -(-(dim + height + width) // 8) * 8
 
 
-def cudnn_takes(dtype: jnp.dtype, width: int, device: jax.Device) -> bool:
-    """Whether cuDNN's flash attention can serve heads of this width on a device: the one place that chooses."""
-    if device.platform != "gpu" or dtype not in (jnp.bfloat16, jnp.float16):
+def cudnn_takes(dtype: jnp.dtype, tokens: int, width: int, device: jax.Device) -> bool:
+    """Whether cuDNN's flash attention serves an even number of tokens and heads of this width on a device.
+
+    It is the one place that chooses, forwards and backwards alike.
+    """
+    if device.platform != "gpu" or dtype not in (jnp.bfloat16, jnp.float16) or tokens % 2:
         return False
     major, _, minor = str(device.compute_capability).partition(".")  # of an AMD GPU a name
-    return major.isdigit() and minor.isdigit() and width <= FUSED_WIDTH[int(major) >= 9]
+    return major.isdigit() and minor.isdigit() and width <= (HOPPER_FUSED_WIDTH if major == "9" else FUSED_WIDTH)
 
 
 def fused_attention(

@@ -13,6 +13,10 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+"""What `ComputeConfig.dtype` may be, and the precision by which JAX then multiplies."""
+
+
 def pixel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (channels,) float32 that pictures in [0, 255] are normalised by.
 
@@ -100,14 +104,20 @@ class ComputeConfig:
     """Options of the computation, which change speed and memory but not the stored parameters."""
 
     dtype: str = "float32"
-    """The dtype of activations and matrix products. Parameters, norms and softmax stay float32."""
+    """float32, tf32 (float32, multiplied as the hardware multiplies it fast) or bfloat16. Parameters that train, norms
+    and softmax stay float32."""
     remat: bool = False
     """Recompute each encoder block in the backward pass instead of keeping its activations."""
 
     @property
+    def activations(self) -> str:
+        """The dtype of activations and of the operands of matrix products."""
+        return "bfloat16" if self.dtype == "bfloat16" else "float32"
+
+    @property
     def precision(self) -> str:
-        """Precision of matrix products; "float32" keeps a GPU from multiplying in TF32."""
-        return "highest" if self.dtype == "float32" else "default"
+        """JAX's precision of matrix products; "highest" keeps a GPU from multiplying float32 in TF32."""
+        return PRECISIONS[self.dtype]
 
 
 PRESETS: dict[str, SamConfig] = {

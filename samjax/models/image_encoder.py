@@ -28,13 +28,13 @@ class Attention(nnx.Module):
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig, window: int):
         dim = config.embed_dim
-        self.qkv = linear(dim, 3 * dim, dtype=compute.dtype)
-        self.proj = linear(dim, dim, dtype=compute.dtype)
+        self.qkv = linear(dim, 3 * dim, dtype=compute.activations)
+        self.proj = linear(dim, dim, dtype=compute.activations)
         tokens = window or config.table_tokens
         self.rel_pos_h = parameter(2 * tokens - 1, config.head_dim)
         self.rel_pos_w = parameter(2 * tokens - 1, config.head_dim)
         targets = [target for target in "qkv" if adaptation.lora_rank and target in adaptation.lora_targets]
-        self.lora = nnx.Dict({t: LoRA(dim, dim, adaptation, dtype=compute.dtype) for t in targets})
+        self.lora = nnx.Dict({t: LoRA(dim, dim, adaptation, dtype=compute.activations) for t in targets})
         self.heads = config.num_heads
         self.window = window
 
@@ -79,10 +79,10 @@ class EncoderMlp(nnx.Module):
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig):
         dims = {"lin1": (config.embed_dim, config.mlp_dim), "lin2": (config.mlp_dim, config.embed_dim)}
-        self.lin1 = linear(*dims["lin1"], dtype=compute.dtype)
-        self.lin2 = linear(*dims["lin2"], dtype=compute.dtype)
+        self.lin1 = linear(*dims["lin1"], dtype=compute.activations)
+        self.lin2 = linear(*dims["lin2"], dtype=compute.activations)
         adapted = dims if adaptation.lora_rank and "mlp" in adaptation.lora_targets else {}
-        self.lora = nnx.Dict({name: LoRA(*dim, adaptation, dtype=compute.dtype) for name, dim in adapted.items()})
+        self.lora = nnx.Dict({name: LoRA(*dim, adaptation, dtype=compute.activations) for name, dim in adapted.items()})
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = self.lin1(x)
@@ -104,7 +104,7 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(config.embed_dim, 1e-6)
         self.mlp = EncoderMlp(config, adaptation, compute)
         self.cross_slice = (
-            CrossSlice(config.embed_dim, config.num_heads, adaptation.slices, dtype=compute.dtype)
+            CrossSlice(config.embed_dim, config.num_heads, adaptation.slices, dtype=compute.activations)
             if adaptation.slices > 1
             else None
         )
@@ -125,7 +125,7 @@ class ImageEncoder(nnx.Module):
     """
 
     def __init__(self, config: SamConfig, adaptation: Adaptation, compute: ComputeConfig):
-        dim, out_dim, dtype = config.embed_dim, config.out_dim, compute.dtype
+        dim, out_dim, dtype = config.embed_dim, config.out_dim, compute.activations
         self.patch_embed = nnx.Dict(proj=PatchConv(config.in_channels, dim, config.patch_size, dtype=dtype))
         self.pos_embed = parameter(1, config.table_tokens, config.table_tokens, dim)
         spans = config.block_spans
@@ -187,7 +187,8 @@ class ImageEncoder(nnx.Module):
         kept = None if self.compute.remat else jax.checkpoint_policies.save_only_these_names(*SAVED_ACTIVATIONS)
 
         def run_span(graphdef: nnx.GraphDef, params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-            @partial(jax.checkpoint, policy=kept)
+            # Inside a scan nothing merges the recomputation with the forward pass: no barriers are needed.
+            @partial(jax.checkpoint, policy=kept, prevent_cse=False)
             def run_block(x: jax.Array, params: nnx.State) -> tuple[jax.Array, jax.Array | None]:
                 x = nnx.merge(graphdef, params)(x, valid)
                 return x, x if intermediates else None

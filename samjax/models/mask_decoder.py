@@ -18,9 +18,9 @@ class InnerRegion(nnx.Module):
 
     def __init__(self, config: SamConfig, compute: ComputeConfig):
         self.mask_token = Embedding(1, config.out_dim)
-        self.hypernetwork = _hypernetwork(config.out_dim, compute.dtype)
+        self.hypernetwork = _hypernetwork(config.out_dim, compute.activations)
         # As wide as the head's own, of which only the first output is used: the same product gives the same bits.
-        self.iou_layer = linear(config.iou_head_dim, config.num_multimask + 1, dtype=compute.dtype)
+        self.iou_layer = linear(config.iou_head_dim, config.num_multimask + 1, dtype=compute.activations)
 
     def __call__(self, tokens: jax.Array, upscaled: jax.Array, iou_head: ReluMlp) -> tuple[jax.Array, jax.Array]:
         """Logits (B, P, 1, 4h, 4w) and predicted IoU (B, P, 1), float32, of the region's tokens (B, P, N, dim)."""
@@ -41,7 +41,7 @@ class MaskDecoder(nnx.Module):
     """One mask token for the single mask, `num_multimask` for the choice of masks, and one for each inner region."""
 
     def __init__(self, config: SamConfig, compute: ComputeConfig, inner_regions: int = 0):
-        dim, dtype = config.out_dim, compute.dtype
+        dim, dtype = config.out_dim, compute.activations
         count = config.num_multimask + 1
         self.transformer = TwoWayTransformer(config, dtype=dtype)
         self.iou_token = Embedding(1, dim)

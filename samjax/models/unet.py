@@ -110,7 +110,7 @@ class UNet(nnx.Module):
 
     def __init__(self, config: UNetConfig, compute: ComputeConfig | None = None):
         compute = compute or ComputeConfig()
-        dtype, levels = compute.dtype, range(len(config.features))
+        dtype, levels = compute.activations, range(len(config.features))
         self.encoder = nnx.List(EncoderStage(config, level, dtype) for level in levels)
         self.decoder = nnx.List(DecoderStage(config, level, dtype) for level in levels[:-1])
         self.heads = nnx.List(
@@ -143,7 +143,7 @@ class UNet(nnx.Module):
         pictures = standardise(images)
         if present is not None:
             pictures = without_missing(pictures, present)
-        x = jnp.pad(pictures, margins).astype(self.compute.dtype)
+        x = jnp.pad(pictures, margins).astype(self.compute.activations)
 
         skips = []
         for stage in self.encoder:

@@ -17,6 +17,7 @@ from samjax.data.loading.pipeline import MapDataset
 from samjax.errors import Stopped, UserError
 from samjax.figures.curves import draw_curves
 from samjax.models.flat import from_flat, to_flat
+from samjax.models.rounding import in_compute_dtype
 from samjax.options import TrainOptions
 from samjax.runs.folder import (
     CHECKPOINTS,
@@ -39,6 +40,8 @@ from samjax.training.lr_finder import chosen_rate, find_rate, save_sweep, sweep
 from samjax.training.meter import Dispatched, Meter
 from samjax.training.metrics_log import MetricsLog, read_curves
 from samjax.training.optimizers import make_averaging, make_schedule, make_transform
+from samjax.training.profiling import FOLDER as PROFILE
+from samjax.training.profiling import StepProfile
 from samjax.training.progress import TrainingDisplay, memory_in_use, what_trains
 from samjax.training.session import Session, new_session, resumed_session
 from samjax.training.step import (
@@ -282,7 +285,7 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     index = progress.samples // session.config.samples
     tools.display.say(f"{stage_title(session, stage)}: {stage.steps} steps; {task.describe}")
     tools.display.say(what_trains(trainable, frozen))
-    state, frozen = replicate(broadcast(state)), replicate(broadcast(frozen))
+    state, frozen = replicate(broadcast(state)), replicate(broadcast(in_compute_dtype(model, frozen)))
     example = shard(tools.data.get(progress.epoch, index))
     step_of = partial(make_train_step, micro_batches=session.division.micro_batches)
     run = compile_step(step_of(graphdef, task.results, transform, options.seed), state, frozen, example)
@@ -291,8 +294,9 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
     step, schedule = int(unreplicate(state.step)), None
     batches = tools.data.to_iter(workers=options.workers, start=(progress.epoch, index))
     meter = Meter(tools.log, tools.display, lambda: batches.wait_seconds)
-    first_step = session.resumed
-    with batches:
+    first_step, metrics = session.resumed, None
+    profile = StepProfile(folder / PROFILE, options.profile)
+    with batches, closing(profile):
         while step < stage.end_step:
             local = step - stage.first_step
             if _finder_due(options, stage, local, progress):
@@ -307,6 +311,8 @@ def _train_stage(tools: _Tools, stage: Stage, earlier: Trained, resumed: tuple[T
             batch = next(batches)
             epoch, index = batches.position
             scalars = per_device(np.float32(rate), np.bool_(averaging.update_average(local)))
+            if line := profile.before_step(metrics):
+                tools.display.say(line)
             state, metrics = run(state, frozen, shard(batch), *scalars)
             step += 1
             meter.dispatched(_dispatched(step, epoch, rate, averaging.active(local), batch, task, metrics))

@@ -1,10 +1,10 @@
 """Optimisers, learning rates and the average of the weights, as optax transformations."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from samjax.options import TrainOptions
@@ -39,7 +39,7 @@ def array_by_array(transform: optax.GradientTransformation) -> optax.GradientTra
     """A transformation of trees, for parameter vectors."""
 
     def update(updates: ParameterVector, state: optax.OptState, params: ParameterVector):
-        changed, state = transform.update(updates.tree(), state, params.tree())
+        changed, state = transform.update(updates.traced_tree(), state, params.traced_tree())
         return to_vector(changed), state
 
     return optax.GradientTransformation(lambda params: transform.init(params.tree()), update)
@@ -107,22 +107,26 @@ def make_averaging(options: TrainOptions, steps: int, lr: float) -> Averaging:
 def make_schedule(options: TrainOptions, steps: int, lr: float) -> Schedule:
     """The learning rate of each step (from 0) of a run of `steps` steps, with `lr` the highest before the averaging."""
     averaging = make_averaging(options, steps, lr)
-    if options.schedule == "cosine":
-        before = steps if averaging.start is None else averaging.start
-        warmup = min(options.warmup_steps, max(before - 1, 0))
-        main = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, max(before, warmup + 1), averaging.rate)
-        # The first step of a warm-up from 0 would change nothing.
-        shifted = 1 if warmup else 0
-    else:
-        main, shifted = optax.constant_schedule(lr), 0
+    before = steps if averaging.start is None else averaging.start
+    warmup = min(options.warmup_steps, max(before - 1, 0))
 
     def rate(step: int) -> float:
-        if not averaging.active(step):
-            return float(main(step + shifted))
-        if not averaging.cycle:
-            return averaging.rate
-        place = (step - averaging.start) % averaging.cycle / max(averaging.cycle - 1, 1)
-        low = averaging.rate / 10
-        return float(low + (averaging.rate - low) * 0.5 * (1 + jnp.cos(jnp.pi * place)))
+        if averaging.active(step):
+            if not averaging.cycle:
+                return averaging.rate
+            place = (step - averaging.start) % averaging.cycle / max(averaging.cycle - 1, 1)
+            return _half_cosine(averaging.rate, averaging.rate / 10, place)
+        if options.schedule != "cosine":
+            return lr
+        # The first step of a warm-up from 0 would change nothing.
+        done = step + 1 if warmup else step
+        if done < warmup:
+            return lr * done / warmup
+        return _half_cosine(lr, averaging.rate, (done - warmup) / max(before - warmup, 1))
 
     return rate
+
+
+def _half_cosine(high: float, low: float, place: float) -> float:
+    """The value at a place from 0 (`high`) to 1 (`low`) of a half cosine, in Python: a step waits for no device."""
+    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(place, 1.0)))

@@ -55,6 +55,14 @@ class ParameterVector:
         parts = (self.values[end - prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes, strict=True))
         return jax.tree.unflatten(self.layout.structure, parts)
 
+    def traced_tree(self) -> nnx.State:
+        """`tree` in a compiled function: arrays of their own in place of slices.
+
+        Inside the vector they begin anywhere. XLA may give a slice to cuBLAS as it lies there, which fails where that
+        is no multiple of 16 bytes.
+        """
+        return jax.lax.optimization_barrier(self.tree())
+
 
 def to_vector(tree: nnx.State) -> ParameterVector:
     """The float32 arrays of a tree as one vector."""

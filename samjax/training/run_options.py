@@ -187,7 +187,7 @@ def check_planes(options: TrainOptions, strategy: Strategy) -> None:
         require_cubic(RunGrid.parse(options.spacing), options.planes)
 
 
-FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size")
+FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size", "profile")
 """Options that change how a run is computed but not its result; a resumed run takes the given values.
 
 The samples of a step stay the same: with another batch size or number of devices, each device takes more or fewer

@@ -131,19 +131,20 @@ def make_train_step(
     def step(state: TrainState, frozen: nnx.State, batch: Batch, learning_rate: jax.Array, update_average: jax.Array):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         summed = sums if micro_batches == 1 else sums_in_parts
-        loss, counts, gradients = jax.lax.psum(summed(state.trainable.tree(), frozen, batch, key), AXIS)
+        loss, counts, gradients = jax.lax.psum(summed(state.trainable.traced_tree(), frozen, batch, key), AXIS)
         number = jnp.maximum(counts["counted"], 1)
         loss, gradients = loss / number, jax.tree.map(lambda g: g / number, gradients)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         usable = finite & (counts["counted"] > 0)
 
-        updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
-        trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
-        trainable, optimizer = _choose(usable, (trainable, optimizer), (state.trainable, state.optimizer))
-        update_average = update_average & usable
-        mean = optax.incremental_update(trainable, state.average, 1 / (state.averaged + 1))
-        average = _choose(update_average, mean, state.average)
+        with jax.named_scope("update"):
+            updates, optimizer = transform.update(gradients, state.optimizer, state.trainable)
+            trainable = jax.tree.map(lambda p, u: p - learning_rate * u, state.trainable, updates)
+            trainable, optimizer = _choose(usable, (trainable, optimizer), (state.trainable, state.optimizer))
+            update_average = update_average & usable
+            mean = optax.incremental_update(trainable, state.average, 1 / (state.averaged + 1))
+            average = _choose(update_average, mean, state.average)
         metrics = {"loss": loss, "finite": finite, "grad_norm": norm, **counts}
         return TrainState(state.step + 1, trainable, optimizer, average, state.averaged + update_average), metrics
 
@@ -186,7 +187,7 @@ def make_scoring_step(graphdef: nnx.GraphDef, slice_function: SliceFunction, see
     """
 
     def step(states: States, batch: Batch) -> SliceResults:
-        trees = (state.tree() if isinstance(state, ParameterVector) else state for state in states)
+        trees = (state.traced_tree() if isinstance(state, ParameterVector) else state for state in states)
         return slice_function(nnx.merge(graphdef, *trees), batch, jax.random.key(seed))
 
     return jax.pmap(step, axis_name=AXIS)

@@ -1,4 +1,4 @@
-"""Attention over grids: both ways to compute it, tables of relative positions, windows."""
+"""Attention over grids: all ways to compute it, tables of relative positions, windows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +69,27 @@ def test_chunks_give_what_all_scores_at_once_give(monkeypatch, height, width, ch
         assert relative_error(found, np.asarray(reference)) < 1e-5
 
 
+@pytest.mark.parametrize("rows", [1, 3, 36])
+def test_an_accelerators_rows_of_all_heads_give_what_all_scores_at_once_give(monkeypatch, rows):
+    q, k, v, table_h, table_w = inputs(36, 30)
+    arrays = (
+        *(jnp.concatenate([x, 2 * x]) for x in (q, k, v)),
+        relative_table(table_h, 36),
+        relative_table(table_w, 30),
+    )
+    monkeypatch.setattr(attention, "CHUNK_SCORES", rows * 2 * 2 * 30 * 36 * 30 + 1)
+
+    def in_rows(*arrays: jax.Array) -> jax.Array:  # a function of its own, which is not traced yet
+        return attention._rows_by_rows(*arrays)
+
+    assert f"length={36 // rows}" in str(jax.make_jaxpr(in_rows)(*arrays)).replace(" ", "")
+    out, gradients = jax.jit(partial(value_and_gradients, in_rows))(*arrays)
+    expected, expected_gradients = jax.jit(partial(value_and_gradients, attention._all_at_once))(*arrays)
+    assert relative_error(out, np.asarray(expected)) < 1e-5
+    for found, reference in zip(gradients, expected_gradients, strict=True):
+        assert relative_error(found, np.asarray(reference)) < 1e-5
+
+
 def test_one_attention_over_wider_heads_gives_the_same():
     """What a GPU computes by cuDNN, through the implementation for every platform."""
     q, k, v, table_h, table_w = inputs(5, 7)
@@ -86,7 +107,7 @@ def test_one_attention_over_wider_heads_gives_the_same():
 def test_what_is_compiled_for_another_platform_does_not_ask_cudnn(monkeypatch):
     arrays = inputs(5, 7)
     expected, expected_gradients = jax.jit(partial(value_and_gradients, grid_attention))(*arrays)
-    monkeypatch.setattr(attention, "cudnn_takes", lambda dtype, width, device: width == 4 + 5 + 7)
+    monkeypatch.setattr(attention, "cudnn_takes", lambda dtype, tokens, width, device: width == 4 + 5 + 7)
     monkeypatch.setattr(attention, "fused_attention", lambda q, *_, implementation: 0 * q)
     out, gradients = jax.jit(lambda *arrays: value_and_gradients(grid_attention, *arrays))(*arrays)
     np.testing.assert_array_equal(out, expected)
@@ -100,6 +121,9 @@ def test_what_is_compiled_for_another_platform_does_not_ask_cudnn(monkeypatch):
         ("gpu", "9.0", "bfloat16", 64, True),  # 64 + 64 + 64 on an H100
         ("gpu", "8.0", "bfloat16", 64, False),  # too wide for an A100,
         ("gpu", "8.0", "bfloat16", 14, True),  # whose windows fit
+        ("gpu", "10.0", "bfloat16", 64, False),  # nor does Blackwell go so wide backwards,
+        ("gpu", "12.0", "bfloat16", 14, True),  # in any of its kinds
+        ("gpu", "9.0", "bfloat16", 15, False),  # 225 tokens
         ("gpu", "9.0", "float32", 14, False),
         ("gpu", "gfx942", "bfloat16", 14, False),
         ("cpu", "9.0", "bfloat16", 14, False),
@@ -108,7 +132,7 @@ def test_what_is_compiled_for_another_platform_does_not_ask_cudnn(monkeypatch):
 )
 def test_cudnn_is_asked_within_its_limits_alone(platform, capability, dtype, grid, taken):
     device = SimpleNamespace(platform=platform, compute_capability=capability)
-    assert cudnn_takes(jnp.zeros(1, dtype).dtype, folded_width(grid, grid, 64), device) is taken
+    assert cudnn_takes(jnp.zeros(1, dtype).dtype, grid**2, folded_width(grid, grid, 64), device) is taken
 
 
 def test_relative_table_is_indexed_by_query_minus_key():

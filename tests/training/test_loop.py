@@ -143,6 +143,15 @@ def plain(trained: Callable[..., Run]) -> Run:
 PATCH = ["image_encoder/patch_embed/proj/bias", "image_encoder/patch_embed/proj/kernel"]
 
 
+def test_a_profile_is_written_and_changes_nothing(plain, trained):
+    profiled = trained("profiled", profile=2)
+    traces = list((profiled.folder / "profile").rglob("perfetto_trace.json.gz"))
+    assert len(traces) == 2, "one in each stage, the steps of which end with the profile"
+    (found, _), (expected, _) = (read_safetensors(run.folder / "final.safetensors") for run in (profiled, plain))
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
 def test_step_one_trains_the_patch_embedding_alone(plain):
     one, two = plain.began
     assert (int(one.state.step), int(two.state.step)) == (0, 6)

@@ -48,6 +48,23 @@ def test_cosine_warms_up_and_falls_to_the_rate_of_the_averaging():
     assert make_schedule(replace(options, swa=False), 100, 1e-3)(99) < 1e-6
 
 
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (100, 0), (3, 10), (1, 5)])
+def test_the_cosine_is_optaxs(steps, warmup):
+    options = replace(OPTIONS, schedule="cosine", warmup_steps=warmup, swa=False)
+    rate = make_schedule(options, steps, 1e-3)
+    warmup = min(warmup, steps - 1)
+    theirs = optax.warmup_cosine_decay_schedule(0.0, 1e-3, warmup, steps, 0.0)
+    expected = [float(theirs(step + (warmup > 0))) for step in range(steps)]
+    np.testing.assert_allclose([rate(step) for step in range(steps)], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_rate_asks_no_device():
+    for schedule, cycle in (("cosine", 0), ("constant", 3)):
+        rate = make_schedule(replace(OPTIONS, schedule=schedule, swa_cycle=cycle), 40, 1e-3)
+        with jax.transfer_guard("disallow"):
+            assert all(isinstance(rate(step), float) for step in range(40))
+
+
 def test_adamw_decays_what_a_loss_reaches_and_nothing_else():
     transform = make_transform(replace(OPTIONS, optimizer="adamw", weight_decay=0.1))
     params = {"reached": jnp.array([2.0]), "unreached": jnp.array([2.0])}

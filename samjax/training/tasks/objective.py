@@ -196,12 +196,15 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     If the batch holds embeddings, the encoder does not run.
     """
     if "embeddings" in batch:
-        labels, pixels = augmented_labels(batch, key, objective.augmentation, objective.seed)
+        with jax.named_scope("augment"):
+            labels, pixels = augmented_labels(batch, key, objective.augmentation, objective.seed)
         embeddings = batch["embeddings"].astype(jnp.float32)
     else:
-        images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
-        shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
-        embeddings = model.encode(to_input(images, objective.image_size), batch["slices"], shown)
+        with jax.named_scope("augment"):
+            images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+            shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
+        with jax.named_scope("encode"):
+            embeddings = model.encode(to_input(images, objective.image_size), batch["slices"], shown)
     embeddings = embeddings.reshape(-1, *embeddings.shape[2:])
     targets = jnp.stack([roi_mask(labels, roi) for roi in objective.rois], axis=2)
     masks = targets[:, :, 0]  # of the prompted region
@@ -213,7 +216,8 @@ def slice_results(model: Sam, batch: Batch, key: jax.Array, objective: Objective
     losses: list[jax.Array] = []
     rounds, given = objective.rounds, {}
     for slot in range(1, rounds + 1):
-        logits, iou = model.decode(embeddings, prompts, **given)
+        with jax.named_scope("decode"):
+            logits, iou = model.decode(embeddings, prompts, **given)
         low = jax.lax.stop_gradient(logits[:, :, 0])
         logits = to_native(logits[:, 0], objective.image_size, labels.shape[2]).reshape(targets.shape)
         of_regions = slice_loss(logits, iou.reshape(targets.shape[:3]), targets, pixels[:, :, None])

@@ -35,10 +35,12 @@ class ClassObjective:
 
 def class_results(model: UNet, batch: Batch, key: jax.Array, objective: ClassObjective) -> SliceResults:
     """Augments and scores a batch of slices (b, 1); `overlap` counts the objective's ROI."""
-    images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
-    images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
-    shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
-    logits = model(images, shown, supervised=True)
+    with jax.named_scope("augment"):
+        images, labels, pixels = augmented(batch, key, objective.channels, objective.augmentation)
+        images, labels, valid = images[:, 0], labels[:, 0], pixels[:, 0]
+        shown = shown_channels(key, batch, objective.channels, objective.modality_dropout)
+    with jax.named_scope("segment"):
+        logits = model(images, shown, supervised=True)
     classes = logits[0].argmax(axis=-1)
     counted = batch["slices"] & batch["valid"][:, None] & valid.any((-2, -1))[:, None]
     sign = jnp.where(roi_mask(classes, objective.roi), 1.0, -1.0)

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks import metrics
 from benchmarks.catalogue import NAMES, find_benchmark
+from benchmarks.gpu import suite
+from benchmarks.gpu.rows import OURS, Row, rows
 from benchmarks.harness import ROOT, compare, environment, launch
 from benchmarks.options import Setting
 from benchmarks.work import Benchmark, Comparison, Side, Work
@@ -135,3 +137,32 @@ def test_metrics_small_from_end_to_end(setting: Setting):
     assert 0 < record["ours"] < 5
     assert 0 < record["memory_ours"] < 200
     assert record["versions"].keys() >= {"numpy", "scipy"}
+
+
+def test_the_suite_for_a_device_measures_its_rows_in_turn(tmp_path: Path, monkeypatch):
+    chosen = [Row("encoder", OURS, "tf32", 2), Row("cached_step", OURS, "float32", 2), Row("encoder", OURS, "int4")]
+    monkeypatch.setattr(suite, "rows", lambda names: chosen)
+    records = list(suite.run_suite(("all",), "cpu", Setting("tiny", 64, tmp_path), wave=2))
+    assert [(record["work"], record["batch"]) for record in records] == [(row.work, row.batch) for row in chosen]
+    for record in records[:2]:
+        assert record["seconds"] > 0
+        assert record["runs"] >= 3
+        assert record["planned_bytes"] > 0
+        assert record["versions"]["device"] == "cpu"
+    assert "int4" in records[2]["failed"], "the reason, and the others are measured all the same"
+    lines = suite.table(records).splitlines()
+    assert len(lines) == 2 + len(records)
+    assert all(line.count("|") == 12 for line in lines)
+    assert "| encoder |  | samjax | tf32 | 2 |" in lines[2]
+
+
+def test_every_row_of_the_suite_is_listed_once_and_found_by_its_work():
+    everything = rows(("all",))
+    assert len({row.name for row in everything}) == len(everything)
+    for work in ("encoder", "train_step", "cached_step", "prompts", "predict"):
+        assert {row.work for row in rows((work,))} == {work}
+
+
+def test_a_suite_of_an_unknown_name_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="'decode': unknown; expected all or some of encoder, train_step"):
+        list(suite.run_suite(("decode",), "cpu", Setting("tiny", 64, tmp_path), wave=1))

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow test-browser gpu oracles parity parity-full web web-check package types lint clean
+.PHONY: demo test test-slow test-browser gpu oracles parity parity-full parity-weights web web-check package types lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -36,6 +36,11 @@ parity: .venv/parity
 # The same for ViT-B at 1024 x 1024: minutes, and 4 GB of memory.
 parity-full: .venv/parity
 	$(BIN)/python -m pytest -m "parity and full"
+
+# A checkpoint of SAM, yours or Meta's, in samjax and in PyTorch by stages: make parity-weights FILE=sam_vit_b_01ec64.pth
+# ARGS="--image-size 256" is quick; ARGS=--help lists all options.
+parity-weights: .venv/parity
+	$(BIN)/python -m tests.parity_weights $(FILE) $(ARGS)
 
 # The page of samjax serve from its sources in web/ (Node 20 and npm); its built files are committed.
 web: web/node_modules

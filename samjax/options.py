@@ -46,7 +46,8 @@ class TrainOptions:
     """Folder of scans, as DIR or NAME=DIR; repeat for several domains. Default: a generated phantom cohort."""
     weights: Annotated[str | None, _by_strategy("weights")] = None
     """Base weights: a file that the command convert reads or writes, "tiny", or "random" for the same small model
-    without training; or a finished run's folder, a packed file, or "glioma", to go on from what that learnt."""
+    without training; or a finished run's folder, a packed file, or "glioma", to go on from what that learnt.
+    hf:ORG/NAME[/FILE][@REVISION] names either on the Hugging Face Hub."""
     run: Annotated[Path | None, _default("runs/<time>-<strategy>")] = None
     """Folder of this run."""
     resume: bool = False
@@ -187,7 +188,8 @@ class EvalOptions:
     """Score runs or base weights against labels."""
 
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder, packed file, or glioma, the model that comes with samjax; repeat to compare. Default: runs/latest."""
+    """Run folder, packed file, hf:ORG/NAME, or glioma, the model that comes with samjax; repeat to compare. Default:
+    runs/latest."""
     strategy: Literal["zeroshot"] | None = None
     """zeroshot scores --weights without fine-tuning; next to runs, for each of their regions and channels."""
     predictions: Annotated[tuple[str, ...], UseAppendAction] = ()
@@ -276,10 +278,10 @@ class PredictOptions:
     """Folder for <case>.nii.gz, in the space of the source, uint8, and for the volumes of all regions in millilitres
     (volumes.csv and volumes.json). Cases that are already there are skipped."""
     run: Annotated[tuple[Path, ...], UseAppendAction] = ()
-    """Run folder, packed file, "latest" for the newest run, or glioma, the default: a model of all regions that comes
-    with samjax, trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor first, then
-    tumor-core, edema, non-enhancing and enhancing over it. Several runs of one region are an ensemble: their mean
-    probability counts."""
+    """Run folder, packed file, hf:ORG/NAME, "latest" for the newest run, or glioma, the default: a model of all regions
+    that comes with samjax, trained on generated scans alone. Repeat to merge regions into one label map: whole-tumor
+    first, then tumor-core, edema, non-enhancing and enhancing over it. Several runs of one region are an ensemble:
+    their mean probability counts."""
     weights: str | None = None
     """New place of the run's base weights."""
     prompt: Literal["none"] | None = None
@@ -345,7 +347,7 @@ class ServeOptions:
     output: Path = Path("segmentations")
     """Folder for saved segmentations, <case>.nii.gz in the space of the source, and for what is kept of every case."""
     run: Annotated[Path | None, _default("glioma, a model that comes with samjax")] = None
-    """Run folder, packed file, "latest" for the newest run, or glioma."""
+    """Run folder, packed file, hf:ORG/NAME, "latest" for the newest run, or glioma."""
     weights: str | None = None
     """Base weights to click with as they are or, with --run, the new place of the run's base weights."""
     host: str = "127.0.0.1"
@@ -468,7 +470,7 @@ class ExportOptions:
     out: Positional[Path]
     """New folder for the files."""
     run: Annotated[Path | None, _default("runs/latest, unless --weights names base weights")] = None
-    """Folder of a finished run, or a packed file."""
+    """Folder of a finished run, a packed file, or hf:ORG/NAME."""
     weights: str | None = None
     """Base weights to export as they are or, with --run, the new place of the run's base weights."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
@@ -487,6 +489,30 @@ class PackOptions:
     """Folder of a finished run, "latest" for the newest one, or glioma."""
     out: Positional[Path]
     """New file, NAME.safetensors; NAME is the model's name from then on."""
+    weights: str | None = None
+    """New place of the run's base weights."""
+    labels: Annotated[str | None, _default("that of the training data")] = None
+    """Scheme of the label values that are written where the names of a scan do not tell it: brats2021, ..."""
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """Upload a finished run, packed, to the Hugging Face Hub.
+
+    The repository gets model.safetensors and a card (README.md): the run's own, or one with its settings and the
+    figures of its evaluation. --run hf:ORG/NAME then takes it anywhere. Log in by `hf auth login` first.
+
+    Needs one package more: pip install 'samjax[hub]'.
+    """
+
+    run: Positional[Path]
+    """Folder of a finished run, "latest" for the newest one, or a packed file."""
+    name: Positional[str]
+    """Repository, hf:ORG/NAME; it is made if it is not there."""
+    public: bool = False
+    """Make a new repository public. Without it, it is private; one that is there stays as it is."""
+    license: Annotated[str | None, _default("none, and the card says so")] = None
+    """Licence of the weights for the card, such as apache-2.0 or cc-by-nc-4.0."""
     weights: str | None = None
     """New place of the run's base weights."""
     labels: Annotated[str | None, _default("that of the training data")] = None

@@ -25,6 +25,7 @@ from samjax.options import (
     PackOptions,
     PredictOptions,
     PrepareOptions,
+    PushOptions,
     ServeOptions,
     ToFlaxOptions,
     ToTorchOptions,
@@ -67,6 +68,7 @@ COMMANDS = {
     "convert": Command(ConvertOptions, "samjax.cli.convert:main"),
     "export": Command(ExportOptions, "samjax.cli.export:main"),
     "pack": Command(PackOptions, "samjax.cli.pack:main"),
+    "push": Command(PushOptions, "samjax.cli.push:main"),
     "nnunet": Command(NnunetOptions, "samjax.cli.nnunet:main"),
     "completion": Command(CompletionOptions, "samjax.cli.completion:main"),
 }

@@ -21,6 +21,7 @@ from samjax.errors import UserError
 from samjax.files import replacing
 from samjax.runs.config import RunConfig
 from samjax.runs.packed import is_packed, is_unpacked, unpack
+from samjax.weights.hub import HubName, fetch, is_hub_name
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
@@ -120,24 +121,34 @@ def find_model(folder: Path | None) -> Path:
     newest = folder is None or (folder == Path(LATEST.name) and not (folder / CONFIG).is_file())
     if newest:
         return find_run(None)
-    return unpacked(folder) if folder.is_file() else find_run(model_folder(folder))
+    if folder.is_file() or is_hub_name(str(folder)):
+        return unpacked(folder)
+    return find_run(model_folder(folder))
 
 
 def model_folder(given: Path) -> Path:
-    """The folder of a run that is given as a folder, as a packed file, or by the name of one that comes with samjax.
+    """The folder of a run that is given as a folder, a packed file, or the name of one on the Hub or in samjax.
 
     Anything else is returned as it is.
     """
     if (given / CONFIG).is_file():
         return given
+    if is_hub_name(str(given)):
+        return unpacked(given) if is_packed(fetch(str(given))) else given
     if given.is_file():
         return unpacked(given) if is_packed(given) else given
     return SHIPPED_RUNS.get(str(given), given)
 
 
-def unpacked(file: Path, name: str | None = None) -> Path:
-    """The folder of the run in a file that `samjax pack` wrote; see `packed.unpack`."""
-    return unpack(file, FINAL, SMALL_FILES, name)
+def unpacked(file: Path) -> Path:
+    """The folder of the run in a file that `samjax pack` wrote, or that is named by hf:...; see `packed.unpack`."""
+    if not is_hub_name(str(file)):
+        return unpack(file, FINAL, SMALL_FILES)
+    try:
+        return unpack(fetch(str(file)), FINAL, SMALL_FILES, HubName.parse(str(file)).name)
+    except UserError as error:
+        begins = str(error).startswith(str(file))
+        raise error if begins else UserError(f"{file}: {error}") from None
 
 
 def lies_elsewhere(run: Path) -> bool:

@@ -13,6 +13,7 @@ from samjax.errors import UserError
 from samjax.models.config import PRESETS, SamConfig
 from samjax.models.initialise import initial_values
 from samjax.weights.architecture import deduce, expected_shapes
+from samjax.weights.hub import fetch, is_hub_name
 from samjax.weights.hugging_face import check_folder, is_index, read_shards, weights_file
 from samjax.weights.matching import check_statistics, finite_float32, match, require_finite, split_statistics
 from samjax.weights.names import spelling_of, to_ours
@@ -53,7 +54,8 @@ class Weights(NamedTuple):
 def load_base(weights: str) -> Weights:
     """Base weights by name or path.
 
-    "tiny" is the small model with the weights next to this file, "random" the same without training.
+    "tiny" is the small model with the weights next to this file, "random" the same without training, and
+    hf:ORG/NAME[/FILE][@REVISION] weights on the Hugging Face Hub.
 
     Raises:
         UserError: for the same reasons as in `load_weights`.
@@ -65,9 +67,11 @@ def load_base(weights: str) -> Weights:
         values = initial_values(expected_shapes(config), seed=0)
         # The digest of the values shows when a later version draws others than those that a run was trained on.
         return Weights(values, config, digest(values))
+    if is_hub_name(weights):
+        return load_weights(fetch(weights))
     path = Path(weights).expanduser()
     if not path.exists():
-        raise UserError(f"--weights {weights}: no such file; give a checkpoint, '{TINY}' or '{RANDOM}'")
+        raise UserError(f"--weights {weights}: no such file; give a checkpoint, hf:ORG/NAME, '{TINY}' or '{RANDOM}'")
     return load_weights(path)
 
 

@@ -13,7 +13,20 @@ from samjax.cli.main import COMMANDS, dispatch
 from samjax.errors import UserError
 
 PACKAGE = Path(samjax.__file__).parent
-NAMES = ("train", "eval", "predict", "serve", "prepare", "check", "convert", "export", "pack", "nnunet", "completion")
+NAMES = (
+    "train",
+    "eval",
+    "predict",
+    "serve",
+    "prepare",
+    "check",
+    "convert",
+    "export",
+    "pack",
+    "push",
+    "nnunet",
+    "completion",
+)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,5 +1,8 @@
 """Meta's model by stages, for the comparisons with ours. Making a `MetaSam` needs torch and Meta's code."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from samjax.models.config import SamConfig
@@ -7,7 +10,7 @@ from tests.models.cases import Prompt, Stages, meta_weights
 
 
 class MetaSam:
-    """Meta's Sam with the random weights of `cases`, for pictures of any size.
+    """Meta's Sam with the random weights of `cases` or given ones, for pictures of any size.
 
     Meta's encoder knows one size: its position embedding is added as it is stored. For another size, square
     or not, it is replaced by PyTorch's bilinear interpolation (`align_corners=False`) of the stored one. The
@@ -15,14 +18,22 @@ class MetaSam:
     blocks.
     """
 
-    def __init__(self, config: SamConfig):
+    def __init__(self, config: SamConfig, weights: Mapping[str, Any] | None = None, device: str = "cpu"):
+        """
+        Args:
+            weights: PyTorch tensors by Meta's names; None: the random ones.
+            device: where PyTorch computes.
+        """
         import torch
 
-        from tests.weights.oracle import meta_sam
+        from benchmarks.meta_sam import meta_architecture
 
-        self.sam = meta_sam(config).requires_grad_(False)
-        weights = {name: torch.from_numpy(value) for name, value in meta_weights(config).items()}
+        self.sam = meta_architecture(config).eval().requires_grad_(False)
+        if weights is None:
+            weights = {name: torch.from_numpy(value) for name, value in meta_weights(config).items()}
         self.sam.load_state_dict(weights, strict=True)
+        self.sam.to(device)
+        self.device = device
         self.patch = config.patch_size
         self.positions = self.sam.image_encoder.pos_embed.detach().clone()
         self.captured: dict[str, torch.Tensor] = {}
@@ -40,7 +51,7 @@ class MetaSam:
         sam, encoder = self.sam, self.sam.image_encoder
         grid = [side // self.patch for side in images.shape[1:3]]
         with torch.no_grad():
-            x = (torch.from_numpy(images).permute(0, 3, 1, 2) - sam.pixel_mean) / sam.pixel_std
+            x = (torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2) - sam.pixel_mean) / sam.pixel_std
             positions = self.positions.permute(0, 3, 1, 2)
             if list(positions.shape[2:]) != grid:
                 positions = interpolate(positions, grid, mode="bilinear", align_corners=False)
@@ -48,7 +59,7 @@ class MetaSam:
             neck = encoder(x).permute(0, 2, 3, 1)
         names = ["patch_embed", *(f"blocks/{index}" for index in range(len(encoder.blocks)))]
         stages = {name: self.captured[name] for name in names} | {"neck": neck}
-        return {name: value.numpy() for name, value in stages.items()}
+        return {name: value.cpu().numpy() for name, value in stages.items()}
 
     def decoder_stages(self, embedding: np.ndarray, prompt: Prompt) -> Stages:
         """Every stage from the prompt on, for one prompt and an embedding (h, w, dim)."""
@@ -58,7 +69,10 @@ class MetaSam:
         height, width = embedding.shape[:2]
         encoder.image_embedding_size = (height, width)
         encoder.input_image_size = (height * self.patch, width * self.patch)
-        part = {name: None if value is None else torch.from_numpy(value)[None] for name, value in vars(prompt).items()}
+        part = {
+            name: None if value is None else torch.from_numpy(value)[None].to(self.device)
+            for name, value in vars(prompt).items()
+        }
         with torch.no_grad():
             sparse, dense = encoder(
                 points=None if part["points"] is None else (part["points"], part["labels"]),
@@ -67,7 +81,7 @@ class MetaSam:
             )
             single, multi = (
                 sam.mask_decoder(
-                    image_embeddings=torch.from_numpy(embedding).permute(2, 0, 1)[None],
+                    image_embeddings=torch.from_numpy(embedding).to(self.device).permute(2, 0, 1)[None],
                     image_pe=encoder.get_dense_pe(),
                     sparse_prompt_embeddings=sparse,
                     dense_prompt_embeddings=dense,
@@ -83,4 +97,4 @@ class MetaSam:
             "multi masks": multi[0][0],
             "iou": torch.cat([single[1][0], multi[1][0]]),
         }
-        return {name: value.numpy() for name, value in stages.items()}
+        return {name: value.cpu().numpy() for name, value in stages.items()}

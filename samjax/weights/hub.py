@@ -73,16 +73,16 @@ def fetch(text: str) -> Path:
     with _errors(text):
         from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
-        place = {"repo_id": wanted.repo, "revision": wanted.revision}
+        repo, revision = wanted.repo, wanted.revision
         if wanted.file is not None:
-            return Path(hf_hub_download(filename=wanted.file, **place))
+            return Path(hf_hub_download(repo, wanted.file, revision=revision))
         if constants.HF_HUB_OFFLINE:
-            folder = Path(snapshot_download(local_files_only=True, **place))
+            folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
             names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         else:
-            names = HfApi().list_repo_files(**place)
+            names = HfApi().list_repo_files(repo, revision=revision)
         chosen = choose(names, text)
-        return _folder_of([Path(hf_hub_download(filename=name, **place)) for name in chosen])
+        return _folder_of([Path(hf_hub_download(repo, name, revision=revision)) for name in chosen])
 
 
 def choose(names: Sequence[str], text: str) -> list[str]:
@@ -145,7 +145,8 @@ def _errors(text: str) -> Iterator[None]:
     except ImportError as error:
         raise UserError(f"{text}: needs {error.name}, which is missing: pip install 'samjax[hub]'") from None
     # The client below huggingface_hub differs between its versions.
-    unreachable = tuple(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    kinds = [kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"]
+    unreachable: tuple[type[Exception], ...] = (OSError, *(kind for kind in kinds if issubclass(kind, Exception)))
     try:
         yield
     except errors.GatedRepoError:
@@ -170,5 +171,5 @@ def _errors(text: str) -> Iterator[None]:
         raise UserError(f"{text}: the Hub answered HTTP {code}; try again later") from None
     except errors.HFValidationError:
         raise UserError(f"{text}: no name that a repository can have") from None
-    except (*unreachable, OSError) as error:
+    except unreachable as error:
         raise UserError(f"{text}: the Hub cannot be reached ({type(error).__name__}); try again later") from None

@@ -7,6 +7,7 @@ import { join } from "node:path";
 
 const OUT = process.argv[2] ?? "../samjax/serve/page";
 
+const RULE = "=".repeat(80);
 const CODECS = ["blosc", "lz4", "zstd"].map((name) => [`numcodecs/${name}`, "./no-codec.mjs"]);
 
 const { metafile } = await build({
@@ -32,7 +33,9 @@ await writeFile(join(OUT, "sources.sha256"), await hashes());
 async function licences(inputs) {
   const packages = new Set(inputs.map((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter(Boolean));
   const texts = await Promise.all([...packages].sort().map(licence));
-  return `app.js contains these packages.\n\n${texts.join("\n")}`;
+  const apache = await readFile("../LICENSE", "utf8");
+  const font = `${RULE}\nGlyphs of Roboto Regular, Google (Apache-2.0), drawn by NiiVue\n\n${apache}`;
+  return `app.js contains these packages.\n\n${[...texts, font].join("\n")}`;
 }
 
 async function licence(name) {
@@ -40,7 +43,7 @@ async function licence(name) {
   const { version, license } = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
   const file = (await readdir(folder)).find((one) => /^licen[cs]e/i.test(one));
   const text = await readFile(file ? join(folder, file) : join("licences", `${name.replace("/", "-")}.txt`), "utf8");
-  return `${"=".repeat(80)}\n${name} ${version} (${license})\n\n${text.trim()}\n`;
+  return `${RULE}\n${name} ${version} (${license})\n\n${text.trim()}\n`;
 }
 
 /** The hashes of all sources, by which a test without Node sees that the page was built from them. */

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from tests.browser.serving import Server
@@ -49,13 +50,25 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cases, and one whose FLAIR breaks off in the middle."""
+    """A case; one acquired in oblique sagittal slices, without T2; one whose FLAIR breaks off in the middle."""
     folder = tmp_path_factory.mktemp("cases")
     write_cohort(folder, "adult", 3, SEED, GRID)
+    next(folder.rglob(f"{NAMES[1]}-t2w.nii.gz")).unlink()
+    for path in folder.rglob(f"{NAMES[1]}-*.nii.gz"):
+        turned(nib.load(path)).to_filename(path)
     broken = next(folder.rglob(f"{NAMES[2]}-t2f.nii.gz"))
     content = gzip.decompress(broken.read_bytes())
     broken.write_bytes(gzip.compress(content[: len(content) // 2]))
     return folder
+
+
+def turned(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The same head, tilted, in an array whose axes run to the front, up and to the right."""
+    oriented = nib.as_closest_canonical(image)
+    array, affine = np.asarray(oriented.dataobj).transpose(1, 2, 0), oriented.affine[:, [1, 2, 0, 3]]
+    tilt = np.eye(4)
+    tilt[:3, :3] = Rotation.from_euler("xyz", [25, 10, 15], degrees=True).as_matrix()
+    return nib.Nifti1Image(array, tilt @ affine)
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,16 @@ from tests.cli.process import samjax
 
 
 @cache
-def predictor(cases: Path) -> Predictor:
-    """The shipped model with the first case."""
+def predictor(cases: Path, name: str) -> Predictor:
+    """The shipped model with a case."""
     found = Predictor.from_run("glioma")
-    found.set_volume(next(cases.rglob(f"{NAMES[0]}-t2f.nii.gz")).parent)
+    found.set_volume(next(cases.rglob(f"{name}-t2f.nii.gz")).parent)
     return found
 
 
-def segmented(cases: Path, **prompts) -> np.ndarray:
+def segmented(cases: Path, name: str = NAMES[0], **prompts) -> np.ndarray:
     """The mask of `Predictor.segment`, (slices, rows, columns) uint8 canonical codes."""
-    return predictor(cases).segment(**prompts).mask
+    return predictor(cases, name).segment(**prompts).mask
 
 
 def predicted(cases: Path, output: Path, points: Sequence[Sequence[int]]) -> nib.Nifti1Image:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.browser.conftest import GRID, NAMES
+from tests.browser.expected import segmented
 from tests.browser.window import until
 
 pytestmark = pytest.mark.browser
@@ -183,6 +184,28 @@ def test_cases_are_changed_by_keys_and_the_broken_one_says_why(window):
 
 def test_the_models_warning_is_shown(window):
     assert "generated scans" in window.text("#notices")
+
+
+def test_an_oblique_case_without_t2(new_window, server, cases):
+    window = new_window()
+    window.open(f"{server.address}/#{NAMES[1]}")
+    assert "no T2" in window.text("#notices")
+    assert window.page.get_attribute("[data-command=modality-t2]", "aria-disabled") == "true"
+    mask = segmented(cases, NAMES[1])
+    slice_ = int((mask > 0).sum(axis=(1, 2)).argmax())
+    row, column = np.argwhere(mask[slice_])[len(np.argwhere(mask[slice_])) // 2]
+    voxel = (slice_, int(row), int(column))
+    window.edit(lambda: window.click(voxel))
+    assert window.cursor() == voxel
+    expected = segmented(cases, NAMES[1], points=[(*voxel, 1)])
+    np.testing.assert_array_equal(window.mask(expected.shape), expected)
+    np.testing.assert_array_equal(window.coloured(slice_, expected.shape), expected[slice_] > 0)
+    for plane in ("coronal", "sagittal"):
+        window.page.mouse.move(*window.place(voxel, plane))
+        window.press("m")
+        window.page.mouse.click(*window.place(voxel, plane))
+        assert window.cursor() == voxel
+    assert window.problems == []
 
 
 def test_another_window_edits_the_same_case(window, new_window, server, tumour):

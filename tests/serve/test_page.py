@@ -35,7 +35,14 @@ def test_the_bundle_keeps_the_policy(needs):
 
 def test_every_bundled_package_has_its_licence():
     text = (PAGE / "licences.txt").read_text()
-    for package in ("@niivue/niivue 0.69.0 (BSD-2-Clause)", "gl-matrix", "nifti-reader-js", "fflate", "zarrita"):
+    for package in (
+        "@niivue/niivue 0.69.0 (BSD-2-Clause)",
+        "gl-matrix",
+        "nifti-reader-js",
+        "fflate",
+        "zarrita",
+        "Glyphs of Roboto",
+    ):
         assert f"\n{package}" in text
 
 

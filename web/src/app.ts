@@ -118,7 +118,7 @@ export class App {
     this.changed();
     await this.session.attempt(async () => {
       const image = await images.get(modality);
-      if (images === this.images && modality === this.modality) {
+      if (this.pictured && images === this.images && modality === this.modality) {
         this.picture(image);
       }
     });
@@ -191,10 +191,12 @@ export class App {
     const images = this.images!;
     await this.session.attempt(async () => {
       if (!this.pictured) {
-        const image = await images.get(this.modality);
-        if (images !== this.images) {
+        const modality = this.modality;
+        const image = await images.get(modality);
+        if (images !== this.images || this.pictured) {
           return;
         }
+        this.modality = modality;
         this.pictured = true;
         this.viewer.showImage(image, true);
         this.picture(image);

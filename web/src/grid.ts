@@ -56,8 +56,8 @@ export class Grid {
   }
 
   /**
-   * The plane at `place` along our axis `axis`: where it begins and how large it is in NiiVue's order, and how the file's
-   * voxels are walked in that order, from index `origin` by `steps`.
+   * The plane at `place` along our axis `axis`: where it begins and how large it is in NiiVue's order, and how the
+   * file's voxels are walked in that order, from index `origin` by `steps`.
    */
   plane(axis: 0 | 1 | 2, place: number) {
     const [, rows, columns] = this.shape;

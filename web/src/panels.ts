@@ -93,7 +93,8 @@ export class Panels {
         swatch.style.background = region.colour;
         const volume = make("output");
         volume.dataset["volume"] = region.name;
-        return make("li", {}, make("label", {}, box, swatch, make("span", { className: "region-name" }, region.label), volume));
+        const name = make("span", { className: "region-name" }, region.label);
+        return make("li", {}, make("label", {}, box, swatch, name, volume));
       }),
     );
   }
@@ -213,7 +214,7 @@ export class Panels {
       banner,
       connection === "denied"
         ? "This server wants its token: open the address that the command printed."
-        : "The server is gone. Every edit it answered is on disk. Trying again every second; edits wait until it is back.",
+        : "The server is gone. Every edit it answered is on disk. Edits wait until it is back.",
     );
   }
 }

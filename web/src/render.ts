@@ -8,9 +8,10 @@ import type { Region } from "./types";
 import { OPTIONS } from "./viewer";
 
 const BRAIN = 0.5; // opacity of what is not mask
+const THIN = 4; // slices of a mask below which its surface is not smoothed: it would vanish
 const SLOW = 120; // milliseconds of a drawing, above which it is drawn with fewer pixels
 const FEWER = 0.5; // pixels of the canvas for each CSS pixel then
-const QUIET = 500; // milliseconds without a change before it is drawn anew; on a slow machine thrice as long as it takes
+const QUIET = 500; // milliseconds without a change before it is drawn anew; thrice its own time if that is longer
 const LONGEST_QUIET = 4000;
 
 export class Render {
@@ -18,7 +19,6 @@ export class Render {
     ...OPTIONS,
     sliceType: SLICE_TYPE.RENDER,
     forceDevicePixelRatio: -1,
-    smoothDrawing: 1,
   });
   private attached: Promise<void> | null = null;
   private visible = false;
@@ -106,10 +106,14 @@ export class Render {
     }
     if (this.mask && this.shown) {
       const mask = coarseMask(this.mask, this.shown.whole.shape, this.shown.coarse);
-      for (let slice = 0; slice < this.shown.coarse.shape[0]; slice++) {
+      const [slices, rows, columns] = this.shown.coarse.shape;
+      let thickness = 0;
+      for (let slice = 0; slice < slices; slice++) {
         this.shown.grid.copySlice(mask, slice, this.nv.drawBitmap!);
+        thickness += Number(mask.subarray(slice * rows * columns, (slice + 1) * rows * columns).some(Boolean));
       }
-      this.nv.refreshDrawing(false); // smooths its surface too
+      this.nv.opts.smoothDrawing = thickness < THIN ? 0 : 1;
+      this.nv.refreshDrawing(false); // smooths the surface too
     }
     this.nv.drawScene();
   }

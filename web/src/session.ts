@@ -22,6 +22,7 @@ export interface Sent {
   asked: number;
 }
 
+const SOON = 30; // milliseconds
 const RETRY = 1000; // milliseconds between two looks for a server that is gone
 const SILENCE = 25_000; // milliseconds without an event, of which there is one every 10 s
 const LONG: Action[] = ["propagate", "automatic"];
@@ -50,17 +51,7 @@ export class Session {
 
   /** Reads what cases there are and opens `wanted`, or the first that can be opened. */
   async start(wanted: string | null): Promise<void> {
-    await this.attempt(async () => {
-      this.server = await this.api.state();
-      this.listener.changed();
-      const ids = this.server.cases.filter((one) => one.state !== "unusable").map((one) => one.id);
-      for (const id of wanted !== null && ids.includes(wanted) ? [wanted, ...ids] : ids) {
-        if (await this.tryToRead(id)) {
-          return;
-        }
-      }
-      this.say("none of the cases can be opened; the list says why", "error");
-    });
+    await this.attempt(() => this.begin(wanted));
   }
 
   async open(id: string): Promise<void> {
@@ -80,6 +71,7 @@ export class Session {
     } else {
       this.queue.push({ action, body, asked: performance.now() });
       if (this.queue.length === 1) {
+        this.note = null;
         void this.work();
       }
       this.listener.changed();
@@ -88,12 +80,7 @@ export class Session {
 
   /** The clicks that the server has not answered yet. */
   get waitingPoints(): Point[] {
-    return this.queue
-      .filter((one) => one.action === "click")
-      .map(({ body }) => {
-        const click = body as { slice: number; row: number; column: number; positive: boolean };
-        return [click.slice, click.row, click.column, click.positive ? 1 : 0];
-      });
+    return this.queue.filter((one) => one.action === "click").map(({ body }) => pointOf(body));
   }
 
   /** Whether an action that can be stopped is running. */
@@ -115,6 +102,9 @@ export class Session {
     }
     this.saving = true;
     this.listener.changed();
+    while (this.queue.length && this.connection === "connected") {
+      await pause(SOON); // the edits that were made before it belong into the file
+    }
     await this.attempt(async () => {
       const { path, state } = await this.api.save(id);
       this.setState(id, state);
@@ -137,8 +127,16 @@ export class Session {
     this.listener.changed();
   }
 
-  clearNote(): void {
-    this.note = null;
+  private async begin(wanted: string | null): Promise<void> {
+    this.server = await this.api.state();
+    this.listener.changed();
+    const ids = this.server.cases.filter((one) => one.state !== "unusable").map((one) => one.id);
+    for (const id of wanted !== null && ids.includes(wanted) ? [wanted, ...ids] : ids) {
+      if (await this.tryToRead(id)) {
+        return;
+      }
+    }
+    this.say("none of the cases can be opened; the list says why", "error");
   }
 
   /** Reads a case; one whose files cannot be used is marked in the list. Returns whether it is open. */
@@ -164,8 +162,9 @@ export class Session {
       description = await this.api.open(id); // edited in between
       mask = await this.api.mask(id);
     }
-    if (turn !== this.opening) {
-      return; // another case has been asked for since
+    const here = this.connection === "connected" && id === this.description?.id;
+    if (turn !== this.opening || (here && description.version < this.edit!.version)) {
+      return; // another case has been asked for since, or an edit of this one has been answered
     }
     this.description = description;
     this.mask = mask.voxels;
@@ -196,7 +195,6 @@ export class Session {
       const { action, body } = sent;
       const [, rows, columns] = this.description.shape;
       this.running = action;
-      this.note = null;
       this.listener.changed();
       try {
         const answer = await this.api.edit(this.description.id, action, body, this.edit.version, rows * columns);
@@ -215,7 +213,8 @@ export class Session {
           void this.lost(); // the edit stays in the queue until the server says whether it got it
           return;
         }
-        this.queue = [];
+        const stale = error instanceof Refused && error.status === 409;
+        this.queue = stale ? [] : this.queue.slice(1);
         await this.refused(error);
       }
       this.running = null;
@@ -238,9 +237,9 @@ export class Session {
 
   private async refused(error: unknown): Promise<void> {
     if (!(error instanceof Refused)) {
-      throw error;
-    }
-    if (error.status === 401) {
+      console.error(error);
+      this.say(`something unexpected happened, reload the page: ${String(error)}`, "error");
+    } else if (error.status === 401) {
       this.connection = "denied";
       this.say("open the address with its token, as the command printed it", "error");
     } else if (error.status === 409 && this.description) {
@@ -294,12 +293,31 @@ export class Session {
     this.source?.close();
     clearTimeout(this.watchdog);
     this.listener.changed();
-    while (!(await this.api.alive())) {
-      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    do {
+      while (!(await this.api.alive())) {
+        await pause(RETRY);
+      }
+    } while (!(await this.resumed()));
+    if (this.connection === "gone") {
+      this.connection = "connected";
     }
-    this.connection = "connected";
-    await this.attempt(() => this.resume());
     this.listener.changed();
+    if (this.queue.length) {
+      void this.work();
+    }
+  }
+
+  /** Whether the server stayed long enough to be asked what there is. */
+  private async resumed(): Promise<boolean> {
+    try {
+      await this.resume();
+    } catch (error) {
+      if (error instanceof Gone) {
+        return false;
+      }
+      await this.refused(error);
+    }
+    return true;
   }
 
   private async resume(): Promise<void> {
@@ -312,7 +330,7 @@ export class Session {
     const id = this.description?.id;
     if (!id || !this.server.cases.some((one) => one.id === id)) {
       this.queue = [];
-      await this.start(id ?? null);
+      await this.begin(id ?? null);
       return;
     }
     const sent = this.edit?.version ?? 0;
@@ -320,21 +338,41 @@ export class Session {
     this.afterReturn(sent);
   }
 
-  /** Sends the edit that was on its way anew, unless the server has got it; `sent` is the version it was made on. */
+  /** Drops the edit that was on its way if the server got it; `sent` is the version on which it was made. */
   private afterReturn(sent: number): void {
-    const arrived = (this.edit?.version ?? 0) - sent;
-    if (this.queue.length && arrived === 1) {
+    const edit = this.edit!;
+    const waiting = this.queue[0];
+    if (waiting && edit.version === sent + 1 && holds(edit, waiting)) {
       this.queue.shift();
-    } else if (this.queue.length && arrived !== 0) {
+    } else if (waiting && edit.version !== sent) {
       this.queue = [];
-      this.say("the case has changed while the server was gone: look whether the last edit is there", "info");
+      this.say("the case has changed while the server was gone: look whether the last edit is there", "error");
       return;
     }
     this.say("the server is back; nothing was lost", "info");
-    if (this.queue.length) {
-      void this.work();
-    }
   }
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Whether the prompts of `edit` have what was sent, as far as they can tell. */
+function holds(edit: Edit, { action, body }: Sent): boolean {
+  const has = (prompts: number[][], wanted: number[]) => prompts.some((one) => one.join() === wanted.join());
+  if (action === "click") {
+    return has(edit.prompts.points, pointOf(body));
+  }
+  if (action === "box") {
+    const { first, last } = body as { first: number[]; last: number[] };
+    return has(edit.prompts.boxes, [...first, ...last]);
+  }
+  return true;
+}
+
+function pointOf(body: object): Point {
+  const { slice, row, column, positive } = body as { slice: number; row: number; column: number; positive: boolean };
+  return [slice, row, column, positive ? 1 : 0];
 }
 
 /** The voxel where a case is best looked at first: on its last prompt, else the middle of its mask, else its centre. */

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PATCH_EMBEDDING = r"image_encoder/patch_embed/.*"
 LORA = r"image_encoder/.*/lora/.*"
+ADAPTERS = r"image_encoder/.*/adapters/.*"
 CROSS_SLICE = r"image_encoder/.*/cross_slice/.*"
 MASK_DECODER = r"mask_decoder/.*"
 EVERYTHING = r".*"
@@ -60,6 +61,8 @@ class Strategy:
     """SAM on scans, the U-Net on scans, or SAM on dead-leaves pictures."""
     lora: bool = False
     """Whether LoRA is added to the encoder's blocks."""
+    adapters: bool = False
+    """Whether adapters are added to the encoder's blocks."""
     new_patch_embedding: bool = False
     """Whether the RGB patch embedding is replaced by one for the run's channels."""
     generated: bool = False
@@ -119,6 +122,14 @@ STRATEGIES: dict[str, Strategy] = {
             stages=((PATCH_EMBEDDING,), (LORA, CROSS_SLICE, MASK_DECODER)),
             options={"channels": ALL_FOUR, "depth": 4, "prompt": POINT_OR_NONE},
             lora=True,
+            new_patch_embedding=True,
+        ),
+        Strategy(
+            name="adapter",
+            source="ours, after Med-SA and SAM-Med2D; beside paper B, table 5",
+            stages=((PATCH_EMBEDDING, ADAPTERS, CROSS_SLICE, MASK_DECODER),),
+            options={"channels": ALL_FOUR, "depth": 4, "prompt": POINT_OR_NONE},
+            adapters=True,
             new_patch_embedding=True,
         ),
         Strategy(

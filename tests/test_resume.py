@@ -169,6 +169,7 @@ EVERY_STRATEGY = {
             "row:train:15",
         ),
     ),
+    "adapter": (scans(*small("adapter", "--depth", "2")), ("row:train:3", "row:train:7")),
     "full": (scans(*small("full", "--optimizer", "adamw", "--clip-norm", "1")), ("row:train:3", "row:train:7")),
     "unet": (
         scans("--strategy", "unet", "--max-steps", "8", *EVERYTHING),

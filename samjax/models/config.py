@@ -89,6 +89,8 @@ class Adaptation:
     lora_alpha: float | None = None
     """The update is scaled by alpha / rank; None means alpha = rank."""
     lora_targets: tuple[str, ...] = ("q", "k", "v", "mlp")
+    adapters: bool = False
+    """Whether every block has adapters, see `models.adapter`."""
     slices: int = 1
     """Contiguous slices per sample; above 1 every block attends across them."""
     inner_regions: int = 0

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from samjax.models.adapter import MLP_SCALE, Adapter
 from samjax.models.attention import depth_attention, from_windows, grid_attention, to_windows
 from samjax.models.config import Adaptation, ComputeConfig, SamConfig
 from samjax.models.cross_slice import CrossSlice
@@ -108,14 +109,22 @@ class Block(nnx.Module):
             if adaptation.slices > 1
             else None
         )
+        places = ("attn", "mlp") if adaptation.adapters else ()
+        self.adapters = nnx.Dict({place: Adapter(config.embed_dim, dtype=compute.dtype) for place in places})
 
     def __call__(self, x: jax.Array, valid: jax.Array | None) -> jax.Array:
         qkv = self.attn.project(self.norm1(x))
         update = self.attn.spatial(qkv)
+        if "attn" in self.adapters:
+            update += self.adapters["attn"](update)
         if self.cross_slice is not None:
             update += self.cross_slice(self.attn.depth(qkv, self.cross_slice.bias[...], valid))
         x = x + update
-        return x + self.mlp(self.norm2(x))
+        h = self.norm2(x)
+        update = self.mlp(h)
+        if "mlp" in self.adapters:
+            update += MLP_SCALE * self.adapters["mlp"](h)
+        return x + update
 
 
 class ImageEncoder(nnx.Module):

@@ -50,7 +50,7 @@ def _identity(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 _RULES: tuple[tuple[str, Draw], ...] = (
     (r".*/lora/\w+/a", _normal(lambda shape: shape[0] ** -0.5)),
     (r".*/lora/\w+/b", _constant(0)),
-    (r".*/cross_slice/up/kernel", _constant(0)),
+    (r".*/(cross_slice|adapters/\w+)/up/kernel", _constant(0)),
     (r".*/output_upscaling/\d/kernel|decoder/\d+/up/kernel", _normal(lambda shape: shape[2] ** -0.5)),
     # He et al. 2015, equation 15, for the U-Net's leaky ReLU of slope 0.01.
     (

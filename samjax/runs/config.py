@@ -107,6 +107,7 @@ class RunConfig:
         return Adaptation(
             lora_rank=options.lora_rank if strategy.lora else 0,
             lora_alpha=options.lora_alpha,
+            adapters=strategy.adapters,
             lora_targets=targets,
             slices=options.depth,
             inner_regions=len(rois_of(options.roi)) - 1,

@@ -82,9 +82,17 @@ def _check_family(options: TrainOptions, strategy: Strategy) -> None:
 def check_start(options: TrainOptions, strategy: Strategy, base: Weights | None) -> None:
     """Raises a `UserError` where a run cannot go on from its weights.
 
-    A patch embedding that is kept must take the run's channels, and embeddings are stored of whole slices only.
+    A patch embedding that is kept must take the run's channels, embeddings are stored of whole slices only, and
+    adapters cannot be merged into the weights of a run without them.
     """
-    if base is None or strategy.family == "pictures":
+    if base is None:
+        return
+    if not strategy.adapters and any("/adapters/" in path for path in base.flat):
+        raise UserError(
+            f"--weights {options.weights}: has adapters, which --strategy {strategy.name} lacks; go on with --strategy "
+            "adapter"
+        )
+    if strategy.family == "pictures":
         return
     if base.sight and base.sight.cropped and options.cache_embeddings is not None:
         raise UserError(

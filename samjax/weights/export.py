@@ -79,8 +79,13 @@ def plain_sam(
         image_size: side in pixels of the model's input.
 
     Raises:
-        UserError: it attends across slices, which no original SAM can.
+        UserError: it attends across slices or has adapters, which no original SAM does.
     """
+    if any("/adapters/" in path for path in flat):
+        raise UserError(
+            f"{where}: its blocks have adapters, which Meta's architecture has no place for; export it with "
+            f"`{command('export')}`"
+        )
     crossing = sorted({path.rpartition("/cross_slice/")[0] for path in flat if "/cross_slice/" in path})
     if crossing:
         raise UserError(

@@ -9,10 +9,10 @@ from flax import nnx
 
 from samjax.models.adapt import PATCH_KERNEL, adapt, random_sam
 from samjax.models.config import PRESETS, Adaptation, ComputeConfig
-from samjax.models.flat import to_flat
+from samjax.models.flat import from_flat, to_flat
 from samjax.models.prompt_encoder import Buffer
 from samjax.models.sam import Sam
-from samjax.strategies import CROSS_SLICE, LORA, MASK_DECODER, PATCH_EMBEDDING, STRATEGIES, trainable_filter
+from samjax.strategies import ADAPTERS, CROSS_SLICE, LORA, MASK_DECODER, PATCH_EMBEDDING, STRATEGIES, trainable_filter
 from samjax.weights.architecture import expected_shapes
 from tests.models.cases import ADAPTATION, MINI, our_sam, our_weights, pictures
 
@@ -37,12 +37,32 @@ def trainable(config, adaptation, *patterns: str) -> int:
         (VIT_B, Adaptation(), (MASK_DECODER,), 4_058_340),
         (VIT_B, Adaptation(inner_regions=2), (MASK_DECODER,), 4_058_340 + 2 * 141_092),
         (VIT_B, Adaptation(slices=4), (CROSS_SLICE,), 3_551_472),
+        (VIT_B, Adaptation(adapters=True), (ADAPTERS,), 12 * 2 * (2 * 768 * 192 + 192 + 768)),
+        (
+            FOUR_CHANNELS,
+            Adaptation(adapters=True, slices=4),
+            STRATEGIES["adapter"].stages[0],
+            787_200 + 7_100_928 + 3_551_472 + 4_058_340,
+        ),
         (FOUR_CHANNELS, replace(RANK_4, slices=4), STRATEGIES["lora4ch"].stages[0], 8_986_836),
         (VIT_B, Adaptation(), (".*",), 93_735_472),
         (VIT_B, Adaptation(), STRATEGIES["decoder"].stages[0], 4_058_340),
         (VIT_B, replace(RANK_4, slices=4), STRATEGIES["lora"].stages[0], 589_824 + 3_551_472 + 4_058_340),
     ],
-    ids=["lora", "lora q,v,mlp", "patches", "decoder", "regions", "cross-slice", "lora4ch", "all", "A", "B"],
+    ids=[
+        "lora",
+        "lora q,v,mlp",
+        "patches",
+        "decoder",
+        "regions",
+        "cross-slice",
+        "adapters",
+        "adapter",
+        "lora4ch",
+        "all",
+        "A",
+        "B",
+    ],
 )
 def test_trainable_parameters_of_vit_b(config, adaptation, patterns, count):
     assert trainable(config, adaptation, *patterns) == count
@@ -74,14 +94,27 @@ def test_adapting_keeps_the_base_and_draws_the_rest():
 
 
 def test_step_0_is_the_base_bit_for_bit():
-    """With LoRA, and with LoRA and attention across four slices; optimised as a run would be."""
+    """With LoRA, adapters, and LoRA and attention across four slices; optimised as a run would be."""
     optimised = {"xla_backend_optimization_level": 3}
     images, encode = pictures(4, 1, 16, 16, 3), jax.jit(Sam.encode, compiler_options=optimised)
     base = np.asarray(encode(our_sam(MINI), images))
     with_lora = adapt(MINI, our_weights(MINI), RANK_4, ComputeConfig())
     assert np.array_equal(encode(with_lora, images), base)
+    with_adapters = adapt(MINI, our_weights(MINI), Adaptation(adapters=True), ComputeConfig())
+    assert np.array_equal(encode(with_adapters, images), base)
     with_both = adapt(MINI, our_weights(MINI), ADAPTATION, ComputeConfig())
     assert np.array_equal(encode(with_both, images.swapaxes(0, 1)), base.swapaxes(0, 1))
+
+
+def test_every_adapter_is_used():
+    images = pictures(4, 1, 16, 16, 3)
+    model = adapt(MINI, our_weights(MINI), Adaptation(adapters=True), ComputeConfig())
+    values, base = flat(model), np.asarray(Sam.encode(model, images))
+    ends = {path for path in values if path.endswith("/up/kernel") and "/adapters/" in path}
+    assert len(ends) == 2 * MINI.depth
+    for path in ends:
+        from_flat(model, {**values, path: values[path] + 0.1})
+        assert not np.allclose(np.asarray(Sam.encode(model, images)), base)
 
 
 def test_what_is_drawn_depends_on_the_seed_alone():

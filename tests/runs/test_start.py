@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from samjax.errors import UserError
 from samjax.models.adapt import adapt
 from samjax.models.config import Adaptation, ComputeConfig
-from samjax.models.flat import from_flat
+from samjax.models.flat import from_flat, to_flat
 from samjax.models.prompt_encoder import POSITIVE, Prompts
 from samjax.options import TrainOptions
 from samjax.runs.folder import GLIOMA, LATEST, find_model, point_latest, read_config
@@ -85,6 +86,21 @@ def test_a_patch_embedding_of_pictures_takes_three_channels(strategy):
     ):
         check_start(options, STRATEGIES[strategy], start)
     check_start(replace(options, channels="t1,t2,flair"), STRATEGIES[strategy], start)
+
+
+def test_adapters_are_not_left_behind(tmp_path):
+    base = write_base(tmp_path / "base.safetensors")
+    run = write_run(tmp_path / "run", base, tmp_path, strategy="adapter", depth=1)
+    start = load_start(str(run))
+    assert any("/adapters/" in path for path in start.flat)
+    given = TrainOptions(channels="t1,t1gd,t2,flair", weights=str(run))
+    for strategy in ("lora4ch", "full", "decoder", "pretrain"):
+        with pytest.raises(UserError, match=f"has adapters, which --strategy {strategy} lacks"):
+            check_start(given, STRATEGIES[strategy], start)
+    check_start(given, STRATEGIES["adapter"], start)
+    second = replace(read_config(run), base_path=str(run), base_sha256=start.sha256, architecture=start.config)
+    found = to_flat(nnx.state(build_model(second, start.flat)), start.config.block_spans)
+    assert all(np.array_equal(found[path], start.flat[path]) for path in start.flat)
 
 
 def test_embeddings_of_crops_are_not_stored(run):

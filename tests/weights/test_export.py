@@ -90,6 +90,11 @@ def test_a_run_becomes_a_plain_sam_that_gives_the_same_masks(tmp_path, strategy,
     assert np.abs(masks_of(plain, size) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_adapters_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"run: its blocks have adapters.*with `samjax export`"):
+        merged_run(tmp_path, "adapter", 64)
+
+
 def test_what_attends_across_slices_is_refused(tmp_path):
     base = write_base(tmp_path / "base.safetensors")
     config, trained = load_trained(write_run(tmp_path / "run", base, tmp_path, depth=2))

@@ -169,6 +169,7 @@ def _tables_b() -> list[tuple[str, list[_RowB]]]:
             [
                 ("SAM-Med (published only)", lambda run: False, published.SAM_MED_B),
                 ("Ranem et al. (published only)", lambda run: False, published.RANEM_B),
+                ("adapter (samjax's own, not in the paper)", _of("adapter"), (None,) * len(DOMAINS_B)),
                 *ours,
             ],
         ),

@@ -17,8 +17,8 @@ from samjax.training.distributed import is_writer
 QUIET_SECONDS = 10
 """Seconds between lines if the terminal cannot show a bar."""
 PARTS = (
-    "lora", "adapters", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder", "inner_regions", "mask_decoder",
-    "encoder", "decoder", "heads",
+    "lora", "adapters", "cross_slice", "patch_embed", "image_encoder", "prompt_encoder", "inner_regions",
+    "mask_decoder", "encoder", "decoder", "heads",
 )  # fmt: skip
 """The parts of a model that are counted; a parameter belongs to the first whose name is in its path."""
 

@@ -45,8 +45,8 @@ RECIPE = [
     "--warmup-steps", "30",
 ]  # fmt: skip
 """How glioma was trained, with a lower learning rate and a shorter warm-up."""
-GRID = (240, 240, 155)
-"""Voxels of the generated patient, of 1 mm."""
+GRID, FIELD_OF_VIEW = (240, 240, 31), (240.0, 240.0, 155.0)
+"""Voxels of the generated patient, and its size in mm: few slices, as its scores decide nothing."""
 GENERATED = "Brats18_generated_1_1"
 GENERATED_SEED = 3000
 
@@ -116,7 +116,7 @@ def write_generated(folder: Path) -> None:
     if last.exists():
         return
     folder.mkdir(exist_ok=True)
-    options = PhantomOptions(GRID, tuple(map(float, GRID)))
+    options = PhantomOptions(GRID, FIELD_OF_VIEW)
     case = make_case("adult", GENERATED_SEED, 0, options)
     label = np.where(case["label"] == 3, 4, case["label"]).astype(np.uint8)
     files = {"t1ce" if name == "t1gd" else name: image for name, image in case["images"].items()} | {"seg": label}

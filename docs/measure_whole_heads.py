@@ -4,7 +4,7 @@
 
 The heads are generated ones, or those that the stripped and labelled cases of a folder get around their brains
 (`samjax/data/synthetic/added_head.py`). Prints the whole tumour's prompt-free Dice of each head, for a case of a folder
-also as it was before it had a head. It takes a minute or two a head.
+also as it was before it had a head. A head that `samjax prepare` refuses counts as 0. It takes a minute or two a head.
 """
 
 import tempfile
@@ -21,6 +21,7 @@ from samjax.data.cases import Case
 from samjax.data.cohort import list_cases
 from samjax.data.synthetic.added_head import head_around
 from samjax.data.synthetic.head import Head, Pose, Sequence, in_pose, make_head, scan_head
+from samjax.errors import UserError
 from samjax.metrics.overlap import dice
 from samjax.options import PrepareOptions
 from samjax.prepare.batch import prepare
@@ -48,9 +49,12 @@ def main(options: Options) -> None:
         with tempfile.TemporaryDirectory() as place:
             raw, prepared = Path(place) / "raw", Path(place) / "prepared"
             write_scans(raw / name, head, seed)
-            prepare(PrepareOptions(raw, prepared))
-            scores = {"with skull": score(predictor, raw / name, head)}
-            scores["prepared"] = score(predictor, prepared / name, head)
+            scores = {"with skull": score(predictor, raw / name, head), "prepared": 0.0}
+            try:
+                prepare(PrepareOptions(raw, prepared))
+                scores["prepared"] = score(predictor, prepared / name, head)
+            except UserError as error:
+                print(error, flush=True)
         if stripped is not None:
             scores["stripped as published"] = score_stripped(predictor, stripped)
         volume = np.count_nonzero(head.label) / 1000

@@ -6,8 +6,9 @@ import { Images } from "./images";
 import { type Layout, Viewer } from "./viewer";
 import { MarksLayer } from "./marks";
 import { element } from "./dom";
+import { firstVoxel } from "./prompts";
 import { Render } from "./render";
-import { firstVoxel, Session } from "./session";
+import { Session } from "./session";
 import { RADII, type Tool, Tools } from "./tools";
 import type { Action, Description, Voxel } from "./types";
 

@@ -93,9 +93,8 @@ export class MarksLayer {
       this.drawPoint(point, 0.5);
     }
     if (marks.eraser) {
-      for (const voxel of [...marks.stroke, marks.eraser.at]) {
-        this.drawEraser(voxel, marks.eraser.radius, marks.spacing);
-      }
+      this.drawStroke(marks.stroke, marks.eraser.radius, marks.spacing);
+      this.drawEraser(marks.eraser.at, marks.eraser.radius, marks.spacing);
     }
   }
 
@@ -156,6 +155,22 @@ export class MarksLayer {
     context.lineWidth = 1.5;
     context.strokeStyle = "#ffffff";
     context.stroke();
+  }
+
+  private drawStroke(stroke: Voxel[], radius: number, spacing: [number, number, number]): void {
+    const places = stroke.map((voxel) => this.viewer.positionOf(voxel, "axial")).filter((place) => place !== null);
+    if (!places.length) {
+      return;
+    }
+    const context = this.context;
+    context.beginPath();
+    context.moveTo(...places[0]!);
+    places.forEach((place) => context.lineTo(...place));
+    context.lineWidth = (2 * radius * this.viewer.voxelSize()[0]) / spacing[2];
+    context.lineCap = context.lineJoin = "round";
+    context.strokeStyle = "rgb(255 255 255 / 35%)";
+    context.stroke();
+    context.lineCap = "butt";
   }
 
   private line(colour: string, width: number, pieces: number[][]): void {

@@ -1,7 +1,8 @@
 /** The open case, its edits one after the other, and what to do when the server is gone. */
 
 import { type Api, Gone, Refused } from "./api";
-import type { Action, Description, Edit, ListedCase, Point, Progress, ServerState, Voxel } from "./types";
+import { holds, pointOf, type Sent } from "./prompts";
+import type { Action, Description, Edit, ListedCase, Point, Progress, ServerState } from "./types";
 
 export type Note = { text: string; kind: "error" | "info" };
 
@@ -13,13 +14,6 @@ export interface Listener {
   patched(mask: Uint8Array, slices: number[], by: Sent): void;
   /** Anything else. */
   changed(): void;
-}
-
-/** An edit on its way; `asked` is when, in milliseconds of the page's clock. */
-export interface Sent {
-  action: Action;
-  body: object;
-  asked: number;
 }
 
 const SOON = 30; // milliseconds
@@ -355,43 +349,4 @@ export class Session {
 
 function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-/** Whether the prompts of `edit` have what was sent, as far as they can tell. */
-function holds(edit: Edit, { action, body }: Sent): boolean {
-  const has = (prompts: number[][], wanted: number[]) => prompts.some((one) => one.join() === wanted.join());
-  if (action === "click") {
-    return has(edit.prompts.points, pointOf(body));
-  }
-  if (action === "box") {
-    const { first, last } = body as { first: number[]; last: number[] };
-    return has(edit.prompts.boxes, [...first, ...last]);
-  }
-  return true;
-}
-
-function pointOf(body: object): Point {
-  const { slice, row, column, positive } = body as { slice: number; row: number; column: number; positive: boolean };
-  return [slice, row, column, positive ? 1 : 0];
-}
-
-/** The voxel where a case is best looked at first: on its last prompt, else the middle of its mask, else its centre. */
-export function firstVoxel(description: Description, mask: Uint8Array): Voxel {
-  const [slices, rows, columns] = description.shape;
-  const point = description.prompts.points.at(-1);
-  if (point) {
-    return [point[0], point[1], point[2]];
-  }
-  const box = description.prompts.boxes.at(-1);
-  if (box) {
-    return [box[0], Math.round((box[1] + box[4]) / 2), Math.round((box[2] + box[5]) / 2)];
-  }
-  let [best, most] = [-1, 0];
-  for (let slice = 0; slice < slices; slice++) {
-    const there = mask.subarray(slice * rows * columns, (slice + 1) * rows * columns).filter(Boolean).length;
-    if (there > most) {
-      [best, most] = [slice, there];
-    }
-  }
-  return [best < 0 ? slices >> 1 : best, rows >> 1, columns >> 1];
 }

@@ -17,6 +17,7 @@ export interface Listener {
 }
 
 const SOON = 30; // milliseconds
+const AGAIN = 250; // milliseconds
 const RETRY = 1000; // milliseconds between two looks for a server that is gone
 const SILENCE = 25_000; // milliseconds without an event, of which there is one every 10 s
 const LONG: Action[] = ["propagate", "automatic"];
@@ -34,6 +35,7 @@ export class Session {
   saving = false;
 
   private queue: Sent[] = [];
+  private stopped: Sent | undefined;
   private source: EventSource | null = null;
   private watchdog = 0;
   private opening = 0;
@@ -82,10 +84,17 @@ export class Session {
     return this.running !== null && LONG.includes(this.running);
   }
 
+  /** Stops it; asks again until it has, because the server may not have begun when it was asked first. */
   async stop(): Promise<void> {
     const id = this.description?.id;
-    if (id && this.stoppable) {
+    const job = this.queue[0];
+    if (!id || !this.stoppable || job === this.stopped) {
+      return;
+    }
+    this.stopped = job;
+    while (job === this.queue[0] && this.connection === "connected") {
       await this.attempt(() => this.api.cancel(id));
+      await pause(AGAIN);
     }
   }
 

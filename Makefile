@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow test-browser gpu oracles parity parity-full parity-weights web web-check package types lint clean
+.PHONY: demo test test-slow test-browser gpu extras oracles parity parity-full parity-weights web web-check package types lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -24,6 +24,10 @@ test-browser: .venv/browser
 # What must hold on a GPU; needs jax with CUDA in .venv (pip install -e '.[cuda]').
 gpu: .venv/test
 	JAX_PLATFORMS=cuda,cpu $(BIN)/python -m pytest -m gpu
+
+# What needs the packages of the extras: ONNX by onnxruntime, and the trackers without a server.
+extras: .venv/extras
+	$(BIN)/python -m pytest -m extras
 
 # Metrics against MONAI, MedPy and surface-distance; on real labels too where SAMJAX_REAL_DATA names their folder.
 oracles: .venv/oracles
@@ -82,6 +86,10 @@ clean:
 
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.venv/extras: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[onnx]'
 	touch $@
 
 .venv/package: .venv/test

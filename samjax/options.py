@@ -461,10 +461,10 @@ class ConvertOptions(ToTorchOptions, ToFlaxOptions):
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write a SAM as StableHLO, which runs without samjax.
+    """Write a SAM as StableHLO or ONNX, which runs without samjax.
 
-    The image encoder and the mask decoder become one program each. The parameters and deployment.json, which describes
-    the programs' use, are written next to them.
+    The image encoder and the mask decoder become one program each. Their parameters (in ONNX, inside the programs) and
+    deployment.json, which describes the programs' use, are written too.
     """
 
     out: Positional[Path]
@@ -473,8 +473,10 @@ class ExportOptions:
     """Folder of a finished run, a packed file, or hf:ORG/NAME."""
     weights: str | None = None
     """Base weights to export as they are or, with --run, the new place of the run's base weights."""
+    format: Literal["stablehlo", "onnx"] = "stablehlo"
+    """stablehlo runs by JAX, onnx by onnxruntime and others; onnx needs pip install 'samjax[onnx]'."""
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = ("cpu", "cuda", "tpu")
-    """Platforms that the programs run on."""
+    """Platforms that the programs of stablehlo run on."""
 
 
 @dataclass(frozen=True)

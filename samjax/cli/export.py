@@ -1,7 +1,8 @@
-"""`samjax export`: writes a SAM as StableHLO."""
+"""`samjax export`: writes a SAM as StableHLO or ONNX."""
 
 from samjax.inference.export import deploy
 from samjax.inference.loading import model_of_run, model_of_weights
+from samjax.inference.onnx_export import deploy_onnx
 from samjax.options import ExportOptions
 from samjax.runs.folder import find_model
 
@@ -12,7 +13,10 @@ def main(options: ExportOptions) -> None:
         model = model_of_weights(options.weights, "whole-tumor", "flair,t1gd,t2")
     else:
         model = model_of_run(find_model(options.run), options.weights)
-    description = deploy(model, options.out, options.platforms)
+    if options.format == "onnx":
+        description = deploy_onnx(model, options.out)
+    else:
+        description = deploy(model, options.out, options.platforms)
     found = description["difference"]
     compared = (
         "not compared, as it is for other machines"

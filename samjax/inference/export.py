@@ -7,7 +7,7 @@ loaded programs and the model.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -101,23 +101,28 @@ def deploy(model: SegmentationModel, out: Path, platforms: tuple[str, ...] = PLA
         UserError: the model is a U-Net, or `out` holds something.
         RuntimeError: the loaded programs give other numbers than the model.
     """
-    if model.is_unet:
-        raise UserError(f"{model.name}: a U-Net; only SAM is exported")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: exists and is no empty folder; name a new one")
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(model, out)
     parameters, programs = programs_of(model)
     write_safetensors(out / PARAMETERS, parameters, {"format": FORMAT})
     if model.channels.pca is not None:
         model.channels.pca.save(out / PCA)
     with jax.default_matmul_precision(model.compute.precision):
         described = {program.name: _write(program, parameters, out, platforms) for program in programs}
-        description = _description(model, platforms, described)
-        _save(out, description)
+        description = describe(model, platforms, described)
+        save(out, description)
         if jax.default_backend() in [{"cuda": "gpu"}.get(name, name) for name in platforms]:
             description["difference"] = _differences(out, programs, parameters)
-            _save(out, description)
+            save(out, description)
     return description
+
+
+def new_folder(model: SegmentationModel, out: Path) -> None:
+    """Makes the folder of an export. Raises a `UserError` if it holds something, or the model is a U-Net."""
+    if model.is_unet:
+        raise UserError(f"{model.name}: a U-Net; only SAM is exported")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is no empty folder; name a new one")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def load(folder: Path | str) -> Deployed:
@@ -212,7 +217,7 @@ def _write(program: Program, parameters: Parameters, out: Path, platforms: tuple
     }
 
 
-def _description(model: SegmentationModel, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
+def describe(model: SegmentationModel, platforms: tuple[str, ...], programs: dict[str, Any]) -> dict[str, Any]:
     """The content of deployment.json, before the comparison."""
     mean, std = pixel_statistics(model.channels.count)
     return {
@@ -249,7 +254,7 @@ def _slice_words(model: SegmentationModel) -> str:
     return f"{crop}padded right and below with 0 to a square of {side}, then resized bilinearly to {model.image_size}"
 
 
-def _save(out: Path, description: dict[str, Any]) -> None:
+def save(out: Path, description: dict[str, Any]) -> None:
     with replacing(out / DESCRIPTION) as temporary:
         temporary.write_text(json.dumps(description, indent=2) + "\n")
 
@@ -262,20 +267,23 @@ def _differences(out: Path, programs: list[Program], parameters: Parameters) -> 
     """
     loaded, found = load(out), {}
     for program in programs:
-        inputs = _example(program)
+        inputs = example_inputs(program)
         expected = jax.tree.leaves(jax.jit(program.function)(parameters, *inputs))
         ours = jax.tree.leaves(loaded.programs[program.name](loaded.parameters, *inputs))
-        found[program.name] = max(
-            float(jnp.abs(x - y).max() / jnp.abs(y).max()) for x, y in zip(ours, expected, strict=True)
-        )
+        found[program.name] = largest_difference(ours, expected)
         if not found[program.name] <= TOLERANCE:
             raise RuntimeError(f"{out}: the loaded {program.name} differs from the model by {found[program.name]:.1e}")
     return found
 
 
-def _example(program: Program) -> list[np.ndarray]:
-    """Random inputs: two pictures, three prompts, two clicks."""
-    rng, sizes = np.random.default_rng(0), {"b": 2, "p": 3, "k": 2}
+def largest_difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
+    """The largest difference of outputs, as a share of the largest value of the expected one."""
+    return max(float(jnp.abs(x - y).max() / jnp.abs(y).max()) for x, y in zip(found, expected, strict=True))
+
+
+def example_inputs(program: Program, sizes: Mapping[str, int] | None = None) -> list[np.ndarray]:
+    """Random inputs of these sizes; None: two pictures, three prompts, two clicks."""
+    rng, sizes = np.random.default_rng(0), sizes or {"b": 2, "p": 3, "k": 2}
     inputs = []
     for name, shape, dtype, _ in program.inputs:
         shape = tuple(sizes.get(side, side) for side in shape)

@@ -33,6 +33,12 @@ def _masks(weights: jax.Array, upscaled: jax.Array) -> jax.Array:
     return jnp.einsum("bpmc,bphwc->bpmhw", weights, upscaled, preferred_element_type=jnp.float32)
 
 
+def _with_mask_token(tokens: jax.Array, token: jax.Array) -> jax.Array:
+    """Tokens (B, P, 1 + masks + N, dim) with another one (1, dim) of the single mask."""
+    own = jnp.broadcast_to(token, (*tokens.shape[:2], 1, tokens.shape[-1])).astype(tokens.dtype)
+    return jnp.concatenate([tokens[:, :, :1], own, tokens[:, :, 2:]], axis=2)
+
+
 def _hypernetwork(dim: int, dtype: str) -> ReluMlp:
     return ReluMlp((dim, dim, dim, dim // 8), dtype=dtype)
 
@@ -95,7 +101,7 @@ class MaskDecoder(nnx.Module):
         tokens = jnp.concatenate([own, sparse], axis=2)
         valid = jnp.concatenate([jnp.ones((batch, prompts, count + 1), bool), valid], axis=2)
         inner = () if multimask else self.inner_regions
-        sets = [tokens, *(tokens.at[:, :, 1].set(region.mask_token.embedding[0]) for region in inner)]
+        sets = [tokens, *(_with_mask_token(tokens, region.mask_token.embedding[...]) for region in inner)]
 
         image = embeddings[:, None] + dense
         image = image.reshape(*image.shape[:2], height * width, dim)

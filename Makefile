@@ -89,7 +89,7 @@ clean:
 	touch $@
 
 .venv/extras: .venv/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[onnx]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[onnx,wandb,mlflow]'
 	touch $@
 
 .venv/package: .venv/test

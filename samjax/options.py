@@ -169,6 +169,9 @@ class TrainOptions:
     point; a CPU does not. Norms, softmax, loss and what trains stay float32."""
     remat: bool = False
     """Recompute encoder blocks in the backward pass: less memory, about a quarter more time."""
+    track: Annotated[Literal["wandb", "mlflow"] | None, _default("none")] = None
+    """Also send the numbers of the log to this experiment tracker. A resumed run goes on there; what goes wrong there
+    does not stop the run. Needs pip install 'samjax[wandb]' or 'samjax[mlflow]'."""
     checkpoint_every: int = 200
     """Steps between checkpoints; the end of an epoch saves one too."""
     profile: Annotated[int | None, _default("none")] = None

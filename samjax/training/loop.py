@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +59,7 @@ from samjax.training.stop import StopRequest
 from samjax.training.tasks.segmentation import missing_scores
 from samjax.training.tasks.select import check, make_data, make_task, prepare
 from samjax.training.tasks.task import Task
+from samjax.training.tracking import Tracked, Tracking
 
 
 def train(options: TrainOptions, given: Collection[str] | None = None) -> Path:
@@ -167,7 +168,7 @@ def _train(session: Session, stop: StopRequest) -> None:
         done = 0 if state is None else int(state.step)
         if session.resumed and _finished(session, stages, None if state is None else done):
             return
-        log = stack.enter_context(closing(MetricsLog(folder / METRICS, done)))
+        log = stack.enter_context(closing(MetricsLog(folder / METRICS, done, _tracking(session))))
         display = stack.enter_context(TrainingDisplay(stages[-1].end_step, done))
         tools = _Tools(session, data, checkpoints, log, display, stop, Vote())
         if not session.resumed:
@@ -186,6 +187,14 @@ def _train(session: Session, stop: StopRequest) -> None:
                 _on_writer(partial(save_stage, folder, stage.number + 1, trained))
         display.say(f"most memory held: {memory_in_use() / 2**30:.2f} GiB")
     _on_writer(partial(save_final, folder, trained, session.config, stages[-1].end_step))
+
+
+def _tracking(session: Session) -> Tracking | None:
+    """What tells the run's tracker; None without --track."""
+    if session.options.track is None:
+        return None
+    named = {field.name: str(getattr(session.options, field.name)) for field in fields(session.options)}
+    return Tracking(session.options.track, Tracked(session.folder, named))
 
 
 def _progress(host: dict) -> Progress:

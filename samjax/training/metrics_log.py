@@ -15,6 +15,7 @@ from samjax.figures.curves import Curves, Series
 from samjax.files import replacing
 from samjax.training.distributed import is_writer
 from samjax.training.lr_finder import smooth
+from samjax.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 class MetricsLog:
     """Writes rows to metrics.jsonl and their numbers as TensorBoard scalars, in one process of a run."""
 
-    def __init__(self, path: Path, resumed_step: int):
-        """Makes a log that touches no file before `begin`; steps beyond `resumed_step` will be trained again."""
+    def __init__(self, path: Path, resumed_step: int, tracking: Tracking | None = None):
+        """Makes a log that touches no file before `begin`; steps beyond `resumed_step` will be trained again.
+
+        `tracking` gets the same numbers as TensorBoard.
+        """
+        self._tracking = tracking
         self._writes = is_writer()
         self._path, self._folder, self._resumed_step = path, path.parent, resumed_step
         self._file: TextIO | None = None
@@ -58,15 +63,19 @@ class MetricsLog:
             return
         self._file.write(json.dumps({"kind": kind, "step": step, "epoch": epoch, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {f"{kind}/{name}": float(value) for name, value in values.items() if isinstance(value, int | float)}
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, step)
+        if self._tracking is not None:
+            self._tracking.log(numbers, step)
 
     def close(self) -> None:
         """Closes the files."""
         if self._file is not None:
             self._file.close()
             self._board.close()
+        if self._tracking is not None:
+            self._tracking.close()
 
 
 def _step_of(row: str) -> float:

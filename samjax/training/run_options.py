@@ -15,6 +15,7 @@ from samjax.limits import check_numbers
 from samjax.models.config import SamConfig
 from samjax.options import PHANTOM_STEPS, TrainOptions
 from samjax.strategies import Strategy
+from samjax.training.tracking import require
 from samjax.weights.base import Weights
 
 
@@ -26,6 +27,7 @@ def resolve(options: TrainOptions, strategy: Strategy, architecture: SamConfig |
     """
     options = _with_defaults(options, strategy, architecture)
     check_numbers(options)
+    require(options.track)
     if architecture is not None and options.image_size % architecture.patch_size:
         raise UserError(
             f"--image-size {options.image_size}: expected a multiple of the patch, {architecture.patch_size}"
@@ -195,7 +197,7 @@ def check_planes(options: TrainOptions, strategy: Strategy) -> None:
         require_cubic(RunGrid.parse(options.spacing), options.planes)
 
 
-FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size", "profile")
+FREE = ("workers", "cache", "cache_dir", "checkpoint_every", "embeddings_budget", "batch_size", "profile", "track")
 """Options that change how a run is computed but not its result; a resumed run takes the given values.
 
 The samples of a step stay the same: with another batch size or number of devices, each device takes more or fewer

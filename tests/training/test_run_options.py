@@ -218,7 +218,7 @@ def test_options_that_were_not_given_are_not_refused(strategy):
 STARTED = resolved("lora4ch", data=("demo=/scans",), epochs=10, lr=1e-3, seed=3, workers=2, batch_size=2, spacing="1")
 CHANGED: dict[str, Any] = {
     "workers": 5, "cache": False, "cache_dir": Path("/elsewhere"), "checkpoint_every": 11,
-    "embeddings_budget": 9.5, "profile": 3, "strategy": "lora",
+    "embeddings_budget": 9.5, "profile": 3, "track": "mlflow", "strategy": "lora",
     "data": ("demo=/others",), "weights": "random", "overfit": "case", "roi": "edema", "channels": "t1,t2,flair",
     "depth": 2, "image_size": 128, "lora_rank": 8, "lora_alpha": 8.0, "lora_targets": "q,v",
     "patch_embedding": "inflate", "seed": 4, "limit": 2, "fold": "1/5", "layout": "msd", "labels": "ped2024",

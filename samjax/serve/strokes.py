@@ -31,7 +31,10 @@ def near_stroke(
     near = np.zeros(shape, bool)
     places = places * scale
     for start, end in zip(places, [*places[1:], places[-1]], strict=True):
-        line = end - start
-        along = np.clip((pixels - start) @ line / max(line @ line, 1e-12), 0, 1)
-        near |= ((pixels - start - along[..., None] * line) ** 2).sum(axis=-1) <= radius**2
+        first = np.clip((np.minimum(start, end) - radius) / scale, 0, shape)
+        last = np.clip((np.maximum(start, end) + radius) / scale, 0, shape)
+        around = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, np.ceil(last), strict=True))
+        line, away = end - start, pixels[around] - start
+        along = np.clip(away @ line / max(line @ line, 1e-12), 0, 1)
+        near[around] |= ((away - along[..., None] * line) ** 2).sum(axis=-1) <= radius**2
     return near

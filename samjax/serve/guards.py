@@ -6,10 +6,10 @@ it believes to talk to (Host, which DNS rebinding cannot change).
 
 import hmac
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,7 +81,7 @@ class Guard:
         if self._hosts is not None and _name_of(host) not in self._hosts:
             return _refused(403, "Host: this server answers to its own address only")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place_of(origin) != host:
             return _refused(403, "Origin: requests from other pages are refused")
         if self._token is not None and scope["path"] not in OPEN_PATHS:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
@@ -89,7 +89,7 @@ class Guard:
                 return _entrance(scope, given)
             if not (self._knows(_bearer(headers)) or self._knows(_cookie(headers))):
                 return _refused(
-                    401, "token: missing or wrong; open the address with ?token=... that the server printed"
+                    401, "token: missing or wrong; open the address with /?token= and the token of the command"
                 )
         length = headers.get("content-length", "0")
         limit = self._body_limit(scope["path"])
@@ -139,11 +139,16 @@ def _bearer(headers: Headers) -> str:
 
 
 def _cookie(headers: Headers) -> str:
+    """The token of the page's cookie; other servers at this address may have set cookies of any form."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+
+
+def _place_of(origin: str) -> str | None:
+    """The host and port of an origin; None if it is none."""
     try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:

@@ -41,7 +41,12 @@ def test_other_names_are_refused(host: str):
     assert "Host" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:8000", "http://localhost:1527"])
+ORIGINS = (
+    "http://evil.example", "null", "http://127.0.0.1:8000", "http://localhost:1527", "http://[::1", "", "127.0.0.1:1527",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_other_pages_are_refused(origin: str, method: str):
     assert client().request(method, "/api/x", headers={"Origin": origin}).status_code == 403
@@ -78,6 +83,12 @@ def test_the_token_of_the_address_becomes_a_cookie():
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert {"HttpOnly", "SameSite=strict"} <= set(answer.headers["set-cookie"].split("; "))
     assert ask.get("/api/x").status_code == 200  # the client keeps cookies
+
+
+@pytest.mark.parametrize("others", ['a={"x": "y"}', "a b", "x[1]=2", "n=a, b", "="])
+def test_cookies_of_other_servers_do_not_hide_the_token(others: str):
+    headers = {"Cookie": f"{others}; {COOKIE}=secret"}
+    assert client(token="secret").get("/api/x", headers=headers).status_code == 200
 
 
 def test_a_server_for_any_name_has_a_token():

@@ -25,6 +25,12 @@ class Journal:
             about: what the edits are of; `scan`, the digest of the scan, must be the same when they are read again.
         """
         self.path, self._about = path, about
+        self._begun_by: str | None = None
+
+    @property
+    def other_model(self) -> str | None:
+        """The model with which the file was begun, as `replay` found it, if it is another one than now."""
+        return None if self._begun_by in (None, self._about.get("model")) else self._begun_by
 
     def replay(self, shape: tuple[int, int, int]) -> tuple[Segmentation, bool]:
         """The segmentation that the edits lead to, and whether it was saved since the last one.
@@ -32,9 +38,9 @@ class Journal:
         A last line that a kill cut short is dropped.
 
         Raises:
-            UserError: the file is not a journal of this scan, or is damaged.
+            UserError: the file is not a journal of this scan, is damaged, or cannot be read.
         """
-        found, saved = Segmentation(shape), True
+        found, saved = Segmentation(shape), False
         for number, entry in self._entries():
             try:
                 saved = _replay(found, entry, shape)
@@ -45,12 +51,7 @@ class Journal:
         return found, saved
 
     def _entries(self) -> Iterator[tuple[int, Any]]:
-        if not self.path.exists():
-            return
-        *lines, rest = self.path.read_bytes().split(b"\n")
-        if rest:  # cut short by a kill: never shown to anybody
-            os.truncate(self.path, self.path.stat().st_size - len(rest))
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(self._lines(), start=1):
             try:
                 entry = parse_json(line.decode("utf-8"))
             except ValueError as error:
@@ -62,6 +63,18 @@ class Journal:
             else:
                 yield number, entry
 
+    def _lines(self) -> list[bytes]:
+        """The whole lines of the file, which is cut off behind them."""
+        try:
+            if not self.path.exists():
+                return []
+            *lines, rest = self.path.read_bytes().split(b"\n")
+            if rest:  # cut short by a kill: never shown to anybody
+                os.truncate(self.path, self.path.stat().st_size - len(rest))
+        except OSError as error:
+            raise UserError(f"{self.path}: the autosave cannot be read ({error.strerror or error})") from None
+        return lines
+
     def _check(self, head: Any) -> None:
         if not isinstance(head, dict) or head.get("format_version") != FORMAT_VERSION:
             raise UserError(f"{self.path}: no autosave of format {FORMAT_VERSION}; move the file away to begin anew")
@@ -70,31 +83,35 @@ class Journal:
                 f"{self.path}: the autosave of a case of this name whose scan is another one; move it away, or give "
                 "another --output"
             )
+        self._begun_by = head.get("model")
 
     def add(self, edit: Edit) -> None:
         """Appends an edit."""
-        self._append({"edit": edit.to_json()})
+        self._append({"edit": edit.to_json()}, "the edit was not made")
 
     def note(self, event: str) -> None:
         """Appends `UNDO`, `REDO` or `SAVED`."""
-        self._append({"event": event})
+        self._append({"event": event}, "the file was saved" if event == SAVED else "the edit was not made")
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entry: dict[str, Any], outcome: str) -> None:
+        """Appends a line, or leaves the file as it was; `outcome` tells what that means for the person."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
+            # Without a buffer: what is left in one after an error would be written when the file is closed.
+            with self.path.open("ab", buffering=0) as file:
                 start = file.tell()
                 lines = [entry] if start else [{"format_version": FORMAT_VERSION, **self._about}, entry]
+                rest = memoryview(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
                 try:
-                    file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-                    file.flush()
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
                     os.ftruncate(file.fileno(), start)
                     raise
         except OSError as error:
             raise UserError(
-                f"{self.path}: the autosave cannot be written ({error.strerror or error}); the edit was not made"
+                f"{self.path}: the autosave cannot be written ({error.strerror or error}); {outcome}"
             ) from error
 
 

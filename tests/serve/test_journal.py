@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ def test_edits_are_made_again(journal: Journal):
 
 def test_a_case_without_edits_is_new(tmp_path: Path):
     found, saved = Journal(tmp_path / "none.jsonl", ABOUT).replay(SHAPE)
-    assert saved
+    assert not saved
     assert found.version == 0
     assert not (tmp_path / "none.jsonl").exists()
     assert state_of(tmp_path / "none.jsonl") == "new"
@@ -89,6 +91,37 @@ def test_a_damaged_file_is_refused_by_its_line_and_stays(journal: Journal, line:
     with pytest.raises(UserError, match=message):
         journal.replay(SHAPE)
     assert journal.path.read_bytes() == damaged
+
+
+def test_a_disk_that_fills_up_within_a_line_costs_that_edit_alone(journal: Journal):
+    """The system writes as much of a line as there is room for, and refuses the rest."""
+    before = journal.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
+    try:
+        with pytest.raises(UserError, match="the edit was not made"):
+            journal.add(edit((0,), 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert journal.path.read_bytes() == before
+    journal.add(edit((3,), 1))
+    assert journal.replay(SHAPE)[0].shown[:, 0, 0].tolist() == [0, 1, 1, 1]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path):
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(UserError, match="the autosave cannot be read"):
+        Journal(tmp_path / "a.jsonl", ABOUT).replay(SHAPE)
+
+
+def test_it_knows_the_model_that_it_was_begun_with(journal: Journal):
+    journal.replay(SHAPE)
+    assert journal.other_model is None
+    later = Journal(journal.path, {**ABOUT, "model": "large"})
+    later.replay(SHAPE)
+    assert later.other_model == "small"
 
 
 def test_an_edit_that_cannot_be_kept_is_not_half_kept(journal: Journal, monkeypatch: pytest.MonkeyPatch):

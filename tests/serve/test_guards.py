@@ -42,7 +42,8 @@ def test_other_names_are_refused(host: str):
 
 
 ORIGINS = (
-    "http://evil.example", "null", "http://127.0.0.1:8000", "http://localhost:1527", "http://[::1", "", "127.0.0.1:1527",
+    "http://evil.example", "null", "http://127.0.0.1:8000", "http://localhost:1527", "http://[::1", "",
+    "127.0.0.1:1527",
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The pixels that the eraser touches."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_pixels_far_from_the_line_are_looked_at_too(stroke: list[list[float]]):
     centres = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) * spacing
     line = np.array(stroke) * spacing
     steps = np.linspace(0, 1, 2001)[:, None]
-    places = np.concatenate([a + steps * (b - a) for a, b in zip(line[:-1], line[1:], strict=True)] or [line])
+    places = np.concatenate([a + steps * (b - a) for a, b in pairwise(line)] or [line])
     away = np.min([((centres - place) ** 2).sum(axis=-1) for place in places], axis=0)
     np.testing.assert_array_equal(near_stroke(shape, spacing, stroke, radius), away <= radius**2)
 

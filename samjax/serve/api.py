@@ -130,19 +130,22 @@ async def _open(page: Page, request: Request) -> Response:
     await _body(request)
 
     def described() -> dict[str, Any]:
-        with page.library.opened(_case(request)) as editor, editor.exclusive():
+        with page.library.opened(_case(request)) as editor:
             case = editor.case
             page.library.engine.show(case, case.shape[0] // 2)
+            windows = _windows(case)
+            with editor.unchanged():
+                fields = _edit_fields(editor)
             return {
                 "id": _case(request),
                 "shape": case.shape,
                 "spacing": case.spacing,
                 "modalities": case.modalities,
                 "missing": case.missing,
-                "doubts": case.doubts,
-                "window": _windows(case),
+                "doubts": editor.doubts,
+                "window": windows,
                 "depth": case.model.depth,
-                **_edit_fields(editor),
+                **fields,
             }
 
     return JSONResponse(await run_sync(described))
@@ -173,9 +176,11 @@ async def _image(page: Page, request: Request) -> Response:
 
 async def _mask(page: Page, request: Request) -> Response:
     def read() -> tuple[bytes, int]:
-        with page.library.opened(_case(request)) as editor, editor.exclusive():
+        with page.library.opened(_case(request)) as editor:
             case = editor.case
-            return nifti_bytes(editor.shown, affine_of(case.geometry, case.spacing)), editor.version
+            with editor.unchanged():
+                shown, version = editor.shown.copy(), editor.version
+            return nifti_bytes(shown, affine_of(case.geometry, case.spacing)), version
 
     content, version = await run_sync(read)
     return Response(content, media_type=_NIFTI, headers={"Content-Encoding": "gzip", "X-Version": str(version)})
@@ -249,7 +254,7 @@ def _edit_fields(editor: Editor) -> dict[str, Any]:
         "volumes": editor.volumes,
         "undo": editor.can_undo,
         "redo": editor.can_redo,
-        "state": "saved" if editor.saved and editor.version else "edited" if editor.version else "new",
+        "state": editor.state,
         "embedded": editor.case.encoded_slices,
     }
 
@@ -257,30 +262,33 @@ def _edit_fields(editor: Editor) -> dict[str, Any]:
 async def _events(page: Page, request: Request) -> Response:
     id_ = _case(request)
 
-    def look() -> dict[str, Any]:
+    def first() -> dict[str, Any]:
         with page.library.opened(id_) as editor:
-            job, case = page.jobs.get(id_), editor.case
-            return {
-                "embedded": case.encoded_slices,
-                "slices": case.shape[0],
-                "job": None if job is None else asdict(job),
-                "version": editor.version,
-            }
+            return _progress(page, id_, editor)
 
-    first = await run_sync(look)
-
-    async def stream() -> AsyncIterator[str]:
-        told, waited = first, 0.0
+    async def stream(told: dict[str, Any]) -> AsyncIterator[str]:
+        waited = 0.0
         yield f"data: {json.dumps(told)}\n\n"
         while not await request.is_disconnected():
             await asyncio.sleep(_LOOK)
             waited += _LOOK
-            found = await run_sync(look)
+            editor = page.library.seen(id_)
+            found = told if editor is None else _progress(page, id_, editor)
             if found != told or waited >= _BEAT:
                 told, waited = found, 0.0
                 yield f"data: {json.dumps(told)}\n\n"
 
-    return StreamingResponse(stream(), media_type="text/event-stream")
+    return StreamingResponse(stream(await run_sync(first)), media_type="text/event-stream")
+
+
+def _progress(page: Page, id_: str, editor: Editor) -> dict[str, Any]:
+    job, case = page.jobs.get(id_), editor.case
+    return {
+        "embedded": case.encoded_slices,
+        "slices": case.shape[0],
+        "job": None if job is None else asdict(job),
+        "version": editor.version,
+    }
 
 
 def _click(editor: Editor, body: Body, progress: Progress) -> tuple[int, ...]:

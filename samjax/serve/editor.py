@@ -39,7 +39,6 @@ class Editor:
 
     Attributes:
         case: the case.
-        saved: whether it was saved since the last edit.
     """
 
     def __init__(self, engine: Engine, case: OpenedCase, journal: Journal | None = None):
@@ -54,8 +53,9 @@ class Editor:
         """
         self.case, self._engine, self._journal = case, engine, journal
         self._lock = threading.RLock()
+        self._changing = threading.RLock()
         self._stop = threading.Event()
-        self._found, self.saved = (Segmentation(case.shape), True) if journal is None else journal.replay(case.shape)
+        self._found, self._saved = (Segmentation(case.shape), False) if journal is None else journal.replay(case.shape)
 
     @property
     def shown(self) -> np.ndarray:
@@ -81,6 +81,23 @@ class Editor:
     def can_redo(self) -> bool:
         """Whether there is an edit to make again."""
         return self._found.can_redo
+
+    @property
+    def state(self) -> str:
+        """`new`, `edited`, or `saved` since the last edit."""
+        return "saved" if self._saved else "edited" if self.version else "new"
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Signs that something is not as it should be, a sentence each: of the scan, and of the autosave."""
+        other = self._journal.other_model if self._journal else None
+        if other is None:
+            return self.case.doubts
+        return (
+            *self.case.doubts,
+            f"the autosave was begun with the model {other}: masks that are there may be that model's; a slice with "
+            "prompts gets this model's mask with the next prompt",
+        )
 
     @property
     def volumes(self) -> dict[str, float]:
@@ -111,6 +128,12 @@ class Editor:
             yield
         finally:
             self._lock.release()
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Keeps masks, prompts and version as they are; unlike `exclusive`, it does not wait for what is computed."""
+        with self._changing:
+            yield
 
     def click(
         self, slice_: int, row: int, column: int, positive: bool = True, propagate: bool = False,
@@ -217,16 +240,14 @@ class Editor:
         with self.exclusive():
             if not self.can_undo:
                 raise UserError("there is nothing to undo")
-            self._note(UNDO)
-            return self._found.undo()
+            return self._step(UNDO, self._found.undo)
 
     def redo(self) -> tuple[int, ...]:
         """Makes the edit again that was taken back last. Raises a `UserError` if there is none."""
         with self.exclusive():
             if not self.can_redo:
                 raise UserError("there is nothing to redo")
-            self._note(REDO)
-            return self._found.redo()
+            return self._step(REDO, self._found.redo)
 
     def stop(self) -> None:
         """Stops a propagation or proposal that is running; it then changes nothing."""
@@ -236,7 +257,7 @@ class Editor:
         """Says that what is shown has been written to a file."""
         if self._journal is not None:
             self._journal.note(SAVED)
-        self.saved = True
+        self._saved = True
 
     def _prompt(self, more: Prompts, propagate: bool, progress: Progress | None) -> tuple[int, ...]:
         regions = regions_of(more.boxes, _positive(more.points), self.case.shape)
@@ -358,15 +379,19 @@ class Editor:
         return Edit(prompts, slices, below, shown)
 
     def _apply(self, edit: Edit) -> tuple[int, ...]:
-        if self._journal is not None:
-            self._journal.add(edit)
-        self.saved = False
-        return self._found.apply(edit)
+        with self._changing:
+            if self._journal is not None:
+                self._journal.add(edit)
+            self._saved = False
+            return self._found.apply(edit)
 
-    def _note(self, event: str) -> None:
-        if self._journal is not None:
-            self._journal.note(event)
-        self.saved = False
+    def _step(self, event: str, make: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+        """Takes a step through the history, which is noted first."""
+        with self._changing:
+            if self._journal is not None:
+                self._journal.note(event)
+            self._saved = False
+            return make()
 
 
 def beside(before: np.ndarray, new: np.ndarray) -> np.ndarray:

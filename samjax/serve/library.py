@@ -1,5 +1,6 @@
 """The cases that a server offers: which are open, what is known of each, and saving them."""
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from samjax.data.cases import Case
 from samjax.data.imaging.volumes import write_labels
 from samjax.data.labels import from_canonical
 from samjax.errors import UserError
+from samjax.files import replacing
 from samjax.inference.prediction_records import target
 from samjax.serve.editor import Editor
 from samjax.serve.engine import Engine
@@ -62,6 +64,7 @@ class Library:
         self._unusable: dict[str, str] = {}
         self._users: dict[str, int] = {}
         self._lock = threading.RLock()
+        self._reading = {case.id: threading.Lock() for case in cases}
         for case in cases:
             if target(output, case.id).resolve() in {file.resolve() for file in case.files}:
                 raise UserError(f"--output {output}: {case.id} there is a scan of --input; name another folder")
@@ -112,26 +115,48 @@ class Library:
                 self._users[id_] -= 1
 
     def opened_case(self, id_: str) -> OpenedCase:
-        """The scan of a case, for a session that edits it by itself."""
+        """The scan of a case, for a session that edits it by itself.
+
+        Raises:
+            UnknownCase: there is no such case.
+            UserError: its files cannot be used, or are others than when it was opened.
+        """
         with self.opened(id_) as editor:
+            editor.case.require_unchanged()
             return editor.case
 
-    def _editor(self, id_: str) -> Editor:
+    def seen(self, id_: str) -> Editor | None:
+        """The editor of a case if it is open. It is no use of the case: one that is only looked at may be closed."""
         with self._lock:
-            if id_ in self._open:
-                self._open.move_to_end(id_)
-                self._close_oldest()
-                return self._open[id_]
-            case = self._cases[id_]
-            try:
-                opened = OpenedCase.from_files(self.engine.model, case, self.engine.run)
-                about = {"case": id_, "scan": opened.digest, "model": self.engine.model.name}
-                editor = Editor(self.engine, opened, Journal(self._journal_path(id_), about))
-            except UserError as error:
-                self._unusable[id_] = str(error)
-                raise
-            self._unusable.pop(id_, None)
+            return self._open.get(id_)
+
+    def _editor(self, id_: str) -> Editor:
+        found = self._kept(id_)
+        if found is not None:
+            return found
+        with self._reading[id_]:  # files are read by one thread, and nobody waits who wants another case
+            return self._kept(id_) or self._keep(id_, self._read(id_))
+
+    def _read(self, id_: str) -> Editor:
+        try:
+            opened = OpenedCase.from_files(self.engine.model, self._cases[id_], self.engine.run)
+            about = {"case": id_, "scan": opened.digest, "model": self.engine.model.name}
+            editor = Editor(self.engine, opened, Journal(self._journal_path(id_), about))
+        except UserError as error:
+            self._unusable[id_] = str(error)
+            raise
+        self._unusable.pop(id_, None)
+        return editor
+
+    def _kept(self, id_: str) -> Editor | None:
+        """The editor of a case if it is open; other cases are closed before it."""
+        with self._lock:
+            return self._keep(id_, self._open[id_]) if id_ in self._open else None
+
+    def _keep(self, id_: str, editor: Editor) -> Editor:
+        with self._lock:
             self._open[id_] = editor
+            self._open.move_to_end(id_)
             self._close_oldest()
             return editor
 
@@ -151,29 +176,42 @@ class Library:
 
         Raises:
             UnknownCase: there is no such case.
-            UserError: the file is there and is not of this server, or cannot be written.
+            UserError: a file that this page did not save is there, the case's files are others than when it was
+                opened, or the file cannot be written.
         """
         path = target(self.output, id_)
         with self.opened(id_) as editor, editor.exclusive():
-            if path.exists() and not self._mark_path(id_).exists():
-                raise UserError(
-                    f"{path}: is there already and was not saved by this page; move it away, or start with another "
-                    "--output"
-                )
+            editor.case.require_unchanged()
             case, scheme = self._cases[id_], self._schemes[id_]
             shown = editor.shown
             values = (shown > 0).astype(np.uint8) if scheme is None else from_canonical(shown, scheme)
             try:
-                self._mark_path(id_).touch()
+                self._require_own(path, id_)
                 write_labels(path, values, replace(case, label=None), editor.case.geometry)
+                with replacing(self._mark_path(id_)) as temporary:
+                    temporary.write_text(_digest(path), "ascii")
             except OSError as error:
                 raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
             editor.mark_saved()
         return path
 
+    def _require_own(self, path: Path, id_: str) -> None:
+        """Raises a `UserError` if a file is there and is not what was saved last."""
+        mark = self._mark_path(id_)
+        if path.exists() and not (mark.exists() and mark.read_text("ascii", "replace") == _digest(path)):
+            raise UserError(
+                f"{path}: is there already and was not saved by this page, or was changed since; move it away, or "
+                "start with another --output"
+            )
+
     def _mark_path(self, id_: str) -> Path:
-        """The file that says that the saved file of a case is this page's."""
+        """The file with the digest of what was saved of a case, by which the page knows its own file."""
         return self.output / AUTOSAVES / f"{quote(id_, safe='')}.saved"
 
     def _journal_path(self, id_: str) -> Path:
         return self.output / AUTOSAVES / f"{quote(id_, safe='')}.jsonl"
+
+
+def _digest(path: Path) -> str:
+    """A digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

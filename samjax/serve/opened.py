@@ -1,6 +1,6 @@
 """A case that is open: its images, its place in space, and its embeddings as far as they are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from samjax.inference.predictor import read_images
 from samjax.inference.prompts import Region
 from samjax.inference.regions import region_codes
 from samjax.inference.source import SourceVolume
+from samjax.serve.stamps import Stamp, require_unchanged, stamps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class OpenedCase:
         spacing: mm between its slices, rows and columns.
         case, geometry: of a scan from files; None for an array.
         doubts: signs that the files are not what the model was trained on, a sentence each.
+        stamps: of its files, as they were read.
     """
 
     model: SegmentationModel
@@ -39,6 +41,7 @@ class OpenedCase:
     case: Case | None = None
     geometry: Geometry | None = None
     doubts: tuple[str, ...] = ()
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict)
     _scans: dict[str, np.ndarray] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -48,11 +51,12 @@ class OpenedCase:
         Raises:
             UserError: a file is damaged, the files' grids differ, or the model needs a modality that is missing.
         """
+        stamps = stamps_of({source.path for source in case.images.values()})
         images, geometry = read_images(case)
         volume = SourceVolume(model, images, geometry.spacing, modalities=modalities_of(images))
         ranges = None if run is None else read_ranges(run)
         doubts = tuple(case_doubts(case, images, geometry, ranges, model.grid))
-        return cls(model, volume, geometry.spacing, case, geometry, doubts)
+        return cls(model, volume, geometry.spacing, case, geometry, doubts, stamps)
 
     @classmethod
     def from_array(
@@ -94,15 +98,20 @@ class OpenedCase:
         """The numbers of a file (slices, rows, columns), read when first asked for and kept; a float64 file as float32.
 
         Raises:
-            UserError: the file cannot be read any more.
+            UserError: the file cannot be read any more, or is another one by now.
         """
         if self.case is None:
             return self.images[..., MODALITIES.index(modality)]
         if modality not in self._scans:
+            self.require_unchanged()
             array = read_scan(self.case.images[modality], {}).array
             whole = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
             self._scans[modality] = array if whole else array.astype(np.float32, copy=False)
         return self._scans[modality]
+
+    def require_unchanged(self) -> None:
+        """Raises a `UserError` if one of its files is not as it was read."""
+        require_unchanged(self.stamps)
 
     @property
     def memory(self) -> int:

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from samjax.serve import api
+from samjax.serve import library as library_module
 from samjax.serve.api import ACTIONS, BODY_LIMIT, Page
 from samjax.serve.app import make_app
 from samjax.serve.engine import Engine
@@ -193,6 +195,46 @@ def test_a_running_action_is_told_and_stopped(ask: TestClient, library: Library,
     assert post(fresh, "cancel").status_code == 204
     thread.join(10)
     assert (answers[0].status_code, answers[0].json()["detail"]) == (400, "stopped; nothing was changed")
+
+
+def test_a_case_is_shown_while_something_is_computed_for_it(ask: TestClient, library: Library):
+    post(ask, "click", version=0, slice=Z, row=ROW, column=COLUMN, positive=True)
+    with library.opened(NAMES[0]) as editor:
+        held, done = threading.Event(), threading.Event()
+
+        def compute() -> None:
+            with editor.exclusive():
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=compute)
+        thread.start()
+        assert held.wait(10)
+        try:
+            assert post(ask, "open").json()["version"] == 1
+            assert ask.get(f"/api/cases/{NAMES[0]}/mask.nii").headers["x-version"] == "1"
+            assert not done.is_set()
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_page_that_listens_does_not_keep_its_case_open(
+    ask: TestClient, library: Library, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(api, "_BEAT", 0.0)
+    monkeypatch.setattr(library_module, "OPEN_BYTES", 0)
+    beats = []
+    with ask.stream("GET", f"/api/cases/{NAMES[0]}/events") as events:
+        for line in filter(None, events.iter_lines()):
+            beats.append(line)
+            if len(beats) == 2:
+                post(ask_of(library), "open", NAMES[1])
+            if len(beats) == 5:
+                break
+    assert len(beats) == 5, beats
+    assert library.seen(NAMES[0]) is None
+    assert library.seen(NAMES[1]) is not None
 
 
 @pytest.mark.parametrize(

@@ -295,3 +295,13 @@ def test_an_editor_goes_on_from_its_journal(plain: Engine, folder: Path, tmp_pat
     found.click(Z, ROW + 1, COLUMN)
     found.undo()
     assert (found.shown[Z] != before[Z]).any()
+
+
+def test_an_autosave_of_another_model_is_a_doubt(plain: Engine, folder: Path, tmp_path: Path):
+    case = OpenedCase.from_files(plain.model, cases_of(folder)[0])
+    path, about = tmp_path / "a.jsonl", {"scan": case.digest, "model": "small"}
+    editor = Editor(plain, case, Journal(path, about))
+    editor.click(Z, ROW, COLUMN)
+    assert Editor(plain, case, Journal(path, about)).doubts == case.doubts
+    *_, doubt = Editor(plain, case, Journal(path, {**about, "model": "large"})).doubts
+    assert doubt.startswith("the autosave was begun with the model small")

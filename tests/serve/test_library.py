@@ -1,5 +1,6 @@
 """Cases are opened when asked for, closed when there are too many, and saved where the scan lies."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from samjax.errors import UserError
 from samjax.serve import library as module
 from samjax.serve.engine import Engine
 from samjax.serve.library import AUTOSAVES, Library, UnknownCase
+from samjax.serve.opened import OpenedCase
 from tests.serve.cases import INSIDE, cases_of, library_of, small_model, write_case
 
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000")
@@ -87,6 +89,68 @@ def test_a_file_of_somebody_else_is_not_replaced(library: Library, tmp_path: Pat
     path.unlink()
     library.save(NAMES[0])
     library.save(NAMES[0])  # its own is
+
+
+def test_a_saved_file_that_another_program_corrected_is_not_replaced(library: Library):
+    path = library.save(NAMES[0])
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), path)
+    corrected = path.read_bytes()
+    with library.opened(NAMES[0]) as editor:
+        editor.click(*INSIDE)
+    with pytest.raises(UserError, match="or was changed since; move it away"):
+        library.save(NAMES[0])
+    assert path.read_bytes() == corrected
+    assert states(library)[0] == "edited"
+
+
+def test_masks_of_a_scan_that_was_replaced_are_not_saved(engine: Engine, tmp_path: Path):
+    folder = write_case(tmp_path, NAMES[0], 0)
+    library = library_of(engine, tmp_path / "out", folder)
+    with library.opened(NAMES[0]) as editor:
+        editor.click(*INSIDE)
+    write_case(tmp_path, NAMES[0], 1, "RAS")
+    with pytest.raises(UserError, match="was changed since it was opened"):
+        library.save(NAMES[0])
+    with pytest.raises(UserError, match="was changed since it was opened"):
+        library.opened_case(NAMES[0])
+    assert not (tmp_path / "out" / f"{NAMES[0]}.nii.gz").exists()
+    library.close()
+
+
+def test_a_case_that_is_being_read_keeps_nobody_from_another(library: Library, monkeypatch: pytest.MonkeyPatch):
+    reading, go_on = threading.Event(), threading.Event()
+    read = OpenedCase.from_files
+
+    def slow(model, case, run):
+        if case.id == NAMES[1]:
+            reading.set()
+            assert go_on.wait(30)
+        return read(model, case, run)
+
+    monkeypatch.setattr(OpenedCase, "from_files", slow)
+    editors = []
+
+    def open_it() -> None:
+        with library.opened(NAMES[1]) as editor:
+            editors.append(editor)
+
+    threads = [threading.Thread(target=open_it) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert reading.wait(30)
+    with library.opened(NAMES[0]) as editor:
+        assert editor.click(*INSIDE)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert editors[0] is editors[1]  # it was read once
+
+
+def test_a_case_saved_without_an_edit_is_saved(library: Library):
+    library.save(NAMES[0])
+    with library.opened(NAMES[0]) as editor:
+        assert editor.state == "saved"
+    assert states(library) == ["saved", "new"]
 
 
 def test_a_scan_is_never_replaced(engine: Engine, tmp_path: Path):

@@ -19,6 +19,7 @@ from samjax.data.formats.nifti import read_header
 from samjax.data.imaging.geometry import Geometry, to_ours
 from samjax.data.imaging.volumes import THREADS, Scan, read_scan
 from samjax.errors import UserError
+from samjax.serve.stamps import Stamp, stamp_of
 
 ROUNDINGS = 4
 """Voxels may differ by so many times the rounding error of the coarser of the two types."""
@@ -94,7 +95,7 @@ class Matcher:
 
     def __init__(self, cases: Sequence[Case]):
         self._cases = cases
-        self._shapes: dict[Path, tuple[tuple[int, int], tuple[int, ...]]] = {}
+        self._shapes: dict[Path, tuple[Stamp, tuple[int, ...]]] = {}
         self._summaries: dict[str, tuple[tuple, Mapping[str, Summary]]] = {}
 
     def find(self, array: np.ndarray) -> Match:
@@ -133,7 +134,7 @@ class Matcher:
         """Whether a case has scans of these sides, in any order, by its first file's header."""
         path = case.reference.path
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             if path not in self._shapes or self._shapes[path][0] != stamp:
                 self._shapes[path] = stamp, tuple(read_header(path).get_data_shape()[:3])
         except (UserError, OSError):
@@ -141,7 +142,7 @@ class Matcher:
         return sorted(self._shapes[path][1]) == sorted(shape)
 
     def _summaries_of(self, case: Case) -> Mapping[str, Summary]:
-        stamps = tuple(_stamp(source.path) for source in case.images.values())
+        stamps = tuple(stamp_of(source.path) for source in case.images.values())
         if case.id not in self._summaries or self._summaries[case.id][0] != stamps:
             scans = read_scans(case)
             self._summaries[case.id] = stamps, {name: Summary.of(scan.array) for name, scan in scans.items()}
@@ -195,12 +196,3 @@ def _same(first: np.ndarray, second: np.ndarray, apart: float) -> bool:
         elif not (np.abs(one.astype(np.float64) - other.astype(np.float64)) <= apart).all():
             return False
     return True
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file is written anew."""
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return about.st_mtime_ns, about.st_size

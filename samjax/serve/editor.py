@@ -307,6 +307,7 @@ class Editor:
             def watch(found) -> None:
                 seen.add(found.slice)
                 told(min(len(seen), self.case.shape[0]), self.case.shape[0])
+                self._engine.give_way()
 
             with self._engine.foreground():
                 course = Course(starts, tuple(directions))

@@ -2,6 +2,8 @@
 
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,12 +17,15 @@ from samjax.inference.model import SegmentationModel
 from samjax.inference.prompts import SlicePrompt
 from samjax.serve.opened import OpenedCase
 
+_FAILURES = (UserError, RuntimeError, MemoryError)
+"""What also comes to whoever clicks: the thread says it once, and rests."""
 _WARM_SIDE = 64
 """Side in pixels of the slices on which the programs are compiled; what is slow to compile does not depend on it."""
 
 
 class Engine:
-    """A model, a lock around it, and a thread that encodes the slices that somebody is about to look at.
+    """A model that one thread uses at a time, in the order in which they ask for it; and a thread of its own that
+    encodes the slices that somebody is about to look at.
 
     Attributes:
         model: the model.
@@ -33,10 +38,10 @@ class Engine:
             warm: whether the thread first compiles the programs that clicks need.
         """
         self.model, self.run = model, run
-        self._computing = threading.Lock()
         self._changed = threading.Condition()
+        self._turns: deque[object] = deque()  # of who computes, and of those who wait for it
         self._people = 0
-        self._shown: tuple[OpenedCase, int] | None = None
+        self._shown: tuple[weakref.ref[OpenedCase], int] | None = None
         self._closed = False
         steps = list(_warm_up(model)) if warm and not model.is_unet else []
         self._thread = threading.Thread(target=self._work, args=(steps,), name="samjax-encoder", daemon=True)
@@ -48,23 +53,46 @@ class Engine:
         with self._changed:
             self._people += 1
         try:
-            with self._computing:
+            with self._turn():
                 yield
         finally:
             with self._changed:
                 self._people -= 1
                 self._changed.notify_all()
 
-    def show(self, case: OpenedCase, slice_: int) -> None:
-        """Says which slice somebody looks at: it is encoded first, then those around it."""
+    def give_way(self) -> None:
+        """Lets those have their turn who have asked for the model since; for somebody who holds it for long."""
         with self._changed:
-            self._shown = case, slice_
+            if len(self._turns) > 1:
+                mine = self._turns.popleft()
+                self._wait_for_turn(mine)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._changed:
+            self._wait_for_turn(object())
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._turns.popleft()
+                self._changed.notify_all()
+
+    def _wait_for_turn(self, mine: object) -> None:
+        self._turns.append(mine)
+        self._changed.notify_all()
+        self._changed.wait_for(lambda: self._turns[0] is mine)
+
+    def show(self, case: OpenedCase, slice_: int) -> None:
+        """Says which slice somebody looks at: it is encoded first, then those around it; until nobody has the case."""
+        with self._changed:
+            self._shown = weakref.ref(case), slice_
             self._changed.notify_all()
 
     def forget(self, case: OpenedCase) -> None:
         """Stops encoding a case that is closed."""
         with self._changed:
-            if self._shown is not None and self._shown[0] is case:
+            if self._shown is not None and self._shown[0]() is case:
                 self._shown = None
 
     def close(self) -> None:
@@ -73,7 +101,7 @@ class Engine:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
-        with self._computing:
+        with self._turn():
             pass
 
     def _work(self, steps: Sequence[Callable[[], object]]) -> None:
@@ -81,18 +109,28 @@ class Engine:
         for step in steps:
             if not self._has_turn(lambda: True):
                 return
-            with self._computing:
-                step()
-        while self._has_turn(self._has_work):
-            case, slice_ = self._shown or (None, 0)
-            if case is None:
-                continue
             try:
-                with self._computing:
-                    case.encode_next(slice_)
-            except (UserError, RuntimeError) as error:  # the same comes to whoever clicks; say it once, and rest
-                print(f"{case.case.id if case.case else 'array'}: cannot be encoded ({error})", file=sys.stderr)
-                self.forget(case)
+                with self._turn():
+                    step()
+            except _FAILURES as error:
+                print(f"the first click may be slow: programs cannot be compiled before it ({error})", file=sys.stderr)
+        while self._has_turn(self._has_work):
+            self._encode_next()
+
+    def _encode_next(self) -> None:
+        case, slice_ = self._looked_at()
+        if case is None:
+            return
+        try:
+            with self._turn():
+                case.encode_next(slice_)
+        except _FAILURES as error:
+            print(f"{case.case.id if case.case else 'array'}: cannot be encoded ({error})", file=sys.stderr)
+            self.forget(case)
+
+    def _looked_at(self) -> tuple[OpenedCase | None, int]:
+        case, slice_ = self._shown or (None, 0)
+        return case and case(), slice_
 
     def _has_turn(self, ready: Callable[[], bool]) -> bool:
         """Waits until there is something to do and nobody else waits; False once the engine is closed."""
@@ -101,10 +139,8 @@ class Engine:
             return not self._closed
 
     def _has_work(self) -> bool:
-        if self._shown is None or self.model.is_unet:
-            return False
-        case, slice_ = self._shown
-        return case.next_missing(slice_) is not None
+        case, slice_ = self._looked_at()
+        return case is not None and not self.model.is_unet and case.next_missing(slice_) is not None
 
 
 def _warm_up(model: SegmentationModel) -> Iterator[Callable[[], object]]:

@@ -25,7 +25,9 @@ class LeaseLimits:
     claims: int = 60
     """Number of sessions that may be claimed in a minute, all clients together."""
     waiting: int = 4
-    """Number of requests of a session that may wait for each other."""
+    """Number of requests of a session that may wait for each other, or be on their way with their bodies."""
+    upload: float = 120.0
+    """Seconds in which the body of a request must have come."""
 
 
 class LeaseExpired(Exception):
@@ -97,11 +99,11 @@ class Leases(Generic[Session]):
                 raise _expired()
 
     @contextmanager
-    def acting(self, token: str | None) -> Iterator[Session]:
-        """The session, for one action of the person who holds it; other requests of the session wait meanwhile.
+    def asking(self, token: str | None) -> Iterator[None]:
+        """Counts a request of the session from before its body is read, so that few bodies are in memory at a time.
 
         Raises:
-            LeaseExpired: the session is unknown, or was released while this request waited.
+            LeaseExpired: the session is unknown.
             Full: too many requests of the session are waiting.
         """
         with self._lock:
@@ -112,14 +114,25 @@ class Leases(Generic[Session]):
             lease.requests += 1
             lease.acted = lease.seen = now
         try:
-            with lease.lock:
-                with self._lock:
-                    self._of(token)
-                yield lease.session
+            yield
         finally:
             with self._lock:
                 lease.requests -= 1
                 lease.acted = lease.seen = self._clock()
+
+    @contextmanager
+    def acting(self, token: str | None) -> Iterator[Session]:
+        """The session, for one request that is counted; other requests of the session wait meanwhile.
+
+        Raises:
+            LeaseExpired: the session is unknown, or was released while this request waited.
+        """
+        with self._lock:
+            lease = self._of(token)
+        with lease.lock:
+            with self._lock:
+                self._of(token)
+            yield lease.session
 
     def heartbeat(self, token: str | None) -> float:
         """Takes a sign of life. Returns the seconds until the session ends unless its person acts.

@@ -17,6 +17,8 @@ from samjax.serve.opened import OpenedCase
 
 LARGEST_VALUE = 2.0**53
 """Largest value of a voxel: up to it, float64 has every whole number."""
+LONGEST_SIDE = 1024
+"""Voxels of the longest side of an array that is no served scan: it is encoded slice by slice."""
 THICKER = 1.2
 """Times by which the distance between slices exceeds the others where an array's slices can be told by it."""
 
@@ -84,6 +86,8 @@ class Placing:
 
     def _alone(self, array: np.ndarray, properties: Any) -> Placed:
         """An array that is no served scan, as a scan of the model's one modality."""
+        if max(array.shape) > LONGEST_SIDE:
+            raise UserError(f"image of shape {array.shape}: expected sides of at most {LONGEST_SIDE} voxels")
         spacing = spacing_of(properties.get("spacing") if isinstance(properties, dict) else None)
         geometry = assumed_geometry(array.shape, spacing)
         scan = to_ours(array, geometry)

@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from anyio import fail_after
 from anyio.to_thread import run_sync
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -151,15 +152,25 @@ def _seconds(desk: Desk, remaining: float) -> Response:
 async def _act(path: str, desk: Desk, request: Request) -> Response:
     """An action of the person who holds the session; its body is read only if there is such a session."""
     token = request.headers.get(LEASE)
-    desk.leases.remaining(token)
-    content = await request.body()
-    meta = _object(request.headers.get(META, "{}") if path in ARRAYS else content.decode("utf-8", "replace"))
+    with desk.leases.asking(token):
+        content = await _content(request, desk.leases.limits.upload)
+        meta = _object(request.headers.get(META, "{}") if path in ARRAYS else content.decode("utf-8", "replace"))
 
-    def act() -> Response:
-        with desk.leases.acting(token) as session:
-            return ACTIONS[path](desk, session, meta, content)
+        def act() -> Response:
+            with desk.leases.acting(token) as session:
+                return ACTIONS[path](desk, session, meta, content)
 
-    return await run_sync(act)
+        return await run_sync(act)
+
+
+async def _content(request: Request, seconds: float) -> bytes:
+    try:
+        with fail_after(seconds):
+            return await request.body()
+    except TimeoutError:
+        raise BadRequest(f"body: it did not come within {seconds:g} s") from None
+    except ClientDisconnect:
+        raise BadRequest("body: the client has gone before all of it came") from None
 
 
 def _set_image(desk: Desk, session: Session, meta: Body, content: bytes) -> Response:

@@ -191,7 +191,7 @@ class Session:
         waiting, version = [entry for entry in self._history if isinstance(entry, _Prompt)], editor.version
         try:
             held = self._make(waiting, self._clock() + PATIENCE)
-        except UserError:
+        except Exception:
             for _ in range(editor.version - version):
                 editor.undo()
             raise
@@ -227,7 +227,7 @@ class Session:
             return Answer(ran=False)
         try:
             return self.predict()
-        except UserError:
+        except Exception:
             self._history.pop()
             raise
 

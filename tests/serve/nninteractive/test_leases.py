@@ -21,7 +21,7 @@ def leases(clock: Clock) -> Leases[list]:
 
 
 def act(leases: Leases[list], token: str | None) -> list:
-    with leases.acting(token) as session:
+    with leases.asking(token), leases.acting(token) as session:
         return session
 
 
@@ -93,7 +93,7 @@ def test_heartbeats_do_not_put_the_idle_timeout_off_but_actions_do(leases: Lease
 
 def test_a_session_that_is_being_answered_is_not_dropped(leases: Leases[list], clock: Clock):
     token = leases.claim()
-    with leases.acting(token):
+    with leases.asking(token), leases.acting(token):
         clock.now += 10_000
         assert len(leases) == 1
     assert leases.remaining(token) == 600
@@ -112,10 +112,10 @@ def test_requests_of_a_session_follow_each_other_and_few_may_wait(leases: Leases
     token, order = leases.claim(), []
 
     def second() -> None:
-        with leases.acting(token):
+        with leases.asking(token), leases.acting(token):
             order.append("second")
 
-    with leases.acting(token):
+    with leases.asking(token), leases.acting(token):
         thread = threading.Thread(target=second)
         thread.start()
         while leases._held[token].requests < 2:
@@ -137,7 +137,7 @@ def test_a_session_released_while_a_request_waits_is_gone_for_it(leases: Leases[
         except LeaseExpired as error:
             found.append(error)
 
-    with leases.acting(token):
+    with leases.asking(token), leases.acting(token):
         thread = threading.Thread(target=waiting)
         thread.start()
         while leases._held[token].requests < 2:

@@ -188,6 +188,8 @@ def test_a_model_of_one_modality_takes_an_array_alone(single: Path, folder: Path
     assert np.corrcoef(placed.case.images[..., 3].ravel(), scan.ravel())[0, 1] > 0.99
     with pytest.raises(UserError, match="spacing None"):
         placing(scan[None], None)
+    with pytest.raises(UserError, match="sides of at most 1024 voxels"):
+        placing(np.arange(1025, dtype=np.uint16).reshape(1, 1, 1, 1025), {"spacing": [3.0, 1.0, 1.0]})
     served = placing(stored(folder, FIRST)[None], None)
     assert served.case.case.id == FIRST
 

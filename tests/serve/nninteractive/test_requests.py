@@ -3,9 +3,12 @@
 import gc
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +19,7 @@ from samjax.serve.library import Library
 from samjax.serve.nninteractive.leases import LeaseLimits
 from samjax.serve.nninteractive.packing import pack_array
 from samjax.serve.nninteractive.routes import ACTIONS, ARRAYS, CHANGED, IMAGE_BYTES, READ, body_limit
-from tests.serve.nninteractive.served import SHAPE, app_of, library_of, scan_of, write_cases, write_model
+from tests.serve.nninteractive.served import SHAPE, app_of, library_of, listening, scan_of, write_cases, write_model
 
 REQUESTS = 2000
 LIMITS = LeaseLimits(sessions=3, claims=10**9)
@@ -165,6 +168,25 @@ def test_bodies_are_bounded_before_they_are_read(client: TestClient):
         assert client.request("POST", path, content=b"{}", headers={"Content-Length": length}).status_code == 413
     assert body_limit("/set_image") > IMAGE_BYTES
     assert body_limit("/api/state") is None
+
+
+def test_bodies_that_do_not_come_are_counted_and_given_up(library: Library):
+    limits = LeaseLimits(waiting=1, upload=1.0)
+    with listening(app_of(library, limits=limits)) as address:
+        token = httpx.post(f"{address}/claim").json()["lease_token"]
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            head = f"POST /set_image HTTP/1.1\r\nHost: {host}\r\nX-Lease-Token: {token}\r\nContent-Length: 1000\r\n\r\n"
+            slow.sendall(head.encode() + b"NNIA")
+            deadline = time.monotonic() + 20
+            statuses = set()
+            while 503 not in statuses and time.monotonic() < deadline:
+                statuses.add(httpx.post(f"{address}/undo", headers={"X-Lease-Token": token}).status_code)
+            assert 503 in statuses
+            slow.settimeout(20)
+            answer = slow.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 400")
+        assert httpx.post(f"{address}/reset_interactions", headers={"X-Lease-Token": token}).status_code == 200
 
 
 @pytest.mark.parametrize(

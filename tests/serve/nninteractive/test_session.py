@@ -74,6 +74,21 @@ def test_where_one_prompt_fails_none_is_made(session: Session):
     assert session.mask.any()
 
 
+def test_a_failure_of_the_model_leaves_nothing_half_made(session: Session, monkeypatch: pytest.MonkeyPatch):
+    def fail(self: Editor, points, propagate=False, progress=None) -> None:
+        raise RuntimeError("out of memory")
+
+    session.add_box([[5, 6], [5, 12], [5, 12]], False)
+    with monkeypatch.context() as failing:
+        failing.setattr(Editor, "clicks", fail)
+        with pytest.raises(RuntimeError):
+            session.add_points([(3, 9, 7)], True, True)
+    assert not session.mask.any()
+    assert session.predict().ran  # the box still waits
+    session.undo()
+    assert not session.mask.any()
+
+
 def test_the_newest_edits_can_be_taken_back_and_no_more(session: Session):
     session.autozoom = False
     masks = []

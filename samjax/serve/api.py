@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from anyio.to_thread import run_sync
 from isal import igzip
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -359,6 +359,8 @@ async def _body(request: Request) -> Body:
         raise BadRequest(f"Content-Type {kind!r}: expected application/json")
     try:
         found = parse_json((await request.body()).decode("utf-8"))
+    except ClientDisconnect:
+        raise BadRequest("body: the client has gone before all of it came") from None
     except ValueError as error:
         raise BadRequest(f"body: no JSON ({error})") from None
     if not isinstance(found, dict):

@@ -36,7 +36,7 @@ def make_app(page: Page, hosts: frozenset[str] | None, token: str | None = None,
             *protocol_routes(desk or open_desk(page.library)),
             Mount("/page", StaticFiles(directory=PAGE)),
         ],
-        exception_handlers={HTTPException: _problem},
+        exception_handlers={HTTPException: _problem, Exception: _failure},
         middleware=[Middleware(Guard, hosts=hosts, token=token, body_limit=_body_limit)],
     )
 
@@ -49,6 +49,11 @@ def _body_limit(path: str) -> int:
 async def _problem(request: Request, error: HTTPException) -> Response:
     """What Starlette itself refuses, such as an unknown path, in the form of all other refusals."""
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _failure(request: Request, error: Exception) -> Response:
+    """What nobody expected, such as too little memory, in the same form; the server prints all of it."""
+    return JSONResponse({"detail": f"the server failed ({type(error).__name__}); what it printed says why"}, 500)
 
 
 async def _index(request: Request) -> Response:

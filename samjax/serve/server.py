@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -31,6 +32,8 @@ EXAMPLE_SEED = 1527
 EXAMPLE_GRID = PhantomOptions((160, 160, 48))
 """Its grid: 1.2 x 1.2 x 3 mm."""
 _ANY = ("0.0.0.0", "::", "")
+_CONNECTIONS = 200
+"""Connections at a time; a page has up to six."""
 _GRACE = 2
 """Seconds that open requests have to end."""
 
@@ -63,9 +66,17 @@ def _run(options: ServeOptions, library: Library, hosts: frozenset[str] | None, 
     if warning:
         print(f"model: {warning}", file=sys.stderr, flush=True)
     if options.browser:
-        webbrowser.open(address + (f"/?{urlencode({'token': options.token})}" if options.token else "/"))
+        page = address + (f"/?{urlencode({'token': options.token})}" if options.token else "/")
+        # Beside the server, since browsers of a terminal do not return before they are closed.
+        threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
     app = make_app(Page(library, warning), hosts, options.token)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=_GRACE,
+        limit_concurrency=_CONNECTIONS,
+        server_header=False,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     uvicorn.Server(config).run([listener])
 

@@ -219,6 +219,18 @@ def test_a_case_is_shown_while_something_is_computed_for_it(ask: TestClient, lib
             thread.join()
 
 
+def test_a_failure_is_told_in_the_form_of_all_refusals(library: Library, monkeypatch: pytest.MonkeyPatch):
+    def fail(editor, body, progress):
+        raise MemoryError
+
+    monkeypatch.setitem(ACTIONS, "undo", fail)
+    app = make_app(Page(library), frozenset(LOOPBACK))
+    ask = TestClient(app, base_url="http://127.0.0.1:1527", raise_server_exceptions=False)
+    answer = post(ask, "undo", version=0)
+    assert answer.status_code == 500
+    assert answer.json()["detail"].startswith("the server failed (MemoryError)")
+
+
 def test_a_page_that_listens_does_not_keep_its_case_open(
     ask: TestClient, library: Library, monkeypatch: pytest.MonkeyPatch
 ):

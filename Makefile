@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow test-browser gpu extras oracles parity parity-full parity-weights web web-check package types lint clean
+.PHONY: demo test test-slow test-browser gpu extras oracles parity parity-full parity-weights web web-check docs package types lint clean
 
 demo: .venv/demo
 	$(BIN)/python eval.py --run glioma --prompt none --limit 2 --output $(RUN)-glioma
@@ -69,6 +69,12 @@ package: .venv/package
 types: .venv/package
 	$(BIN)/mypy
 
+# The documentation in build/docs, without warnings; then its links, its reference and the options of the commands.
+docs: .venv/docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -b html -q -E -W --keep-going -d build/docs-pages docs build/docs
+	$(BIN)/python -m pytest -m "docs or not docs" tests/docs/test_site.py tests/docs/test_pages.py
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -98,6 +104,10 @@ clean:
 
 .venv/browser: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[serve,browser]'
+	touch $@
+
+.venv/docs: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
 web/node_modules: web/package.json web/package-lock.json

@@ -19,7 +19,7 @@ _WIDE = "4000"
 """Columns of the terminal for which help is printed, so that no line is broken that the docstrings do not break."""
 _ENTRY = re.compile(r"│ (?P<name>\S.*?)(?:\s{2,}(?P<text>\S.*?))?\s*│")
 _MORE = re.compile(r"│\s{2,}(?P<text>\S.*?)\s*│")
-_DEFAULT = re.compile(r"\s*\((?:(?P<kind>default): (?P<value>.*)|(?P<word>required|repeatable))\)$")
+_LAST = re.compile(r"\s*\((?:default: (?P<value>.*)|(?P<word>required|repeatable))\)$")
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def options_of(text: str) -> list[Option]:
 
 
 def markdown_of(option: Option) -> str:
-    """An option as Markdown, with its default on a line of its own."""
-    text, ends = option.text, []
-    while end := _DEFAULT.search(text):
-        ends.insert(0, f"Default: {end['value']}." if end["kind"] else f"{end['word'].capitalize()}.")
-        text = text[: end.start()]
-    body = "\n\n".join(_escaped(part) for part in (text, " ".join(ends)) if part)
+    """An option as Markdown, with its default in italics."""
+    text, end = option.text, ""
+    while found := _LAST.search(text):
+        word = f"Default: {found['value']}." if found["value"] else f"{found['word'].capitalize()}."
+        text, end = text[: found.start()], f" *{_escaped(word)}*{end}"
+    body = _escaped(text) + end
     name = option.name.replace("{None}|", "").replace("{None,", "{")
     return f"::::{{option}} {name}\n{body}\n::::\n"
 

@@ -56,6 +56,7 @@ class SamConfig:
 
     @property
     def head_dim(self) -> int:
+        """Width of an attention head."""
         return self.embed_dim // self.num_heads
 
     @property
@@ -98,6 +99,7 @@ class Adaptation:
 
     @property
     def lora_scale(self) -> float:
+        """Factor of the LoRA updates."""
         return 1.0 if self.lora_alpha is None else self.lora_alpha / self.lora_rank
 
 

@@ -26,6 +26,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_options",
+    "docstrings",
     "outside_links",
 ]
 exclude_patterns = ["_extensions"]

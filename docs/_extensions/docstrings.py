@@ -1,7 +1,7 @@
 """Reads docstrings as they are meant here: the text of an attribute or of Returns does not begin with a type.
 
-Napoleon takes what stands before the first colon there for a type. Fields of named tuples that have no text of their own are
-left out; the docstring of their class describes them.
+Napoleon takes what stands before the first colon there for a type. Fields of named tuples that have no text of their
+own are left out; the docstring of their class describes them.
 """
 
 import re

@@ -135,7 +135,7 @@ class UNet(nnx.Module):
 
         Returns:
             (B, H, W, classes) float32; if `supervised`, a tuple of these for the resolutions from full downwards,
-            where number i predicts every step-th pixel from step // 2 on, with step = 2 ** i.
+            where number i predicts every step-th pixel from step // 2 on, with step = `2 ** i`.
         """
         height, width = images.shape[1:3]
         multiple = 2 ** (len(self.config.features) - 1)

@@ -182,6 +182,24 @@ def test_cases_are_changed_by_keys_and_the_broken_one_says_why(window):
     window.problems[:] = [one for one in window.problems if "400 (Bad Request)" not in one]
 
 
+def test_an_edit_while_another_case_is_opened_reaches_neither(window, tumour):
+    held = []
+    window.page.route(f"**/cases/{NAMES[1]}/open", lambda route: held.append(route))  # no method: it takes an attribute
+    version = window.version()
+    window.press("Shift+PageDown")
+    until(lambda: held or window.page.wait_for_timeout(10), "the second case is asked for")
+    window.click(tumour)
+    window.note("a case is being opened: this edit was not made")
+    assert window.version() == version
+    held[0].continue_()
+    until(lambda: NAMES[1] in window.text("[aria-current]"), "the second case is open")
+    window.wait()
+    window.press("Shift+PageUp")
+    until(lambda: NAMES[0] in window.text("[aria-current]"), "the first case is open again")
+    window.wait()
+    assert window.version() == version
+
+
 def test_the_models_warning_is_shown(window):
     assert "generated scans" in window.text("#notices")
 

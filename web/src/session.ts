@@ -39,6 +39,8 @@ export class Session {
   private source: EventSource | null = null;
   private watchdog = 0;
   private opening = 0;
+  /** How many requests for another case are on their way. */
+  private arriving = 0;
 
   constructor(
     private readonly api: Api,
@@ -54,7 +56,12 @@ export class Session {
     if (this.queue.length) {
       this.say("one edit is still on its way: wait for it, or stop it (Escape)", "error");
     } else {
-      await this.attempt(async () => void (await this.tryToRead(id)));
+      this.arriving++;
+      try {
+        await this.attempt(async () => void (await this.tryToRead(id)));
+      } finally {
+        this.arriving--;
+      }
     }
   }
 
@@ -62,6 +69,8 @@ export class Session {
   act(action: Action, body: object): void {
     if (!this.edit || this.connection !== "connected") {
       this.say("the server is gone: this edit was not made", "error");
+    } else if (this.arriving) {
+      this.say("a case is being opened: this edit was not made", "error"); // it would reach the one or the other
     } else if (this.running && LONG.includes(this.running)) {
       this.say(`${this.running} is running: wait for it, or stop it (Escape)`, "error");
     } else {
@@ -81,14 +90,21 @@ export class Session {
 
   /** Whether an action that can be stopped is running. */
   get stoppable(): boolean {
-    return this.running !== null && LONG.includes(this.running);
+    return (this.running !== null && LONG.includes(this.running)) || Boolean(this.progress?.job);
   }
 
   /** Stops it; asks again until it has, because the server may not have begun when it was asked first. */
   async stop(): Promise<void> {
     const id = this.description?.id;
     const job = this.queue[0];
-    if (!id || !this.stoppable || job === this.stopped) {
+    if (!id || !this.stoppable) {
+      return;
+    }
+    if (!job) {
+      await this.attempt(() => this.api.cancel(id)); // it was begun in another window, or before the page was loaded
+      return;
+    }
+    if (job === this.stopped) {
       return;
     }
     this.stopped = job;
@@ -244,7 +260,7 @@ export class Session {
       this.say(`something unexpected happened, reload the page: ${String(error)}`, "error");
     } else if (error.status === 401) {
       this.connection = "denied";
-      this.say("open the address with its token, as the command printed it", "error");
+      this.say("the token is missing or wrong: open the address with /?token= and the token of the command", "error");
     } else if (error.status === 409 && this.description) {
       await this.attempt(() => this.read(this.description!.id));
       this.say("the case was edited in another window: this is what it is now; the last edit was not made", "info");

@@ -80,6 +80,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 
 def test_train_eval_predict_and_check_from_another_folder(environment: Path, tmp_path: Path):
     settings = {"PYTHONWARNINGS": "error", "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # and one device
+    settings["HOME"] = str(tmp_path)  # packed runs are opened below it
 
     def samjax(*arguments: object) -> str:
         return succeeded(environment / "samjax", *arguments, where=tmp_path, **settings)
@@ -104,6 +105,10 @@ def test_train_eval_predict_and_check_from_another_folder(environment: Path, tmp
     out = samjax("predict", "--input", cohort, "--output", "masks", *cache)
     assert "predictions: masks (5 written)" in out
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 5
+
+    samjax("pack", "runs/first", "first.safetensors")
+    out = samjax("predict", "--run", "first.safetensors", "--input", next(cohort.iterdir()), "--output", "one", *cache)
+    assert "predictions: one (1 written)" in out
 
     out = samjax("convert", base, "small.pth")  # needs neither PyTorch nor the repository
     assert (tmp_path / "small.pth").is_file()

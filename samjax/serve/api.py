@@ -269,7 +269,7 @@ async def _events(page: Page, request: Request) -> Response:
     async def stream(told: dict[str, Any]) -> AsyncIterator[str]:
         waited = 0.0
         yield f"data: {json.dumps(told)}\n\n"
-        while not await request.is_disconnected():
+        while not (page.library.ending or await request.is_disconnected()):
             await asyncio.sleep(_LOOK)
             waited += _LOOK
             editor = page.library.seen(id_)

@@ -54,7 +54,7 @@ class Editor:
         self.case, self._engine, self._journal = case, engine, journal
         self._lock = threading.RLock()
         self._changing = threading.RLock()
-        self._stop = threading.Event()
+        self._stop, self._ended = threading.Event(), False
         self._found, self._saved = (Segmentation(case.shape), False) if journal is None else journal.replay(case.shape)
 
     @property
@@ -249,8 +249,9 @@ class Editor:
                 raise UserError("there is nothing to redo")
             return self._step(REDO, self._found.redo)
 
-    def stop(self) -> None:
-        """Stops a propagation or proposal that is running; it then changes nothing."""
+    def stop(self, for_good: bool = False) -> None:
+        """Stops a propagation or proposal that is running; it then changes nothing. `for_good`: and those that wait."""
+        self._ended |= for_good
         self._stop.set()
 
     def mark_saved(self) -> None:
@@ -340,7 +341,8 @@ class Editor:
     @contextmanager
     def _stoppable(self, progress: Progress | None) -> Iterator[Progress]:
         """A progress that raises once `stop` was called."""
-        self._stop.clear()
+        if not self._ended:
+            self._stop.clear()
 
         def told(done: int, total: int) -> None:
             if progress is not None:

@@ -48,6 +48,7 @@ class Library:
     Attributes:
         engine: the model.
         output: the folder of saved segmentations and of the autosaves.
+        ending: whether the server is about to end.
     """
 
     def __init__(self, engine: Engine, cases: Sequence[Case], schemes: Mapping[str, str | None], output: Path):
@@ -58,7 +59,7 @@ class Library:
         Raises:
             UserError: the folder cannot be written, or another server uses it.
         """
-        self.engine, self.output = engine, output
+        self.engine, self.output, self.ending = engine, output, False
         self._cases, self._schemes = {case.id: case for case in cases}, schemes
         self._open: OrderedDict[str, Editor] = OrderedDict()
         self._unusable: dict[str, str] = {}
@@ -76,10 +77,15 @@ class Library:
         except OSError as error:
             raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
 
+    def end(self) -> None:
+        """Stops what is running: requests are answered soon, so that the server can end."""
+        self.ending = True
+        for editor in tuple(self._open.values()):
+            editor.stop(for_good=True)
+
     def close(self) -> None:
         """Stops what is running, and gives the folder of segmentations free."""
-        for editor in self._open.values():
-            editor.stop()
+        self.end()
         self._held.lock.release()
 
     @property

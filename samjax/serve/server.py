@@ -8,6 +8,7 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlencode
 
 import uvicorn
@@ -34,8 +35,8 @@ EXAMPLE_GRID = PhantomOptions((160, 160, 48))
 _ANY = ("0.0.0.0", "::", "")
 _CONNECTIONS = 200
 """Connections at a time; a page has up to six."""
-_GRACE = 2
-"""Seconds that open requests have to end."""
+_GRACE = 10
+"""Seconds that open requests have to end; what takes long is stopped."""
 
 
 def serve(options: ServeOptions) -> None:
@@ -78,7 +79,19 @@ def _run(options: ServeOptions, library: Library, hosts: frozenset[str] | None, 
         server_header=False,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    uvicorn.Server(config).run([listener])
+    _Server(config, library).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that stops what is running as soon as it is told to end."""
+
+    def __init__(self, config: uvicorn.Config, library: Library):
+        super().__init__(config)
+        self._library = library
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._library.end()
+        super().handle_exit(sig, frame)
 
 
 def allowed_hosts(host: str, token: str | None) -> frozenset[str] | None:

@@ -254,6 +254,13 @@ def test_an_action_that_is_stopped_changes_nothing(drawn: Editor):
     assert drawn.version > version
 
 
+def test_an_action_that_waits_is_stopped_for_good_with_the_one_that_runs(drawn: Editor):
+    drawn.stop(for_good=True)
+    for act in (lambda: drawn.propagate(Z), drawn.automatic):
+        with pytest.raises(UserError, match="stopped; nothing was changed"):
+            act()
+
+
 def test_an_edit_of_another_version_is_refused(drawn: Editor):
     with drawn.exclusive(drawn.version):
         drawn.clear(Z)

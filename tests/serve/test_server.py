@@ -11,10 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 
+from samjax.errors import UserError
+from samjax.serve.engine import Engine
+from samjax.serve.server import _Server
 from tests.cli.process import ROOT, samjax
 from tests.made_runs import write_base, write_run
-from tests.serve.cases import INSIDE, write_case
+from tests.serve.cases import INSIDE, library_of, small_model, write_case
 from tests.serve.test_api import unpacked
 
 NAME = "BraTS-GLI-00001-000"
@@ -78,6 +82,23 @@ def test_it_stops_when_it_is_told_to(place: Path, tmp_path: Path):
                 process.send_signal(number)
                 _, error = process.communicate(timeout=30)
             assert (process.returncode, error) == (0, "")
+
+
+def test_what_is_running_is_stopped_with_it(place: Path, tmp_path: Path):
+    engine = Engine(small_model())
+    library = library_of(engine, tmp_path / "out", place / "cases" / NAME)
+    server = _Server(uvicorn.Config("no.app"), library)
+    with library.opened(NAME) as editor:
+
+        def told(done: int, total: int) -> None:
+            server.handle_exit(signal.SIGINT, None)
+
+        with pytest.raises(UserError, match="stopped; nothing was changed"):
+            editor.automatic("none", told)
+    assert server.should_exit
+    assert library.ending
+    library.close()
+    engine.close()
 
 
 def test_a_token_is_needed_from_outside(place: Path, tmp_path: Path):

@@ -93,7 +93,7 @@ def of_strategy(name: str, dtype: str, folder: Path) -> tuple[nnx.Module, partia
         batch = {key: x[:, :1] if x.ndim > 2 or key == "slices" else x for key, x in small.batch(2).items()}
         return model, partial(class_results, objective=ClassObjective("whole-tumor", channels, Augmentation())), batch
     objective = Objective("whole-tumor", channels, mix, 64, options["clicks"], Augmentation(), modality_dropout=0.1)
-    model = sam(dtype, channels.count, slices=2, lora_rank=2 if strategy.lora else 0)
+    model = sam(dtype, channels.count, slices=2, lora_rank=2 if strategy.lora else 0, adapters=strategy.adapters)
     if strategy.generated:
         build_heads(folder, 1, 1, progress=False, make=ball_head)
         draw = DrawWindow(folder, (0, 0), 2, 96, seed=5, empty_share=0.3)

@@ -328,12 +328,13 @@ bodies = st.fixed_dictionaries(
 ROUTES = (*ACTIONS, "open", "show", "cancel", "save")
 
 
-def test_no_request_fails_or_writes_elsewhere(engine: Engine, folders: list[Path], tmp_path: Path):
+@pytest.mark.parametrize("requests", [400, pytest.param(2000, marks=pytest.mark.slow)])
+def test_no_request_fails_or_writes_elsewhere(engine: Engine, folders: list[Path], tmp_path: Path, requests: int):
     library = library_of(engine, tmp_path / "out", *folders)
     ask = ask_of(library)
     sent = 0
 
-    @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=requests, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(
         st.sampled_from(ROUTES),
         st.sampled_from([*NAMES, "..", "other"]),
@@ -356,7 +357,7 @@ def test_no_request_fails_or_writes_elsewhere(engine: Engine, folders: list[Path
 
     before = sorted(path.name for path in tmp_path.iterdir())
     send()
-    assert sent >= 2000
+    assert sent >= requests
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".autosave", *(f"{name}.nii.gz" for name in NAMES)}
     library.close()

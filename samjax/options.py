@@ -358,8 +358,8 @@ class ServeOptions:
     encrypted."""
     port: int = 1527
     """Port to listen on; 0 takes a free one."""
-    token: str | None = None
-    """Secret that a browser or client must know."""
+    token: Annotated[str | None, _default("the environment variable SAMJAX_TOKEN, else none")] = None
+    """Secret that a browser or client must know. Other users of the machine see an option, but not the variable."""
     browser: bool = True
     """Open the page in a browser."""
     layout: Annotated[str | None, _default("recognised")] = None

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from samjax.errors import UserError
-from samjax.files import parse_json
+from samjax.files import parse_json, replacing
 from samjax.serve.segmentation import Edit, Segmentation
 
 FORMAT_VERSION = "1"
 UNDO, REDO, SAVED = "undo", "redo", "saved"
+LONGEST = 32 * 2**20
+"""Bytes from which on a file is written anew when it is read: what it leads to, without the edits before."""
 
 
 class Journal:
@@ -40,6 +42,21 @@ class Journal:
         Raises:
             UserError: the file is not a journal of this scan, is damaged, or cannot be read.
         """
+        if self.path.exists() and self.path.stat().st_size > LONGEST:
+            self._shorten(*self._replayed(shape))
+        return self._replayed(shape)
+
+    def _shorten(self, found: Segmentation, saved: bool) -> None:
+        """Writes the file anew with one edit that leads to the same masks and prompts."""
+        head = {"format_version": FORMAT_VERSION, **self._about, "model": self._begun_by}
+        lines = [head, {"edit": found.as_edit().to_json()}, *([{"event": SAVED}] if saved else [])]
+        try:
+            with replacing(self.path) as temporary:
+                temporary.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        except OSError as error:
+            raise UserError(f"{self.path}: the autosave cannot be written ({error.strerror or error})") from error
+
+    def _replayed(self, shape: tuple[int, int, int]) -> tuple[Segmentation, bool]:
         found, saved = Segmentation(shape), False
         for number, entry in self._entries():
             try:

@@ -47,7 +47,9 @@ class Edit:
         Raises:
             KeyError, TypeError, ValueError, zlib.error: the values are not of an edit of such a volume.
         """
-        prompts = Prompts(tuple(map(tuple, values["points"])), tuple(map(tuple, values["boxes"])))
+        points = tuple((*_place(point[:3], shape), _label(point[3:])) for point in values["points"])
+        boxes = tuple((*_place(box[:3], shape), *_place(box[3:], shape)) for box in values["boxes"])
+        prompts = Prompts(points, boxes)
         slices = tuple(values["slices"])
         if not all(type(z) is int and 0 <= z < shape[0] for z in slices):
             raise ValueError(f"slices {slices} of a volume of {shape[0]}")
@@ -126,6 +128,11 @@ class Segmentation:
         self._done += 1
         return self._put(step.prompts[1], step.slices, *self._planes(step.after, step.slices))
 
+    def as_edit(self) -> Edit:
+        """The edit that leads from nothing to what is there."""
+        slices = np.flatnonzero((self.base.any((1, 2))) | self.shown.any((1, 2)))
+        return Edit(self.prompts, tuple(slices.tolist()), self.base[slices], self.shown[slices])
+
     def _planes(self, packed: bytes, slices: Sequence[int]) -> np.ndarray:
         return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(2, len(slices), *self.base.shape[1:])
 
@@ -136,6 +143,20 @@ class Segmentation:
             self._counts[z] = np.bincount(above.ravel(), minlength=CODES)
         self.version += 1
         return slices
+
+
+def _place(values: Sequence[int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    slice_, row, column = values
+    if not all(type(x) is int and 0 <= x < side for x, side in zip((slice_, row, column), shape, strict=True)):
+        raise ValueError(f"place {values} of a volume of {shape}")
+    return slice_, row, column
+
+
+def _label(values: Sequence[int]) -> int:
+    (label,) = values
+    if label not in (0, 1):
+        raise ValueError(f"label {label} of a click")
+    return int(label)
 
 
 def _packed(planes: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """Starts the server: finds cases and model, listens, and prints where."""
 
+import os
 import signal
 import socket
 import sys
@@ -7,6 +8,7 @@ import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlencode
@@ -46,6 +48,7 @@ def serve(options: ServeOptions) -> None:
         UserError: model, cases, output or address cannot be used.
     """
     check_numbers(options)
+    options = replace(options, token=options.token or os.environ.get("SAMJAX_TOKEN") or None)
     hosts = allowed_hosts(options.host, options.token)
     with _listening(options.host, options.port) as listener:
         cases, left_out = _cases(options)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from samjax.errors import UserError
+from samjax.serve import journal as module
 from samjax.serve.journal import REDO, SAVED, UNDO, Journal, state_of
 from tests.serve.test_segmentation import SHAPE, edit
 
@@ -51,6 +52,24 @@ def test_it_says_whether_the_case_was_saved(journal: Journal):
     journal.note(REDO)
     assert state_of(journal.path) == "edited"
     assert not journal.replay(SHAPE)[1]
+
+
+def test_a_long_file_is_written_anew(journal: Journal, monkeypatch: pytest.MonkeyPatch):
+    before, _ = journal.replay(SHAPE)
+    for _ in range(40):
+        journal.note(REDO)
+        journal.note(UNDO)
+    journal.note(SAVED)
+    long = journal.path.stat().st_size
+    monkeypatch.setattr(module, "LONGEST", long - 1)
+    found, saved = journal.replay(SHAPE)
+    assert saved
+    assert journal.path.stat().st_size < long / 2
+    np.testing.assert_array_equal(found.shown, before.shown)
+    np.testing.assert_array_equal(found.base, before.base)
+    assert found.prompts == before.prompts
+    journal.add(edit((0,), 2))
+    assert journal.replay(SHAPE)[0].shown[:, 0, 0].tolist() == [2, 1, 1, 0]
 
 
 def test_every_kill_leaves_the_edits_before_it(journal: Journal):

@@ -75,7 +75,19 @@ def test_an_edit_survives_json():
 
 @pytest.mark.parametrize(
     "change",
-    [{"slices": [1, 4]}, {"slices": [1]}, {"slices": [True, 3]}, {"base": ""}, {"shown": "####"}, {"points": 3}],
+    [
+        {"slices": [1, 4]},
+        {"slices": [1]},
+        {"slices": [True, 3]},
+        {"base": ""},
+        {"shown": "####"},
+        {"points": 3},
+        {"points": [[1, 0, 2, 1]]},
+        {"points": [[1, 0, 0, 2]]},
+        {"points": [[1, 0, 0]]},
+        {"points": [[1.0, 0, 0, 1]]},
+        {"boxes": [[0, 0, 0, 4, 0, 0]]},
+    ],
 )
 def test_values_that_are_no_edit_are_refused(change: dict):
     with pytest.raises((KeyError, TypeError, ValueError, zlib.error)):

@@ -101,8 +101,12 @@ def test_what_is_running_is_stopped_with_it(place: Path, tmp_path: Path):
     engine.close()
 
 
-def test_a_token_is_needed_from_outside(place: Path, tmp_path: Path):
-    with serving(place, tmp_path / "out", "--host", "0.0.0.0", "--token", "secret") as (_, address):
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_token_is_needed_from_outside(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str):
+    if by == "variable":
+        monkeypatch.setenv("SAMJAX_TOKEN", "secret")
+    more = ("--token", "secret") if by == "option" else ()
+    with serving(place, tmp_path / "out", "--host", "0.0.0.0", *more) as (_, address):
         assert httpx.get(f"{address}/api/state").status_code == 401
         known = {"Authorization": "Bearer secret"}
         assert httpx.get(f"{address}/api/state", headers=known).status_code == 200

@@ -30,6 +30,8 @@ from samjax.version import __version__
 
 BODY_LIMIT = 64 * 1024
 """Bytes of the largest body of a request of the page."""
+LARGE_ML = 250.0
+"""Millilitres of a whole tumour above which a propagation that led there is remarked on: few gliomas are larger."""
 MOST_PLACES = 2000
 """Places of the longest stroke of the eraser."""
 _COMPRESSED = 1 << 16
@@ -228,17 +230,31 @@ async def _edit(name: str, action: Action, page: Page, request: Request) -> Resp
             page.jobs[id_] = job
 
         with page.library.opened(id_) as editor, editor.exclusive(version):
+            before = editor.volumes[editor.case.model.rois[0]]
             try:
                 slices = action(editor, body, progress)
             finally:
                 if page.jobs.get(id_) is job:
                     del page.jobs[id_]
-            return _packed(_edit_fields(editor) | {"slices": slices}, editor.shown[list(slices)])
+            remark = _remark(before, editor) if name == "propagate" else None
+            return _packed(_edit_fields(editor) | {"slices": slices, "message": remark}, editor.shown[list(slices)])
 
     content = await run_sync(edit)
     if len(content) <= _COMPRESSED:
         return Response(content, media_type=_NIFTI)
     return Response(igzip.compress(content, 1), media_type=_NIFTI, headers={"Content-Encoding": "gzip"})
+
+
+def _remark(before: float, editor: Editor) -> str | None:
+    """What a person should know of a propagation that made much of little; `before` in millilitres."""
+    roi = editor.case.model.rois[0]
+    after = editor.volumes[roi]
+    if after <= LARGE_ML or after <= 1.5 * before:
+        return None
+    return (
+        f"the {roi.replace('-', ' ')} went from {before:.0f} to {after:.0f} ml, more than most tumours have: look "
+        "through the slices, or undo and start from Automatic"
+    )
 
 
 def _packed(fields: Mapping[str, Any], planes: np.ndarray) -> bytes:
@@ -292,8 +308,11 @@ def _progress(page: Page, id_: str, editor: Editor) -> dict[str, Any]:
 
 
 def _click(editor: Editor, body: Body, progress: Progress) -> tuple[int, ...]:
-    place = (_whole(body, name) for name in ("slice", "row", "column"))
-    return editor.click(*place, _yes(body, "positive"))
+    place, positive = tuple(_whole(body, name) for name in ("slice", "row", "column")), _yes(body, "positive")
+    inside = all(0 <= x < side for x, side in zip(place, editor.case.shape, strict=True))
+    if positive and inside and editor.case.images[place[0]].any() and not editor.case.images[place].any():
+        raise BadRequest("a positive click on the background; click where the scan shows something")
+    return editor.click(*place, positive)
 
 
 def _box(editor: Editor, body: Body, progress: Progress) -> tuple[int, ...]:

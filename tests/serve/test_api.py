@@ -153,6 +153,19 @@ def test_a_stale_edit_is_told_so(ask: TestClient):
     assert post(ask, "click", version=1, **body).status_code == 200
 
 
+def test_a_propagation_that_floods_is_remarked_on(ask: TestClient, monkeypatch: pytest.MonkeyPatch):
+    click = {"slice": Z, "row": ROW, "column": COLUMN, "positive": True}
+    fields, _ = unpacked(post(ask, "click", version=0, **click).content)
+    assert fields["message"] is None
+    before = fields["volumes"]["whole-tumor"]
+    monkeypatch.setattr(api, "LARGE_ML", before)
+    fields, _ = unpacked(post(ask, "propagate", version=1, slice=None, direction="both").content)
+    assert fields["volumes"]["whole-tumor"] > 1.5 * before
+    assert "the whole tumor went from" in fields["message"]
+    fields, _ = unpacked(post(ask, "propagate", version=2, slice=None, direction="both").content)
+    assert fields["message"] is None
+
+
 def test_saving_says_where(ask: TestClient, tmp_path: Path):
     post(ask, "click", version=0, slice=Z, row=ROW, column=COLUMN, positive=True)
     path = tmp_path / "out" / f"{NAMES[0]}.nii.gz"
@@ -253,6 +266,7 @@ def test_a_page_that_listens_does_not_keep_its_case_open(
     ("name", "body", "message"),
     [
         ("click", {"version": 0, "slice": 0, "row": 9, "column": 7, "positive": True}, "background alone"),
+        ("click", {"version": 0, "slice": 4, "row": 8, "column": 10, "positive": True}, "a positive click on the back"),
         ("click", {"version": 0, "slice": 99, "row": 9, "column": 7, "positive": True}, "expected"),
         ("click", {"version": 0, "slice": 4.5, "row": 9, "column": 7, "positive": True}, "slice 4.5: expected a whole"),
         ("click", {"version": 0, "slice": True, "row": 9, "column": 7, "positive": True}, "expected a whole number"),

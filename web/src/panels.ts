@@ -214,7 +214,7 @@ export class Panels {
       banner,
       connection === "denied"
         ? "This server wants its token: open the address that the command printed."
-        : "The server is gone. Every edit it answered is on disk. Edits wait until it is back.",
+        : "The server is gone. Every edit it answered is on disk. New edits are possible when it is back.",
     );
   }
 }

@@ -368,7 +368,7 @@ export class Session {
       this.say("the case has changed while the server was gone: look whether the last edit is there", "error");
       return;
     }
-    this.say("the server is back; nothing was lost", "info");
+    this.say("the server is back; every edit that it had answered is there", "info");
   }
 }
 

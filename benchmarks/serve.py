@@ -181,8 +181,15 @@ def propagation(setting: Setting) -> Work:
 def editing(setting: Setting) -> Work:
     """A click without HTTP, its autosave included."""
     place, editor = _editor(setting)
-    editor.click(*place)
-    return Work(lambda: editor.click(*place))
+
+    def run() -> float:
+        begin = time.perf_counter()
+        editor.click(*place)
+        took = time.perf_counter() - begin
+        editor.undo()  # so that every click is the slice's first
+        return took
+
+    return Work(run, seconds=float)
 
 
 def decoding(setting: Setting) -> Work:

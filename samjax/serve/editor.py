@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import jax
 import numpy as np
 from scipy import ndimage
 
@@ -334,8 +335,10 @@ class Editor:
         slices, start = self.case.shape[0], self.case.shape[0] // 2
         while True:
             with self._engine.foreground():
-                if not self.case.encode_next(start):
-                    return
+                encoded = self.case.encode_next(start)
+            if encoded is None:
+                return
+            jax.block_until_ready(encoded)
             told(self.case.encoded_slices, slices + 1)
 
     @contextmanager

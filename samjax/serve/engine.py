@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from samjax.data.cases import MODALITIES
@@ -19,6 +21,9 @@ from samjax.serve.opened import OpenedCase
 
 _FAILURES = (UserError, RuntimeError, MemoryError)
 """What also comes to whoever clicks: the thread says it once, and rests."""
+_LONGEST_REST = 2.0
+"""Seconds for which the thread waits at most after a request, for another one that may follow: as long as a window
+takes, since a click beside its encoding would be slower."""
 _WARM_SIDE = 64
 """Side in pixels of the slices on which the programs are compiled; what is slow to compile does not depend on it."""
 
@@ -41,6 +46,8 @@ class Engine:
         self._changed = threading.Condition()
         self._turns: deque[object] = deque()  # of who computes, and of those who wait for it
         self._people = 0
+        self._window_seconds = 0.0  # of the newest window
+        self._rested = 0.0  # the time from which on the thread goes on after somebody's request
         self._shown: tuple[weakref.ref[OpenedCase], int] | None = None
         self._closed = False
         steps = list(_warm_up(model)) if warm and not model.is_unet else []
@@ -58,6 +65,7 @@ class Engine:
         finally:
             with self._changed:
                 self._people -= 1
+                self._rested = time.monotonic() + min(self._window_seconds, _LONGEST_REST)
                 self._changed.notify_all()
 
     def give_way(self) -> None:
@@ -122,8 +130,11 @@ class Engine:
         if case is None:
             return
         try:
+            begin = time.monotonic()
             with self._turn():
-                case.encode_next(slice_)
+                encoded = case.encode_next(slice_)
+            jax.block_until_ready(encoded)  # no more than one window is on its way, and whoever clicks goes before it
+            self._window_seconds = time.monotonic() - begin
         except _FAILURES as error:
             print(f"{case.case.id if case.case else 'array'}: cannot be encoded ({error})", file=sys.stderr)
             self.forget(case)
@@ -133,10 +144,14 @@ class Engine:
         return case and case(), slice_
 
     def _has_turn(self, ready: Callable[[], bool]) -> bool:
-        """Waits until there is something to do and nobody else waits; False once the engine is closed."""
+        """Waits until there is something to do and nobody else waits, or is about to; False when closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (not self._people and ready()))
-            return not self._closed
+            while True:
+                self._changed.wait_for(lambda: self._closed or (not self._people and ready()))
+                rest = self._rested - time.monotonic()
+                if self._closed or rest <= 0:
+                    return not self._closed
+                self._changed.wait(rest)
 
     def _has_work(self) -> bool:
         case, slice_ = self._looked_at()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from samjax.data.cases import MODALITIES, Case
@@ -129,15 +130,14 @@ class OpenedCase:
             return self.shape[0]
         return round(encoded.encoded_slices * self.shape[0] / encoded.shape[0])
 
-    def encode_next(self, slice_: int) -> bool:
-        """Encodes the window nearest to a slice of the scan that has no embeddings; False if there is none."""
-        if self.model.is_unet:
-            return False
-        missing = self.next_missing(slice_)
-        if missing is None:
-            return False
-        self.volume.encoded.encode([missing])
-        return True
+    def encode_next(self, slice_: int) -> jax.Array | None:
+        """Begins to encode the window nearest to a slice of the scan that has no embeddings.
+
+        Returns:
+            Its embeddings, which JAX computes while the caller goes on; None if all slices have theirs.
+        """
+        missing = None if self.model.is_unet else self.next_missing(slice_)
+        return None if missing is None else self.volume.encoded.window(missing // self.model.depth)
 
     def next_missing(self, slice_: int) -> int | None:
         """The slice of the run's grid nearest to a slice of the scan that has no embedding; None if all have theirs."""

@@ -98,3 +98,14 @@ def test_the_thread_goes_on_after_a_failure(engine: Engine, folder: Path, monkey
     assert "cannot be encoded (too large)" in capsys.readouterr().err
     engine.show(case, 0)
     wait_until(lambda: case.encoded_slices == SHAPE[0])
+
+
+def test_the_thread_rests_after_a_request(engine: Engine, folder: Path):
+    """As long as the newest window took: another click may follow."""
+    case = opened(engine, folder)
+    engine._window_seconds = 1.0
+    with engine.foreground():
+        engine.show(case, 0)
+    time.sleep(0.3)
+    assert case.encoded_slices == 0
+    wait_until(lambda: case.encoded_slices == SHAPE[0])

@@ -101,7 +101,12 @@ def of_strategy(name: str, dtype: str, folder: Path) -> tuple[nnx.Module, partia
     return model, partial(slice_results, objective=objective), small.batch(2)
 
 
-STEPS = [*((name, "bfloat16") for name in STRATEGIES), ("lora4ch", "tf32")]
+OFTEN = ("decoder", "lora4ch", "adapter", "unet")
+"""Strategies whose steps differ most; the others are lowered by `make test-slow`."""
+STEPS = [
+    *(pytest.param(name, "bfloat16", marks=() if name in OFTEN else pytest.mark.slow) for name in STRATEGIES),
+    ("lora4ch", "tf32"),
+]
 
 
 @pytest.mark.parametrize(("name", "dtype"), STEPS)

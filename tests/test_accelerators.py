@@ -38,7 +38,7 @@ TOLERANCES = {"tf32": (3e-3, 2e-2), "bfloat16": (3e-2, 0.15)}
 """Of embeddings, and of the update of a step."""
 
 
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> jax.Device:
     """The device of the tests; those of another platform than JAX's are skipped."""
     found = jax.devices()[0]

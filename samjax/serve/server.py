@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ import uvicorn
 from samjax.data.cases import Case
 from samjax.data.synthetic.phantom import PhantomOptions, write_cohort
 from samjax.errors import UserError
-from samjax.inference.inputs import find_inputs, training_scheme
+from samjax.inference.inputs import find_inputs, schemes_of
 from samjax.inference.loading import model_of_run, model_of_weights
 from samjax.limits import check_numbers
 from samjax.options import ServeOptions
@@ -55,7 +55,9 @@ def serve(options: ServeOptions) -> None:
         for reason in left_out:
             print(f"left out: {reason}", file=sys.stderr)
         with closing(_engine(options)) as engine:
-            library = Library(engine, cases, _schemes(options, engine.run, cases), options.output)
+            # Base weights have no scheme of their own.
+            schemes = schemes_of(cases, engine.run) if engine.run else {case.id: case.scheme for case in cases}
+            library = Library(engine, cases, schemes, options.output)
             with closing(library), suppress(KeyboardInterrupt):
                 _run(options, library, hosts, listener)
 
@@ -146,10 +148,3 @@ def _cases(options: ServeOptions) -> tuple[list[Case], list[str]]:
     folder = options.cache_dir.expanduser() / "example"
     write_cohort(folder, "adult", 1, EXAMPLE_SEED, EXAMPLE_GRID)
     return find_inputs([folder], None, options.labels)
-
-
-def _schemes(options: ServeOptions, run: Path | None, cases: Sequence[Case]) -> dict[str, str | None]:
-    """The label scheme in which each case is saved; None: 1 is the region."""
-    unknown = any(case.scheme is None for case in cases)
-    fallback = training_scheme(run) if unknown and run is not None else None
-    return {case.id: case.scheme or fallback for case in cases}
